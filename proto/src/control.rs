@@ -1,0 +1,275 @@
+//! What the coordinator asks of an agent.
+//!
+//! Questions (`Observe`, `Reach`, `Rehearse`) change nothing. Everything else is an [`Order`]: one action on one instance
+//! for one run. An order starts a task in the agent, which owns it: the task goes on when the coordinator is gone, and
+//! `Watch` finds it again. Giving the same order again joins the task that runs, answers with the outcome of the one that
+//! is done, and starts anew the one that failed.
+//!
+//! A new message is a variant here and a branch in `agent/src/serve.rs`; a new action is a variant of [`Action`], its
+//! [`Outcome`], and a branch in `agent/src/actions.rs`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Manifest, SnapshotId, Ticket};
+use crate::digest::FileDigest;
+use crate::fault::Fault;
+use crate::lineage::Lineage;
+use crate::name::{HostName, HostPort, InstanceName, RunId};
+use crate::rdb::RdbHead;
+use crate::report::{HostReport, Keyspace};
+
+/// How long an agent holds a `Begin` or `Watch` until there is news: long enough that a watcher asks seldom, short enough
+/// that progress is seen to move.
+pub const WATCH_MS: u64 = 250;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Report the host and its instances.
+    Observe,
+    /// Try to reach a server from here, the way this instance would reach it as its primary.
+    Reach { instance: InstanceName, to: HostPort },
+    /// Listen for a moment where this stopped instance would, so that another host can try to reach it.
+    Rehearse { instance: InstanceName, seconds: u32 },
+    /// Start an action, or join it.
+    Begin(Order),
+    /// Wait for news of a task.
+    Watch { task: TaskId, seen: u64 },
+    /// Between agents: ask for the snapshot that the ticket stands for.
+    Open { ticket: Ticket },
+    /// Between agents: ask for one chunk. Answered by a [`crate::data::FrameHead`] and the chunk's bytes.
+    Chunk { ticket: Ticket, index: u32 },
+    /// Between agents: ask for the digest of the whole file, after the last chunk.
+    Seal { ticket: Ticket },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    Observed(Box<HostReport>),
+    Reached(Reach),
+    Rehearsing,
+    Task(TaskState),
+    Opened(Manifest),
+    Sealed { digest: FileDigest },
+}
+
+/// What an agent answers to a request.
+pub type Answer = Result<Reply, Fault>;
+
+/// How a server answered when it was tried from another host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    pub verdict: ReachVerdict,
+    /// The answer or error in words.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReachVerdict {
+    /// It answers as a primary would to this instance.
+    Open,
+    /// Another agent's rehearsal answered.
+    Rehearsal,
+    /// A server answers, but it is loading or otherwise not ready. It is alive.
+    Busy,
+    /// Protected mode refuses this host.
+    Denied,
+    /// The password or user that this instance would send is wrong, missing or superfluous.
+    Unauthorised,
+    /// Nothing listens there.
+    Refused,
+    /// No answer in time.
+    Silent,
+    /// The host or network cannot be reached at all.
+    Unreachable,
+}
+
+impl ReachVerdict {
+    /// Whether the answer shows that a server process lives there.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Self::Open | Self::Busy | Self::Denied | Self::Unauthorised)
+    }
+}
+
+/// Names a task: one action of one run. The name is the coordinator's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskId {
+    pub run: RunId,
+    pub name: String,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.run, self.name)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    pub task: TaskId,
+    pub instance: InstanceName,
+    pub action: Action,
+}
+
+/// Something an agent does to an instance. Each can be repeated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Take a replica off its primary without promoting it: it keeps its data, lineage and read-only state.
+    Fence,
+    /// Make a replica a primary.
+    Promote,
+    /// Make the instance a replica of `to`, and wait until the link is up. Refused if it does not stand at `expect`.
+    Follow { to: HostPort, expect: Option<Lineage>, timeout_seconds: u32 },
+    /// Write a snapshot, and pin it under the run's name.
+    Snapshot { method: SaveMethod },
+    /// Let the agent of `to` pull the pinned snapshot with this ticket.
+    Offer { ticket: Ticket, to: HostName },
+    /// Pull a snapshot from another agent into a partial file beside the dump.
+    Pull { from: HostName, address: HostPort, ticket: Ticket },
+    /// Stop the server. Its data is saved first if it is told so.
+    Stop { save: bool },
+    /// Put the pulled snapshot in the place of the dump, and keep what stood there.
+    Install,
+    /// Start the server on its dump with the append-only file off, whatever its configuration says, and wait until it
+    /// has loaded.
+    Start { follow: Option<HostPort>, timeout_seconds: u32 },
+    /// Turn the append-only file on, and wait for its first rewrite.
+    EnableAof { timeout_seconds: u32 },
+    /// Have the server write its configuration file, and read that file back.
+    Persist,
+    /// Write a key that expires by itself.
+    WriteCanary { value: String },
+    /// Wait for the key on a replica.
+    ReadCanary { value: String, timeout_seconds: u32 },
+    /// Undo `Install` and `Pull`: remove what the run put there and put back what stood there.
+    Restore,
+    /// Drop the run's pins, tickets and partial files. What stood in the place of the dump is dropped as well, unless
+    /// it is to be kept.
+    Release { keep_old: bool },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SaveMethod {
+    /// The server writes it itself and serves nobody meanwhile.
+    Save,
+    /// A fork of the server writes it.
+    Bgsave,
+    /// The dump that is there is taken as it is.
+    Existing,
+}
+
+impl fmt::Display for SaveMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            SaveMethod::Save => "SAVE",
+            SaveMethod::Bgsave => "BGSAVE",
+            SaveMethod::Existing => "existing dump",
+        })
+    }
+}
+
+/// How a task stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskState {
+    /// Grows with every change.
+    pub seq: u64,
+    pub status: TaskStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    Running(Progress),
+    Done(Outcome),
+    Failed(Fault),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done, in a word or two.
+    pub doing: String,
+    pub bytes_done: u64,
+    pub bytes_total: Option<u64>,
+    /// Bytes that crossed the network, where they are not the bytes done.
+    pub bytes_wire: u64,
+}
+
+/// What an action found or did. Later steps use only this.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// `from` is the primary that the instance followed, also when it had been fenced before.
+    Fenced {
+        from: HostPort,
+        lineage: Lineage,
+    },
+    Promoted {
+        lineage: Lineage,
+    },
+    Following {
+        link_seconds: f64,
+    },
+    Snapshot(SnapshotFacts),
+    Offered(Manifest),
+    Pulled(TransferFacts),
+    Stopped {
+        was_running: bool,
+    },
+    /// Names of the files that were moved aside.
+    Installed {
+        kept: Vec<String>,
+    },
+    Started {
+        boot_seconds: f64,
+        load_seconds: f64,
+    },
+    AofEnabled {
+        rewrite_seconds: f64,
+    },
+    /// What the file says after the rewrite.
+    Persisted {
+        file: String,
+        replica_of: Option<HostPort>,
+        appendonly: bool,
+    },
+    CanaryWritten,
+    CanarySeen,
+    Restored {
+        put_back: Vec<String>,
+    },
+    Released {
+        kept: Vec<String>,
+    },
+}
+
+/// A pinned snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotFacts {
+    pub id: SnapshotId,
+    pub bytes: u64,
+    pub head: RdbHead,
+    /// Keys of the server when the snapshot was taken. Only exact while the server stood still.
+    pub keyspace: Keyspace,
+    /// Where the server stood right after the snapshot.
+    pub lineage: Lineage,
+    pub method: SaveMethod,
+    pub seconds: f64,
+}
+
+/// A finished transfer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TransferFacts {
+    pub bytes_raw: u64,
+    pub bytes_wire: u64,
+    pub digest: FileDigest,
+    pub seconds: f64,
+    /// Chunks that an earlier attempt had already brought.
+    pub chunks_resumed: u32,
+    pub reconnects: u32,
+}

@@ -1,0 +1,178 @@
+//! The data path between two agents: tickets, manifests, and the fixed head before each chunk's bytes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::CHUNK_BYTES;
+use crate::digest::ChunkDigest;
+use crate::name::RunId;
+use crate::version::RdbFormat;
+
+/// Names one pinned snapshot; a resumed transfer must find the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SnapshotId(pub String);
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The right to pull one run's snapshot. The coordinator makes it and gives it to both agents; the source serves nobody
+/// else.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    pub run: RunId,
+    #[serde(with = "serde_bytes")]
+    pub secret: Vec<u8>,
+}
+
+/// Length of a ticket's secret.
+pub const TICKET_SECRET_BYTES: usize = 32;
+
+impl Ticket {
+    /// Compares without telling, by the time it takes, how much of the secret was right.
+    pub fn matches(&self, other: &Ticket) -> bool {
+        let same_length = self.secret.len() == TICKET_SECRET_BYTES && other.secret.len() == TICKET_SECRET_BYTES;
+        let difference = self.secret.iter().zip(&other.secret).fold(0, |sum, (a, b)| sum | (a ^ b));
+        self.run == other.run && same_length && difference == 0
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ticket({}, secret hidden)", self.run)
+    }
+}
+
+/// What the source offers, before the first byte of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub snapshot: SnapshotId,
+    pub bytes: u64,
+    pub format: RdbFormat,
+}
+
+/// How a chunk's bytes are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// As they are.
+    Store,
+    /// One zstd frame.
+    Zstd,
+    /// No chunk: an encoded [`crate::Fault`].
+    Fault,
+}
+
+/// Stands before the bytes of a chunk: index, packing, both lengths, digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHead {
+    pub packing: Packing,
+    pub index: u32,
+    pub raw_bytes: u32,
+    pub wire_bytes: u32,
+    pub digest: ChunkDigest,
+}
+
+/// Length of an encoded [`FrameHead`].
+pub const FRAME_HEAD_BYTES: usize = 48;
+/// Most bytes that a chunk may have on the wire: what is not smaller than the chunk is stored.
+pub const WIRE_BYTES_MAX: u32 = CHUNK_BYTES as u32;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    #[error("chunk head begins with {0:#04x}, which is no packing")]
+    Packing(u8),
+    #[error("chunk head announces {0} bytes, more than a chunk")]
+    Length(u32),
+}
+
+impl FrameHead {
+    pub fn encode(&self) -> [u8; FRAME_HEAD_BYTES] {
+        let mut out = [0; FRAME_HEAD_BYTES];
+        let packing = match self.packing {
+            Packing::Store => 0,
+            Packing::Zstd => 1,
+            Packing::Fault => 2,
+        };
+        let (numbers, digest) = out.split_at_mut(16);
+        for (slot, value) in numbers.chunks_exact_mut(4).zip([packing, self.index, self.raw_bytes, self.wire_bytes]) {
+            slot.copy_from_slice(&value.to_le_bytes());
+        }
+        digest.copy_from_slice(&self.digest.0);
+        out
+    }
+
+    pub fn decode(bytes: &[u8; FRAME_HEAD_BYTES]) -> Result<Self, FrameError> {
+        let (numbers, digest) = bytes.split_at(16);
+        let mut values = numbers.as_chunks::<4>().0.iter().map(|number| u32::from_le_bytes(*number));
+        let mut next = || values.next().unwrap_or_default();
+        let (packing, index, raw_bytes, wire_bytes) = (next(), next(), next(), next());
+        let packing = match packing {
+            0 => Packing::Store,
+            1 => Packing::Zstd,
+            2 => Packing::Fault,
+            other => return Err(FrameError::Packing(other as u8)),
+        };
+        for length in [raw_bytes, wire_bytes] {
+            if length > WIRE_BYTES_MAX {
+                return Err(FrameError::Length(length));
+            }
+        }
+        let mut chaining = [0; 32];
+        chaining.copy_from_slice(digest);
+        Ok(Self { packing, index, raw_bytes, wire_bytes, digest: ChunkDigest(chaining) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ticket(run: &str, secret: u8) -> Ticket {
+        Ticket { run: RunId::new(run).unwrap(), secret: vec![secret; TICKET_SECRET_BYTES] }
+    }
+
+    #[test]
+    fn only_the_same_run_and_secret_match() {
+        assert!(ticket("fo-1", 7).matches(&ticket("fo-1", 7)));
+        assert!(!ticket("fo-1", 7).matches(&ticket("fo-1", 8)));
+        assert!(!ticket("fo-1", 7).matches(&ticket("fo-2", 7)));
+        let empty = Ticket { run: RunId::new("fo-1").unwrap(), secret: vec![] };
+        assert!(!empty.matches(&empty), "an empty secret opens nothing");
+    }
+
+    #[test]
+    fn a_tickets_secret_is_never_printed() {
+        assert_eq!(format!("{:?}", ticket("fo-1", 7)), "Ticket(fo-1, secret hidden)");
+    }
+
+    #[test]
+    fn the_head_of_a_frame_keeps_its_place_on_the_wire() {
+        let head = FrameHead {
+            packing: Packing::Zstd,
+            index: 0x01020304,
+            raw_bytes: CHUNK_BYTES as u32,
+            wire_bytes: 5,
+            digest: ChunkDigest([9; 32]),
+        };
+        let golden = [&[1, 0, 0, 0, 4, 3, 2, 1, 0, 0, 64, 0, 5, 0, 0, 0][..], &[9; 32]].concat();
+        assert_eq!(head.encode().as_slice(), golden);
+        assert_eq!(FrameHead::decode(&head.encode()), Ok(head));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_announce_more_than_a_chunk(numbers in proptest::collection::vec(any::<u8>(), 16)) {
+            let mut bytes = [0; FRAME_HEAD_BYTES];
+            bytes[..16].copy_from_slice(&numbers);
+            if let Ok(head) = FrameHead::decode(&bytes) {
+                prop_assert!(head.raw_bytes <= WIRE_BYTES_MAX && head.wire_bytes <= WIRE_BYTES_MAX);
+            }
+        }
+    }
+}
