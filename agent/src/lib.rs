@@ -1,1 +1,27 @@
+//! The per-host agent.
+//!
+//! ```text
+//!   coord ──orders──> serve ──> tasks ──> actions ──> instance, server, service, durable     (shells)
+//!   agent ──chunks──> serve ──> transfer::offers                                              (shell)
+//!                                          config, redis_conf, info, names, transfer::{receiver,map,tickets}   (pure)
+//! ```
+//!
+//! Invariants: an order is done for an operator only; a chunk is served only to the agent that holds the ticket; no path
+//! comes from the wire; one action at a time works on an instance; a task outlives whoever ordered it.
 
+pub mod actions;
+pub mod config;
+pub mod durable;
+pub mod fence;
+pub mod host;
+pub mod info;
+pub mod instance;
+pub mod names;
+pub mod observe;
+pub mod reach;
+pub mod redis_conf;
+pub mod serve;
+pub mod server;
+pub mod service;
+pub mod tasks;
+pub mod transfer;
