@@ -1,1 +1,22 @@
+//! The `coord` command: observes the hosts, plans, runs the plan step by step across the agents, and proves the result.
+//!
+//! ```text
+//!   cli ──> observe ──> topology ──> plan ──> (shown, confirmed) ──> drive ──> report
+//!             shell       pure       pure                            │  ▲
+//!                                                                    ▼  │
+//!                                              run::machine (pure), journal, client (shells)
+//! ```
 
+pub mod cli;
+pub mod client;
+pub mod drive;
+pub mod error;
+pub mod gate;
+pub mod inventory;
+pub mod journal;
+pub mod observe;
+pub mod pki;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod topology;

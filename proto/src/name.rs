@@ -16,6 +16,8 @@ pub enum NameError {
     Long(&'static str, String),
     #[error("{0} name `{1}` may hold only a-z, 0-9, `-`, `_` and `.`, and starts with a letter or digit")]
     Character(&'static str, String),
+    #[error("{0} name `{1}` is an IP address; a name is needed, since certificates carry it")]
+    IpAddress(&'static str, String),
     #[error("address `{0}` is not HOST:PORT")]
     Address(String),
 }
@@ -26,6 +28,9 @@ fn checked(what: &'static str, name: &str) -> Result<String, NameError> {
     }
     if name.len() > NAME_CHARS_MAX {
         return Err(NameError::Long(what, name.chars().take(80).collect()));
+    }
+    if name.parse::<std::net::IpAddr>().is_ok() {
+        return Err(NameError::IpAddress(what, name.to_owned()));
     }
     let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     let all_fit = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
@@ -172,7 +177,7 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_a_directory_are_refused() {
-        for bad in ["", "../x", "a/b", ".hidden", "A", "a b", "-x", &"x".repeat(64)] {
+        for bad in ["", "../x", "a/b", ".hidden", "A", "a b", "-x", "10.0.0.1", &"x".repeat(64)] {
             assert!(HostName::new(bad).is_err(), "{bad:?} was accepted");
         }
         for good in ["a", "machine-a", "db1.example.net", "7", "fo-7k2m"] {

@@ -1,1 +1,21 @@
+//! How Baton's messages are carried: QUIC with mutual TLS 1.3, one request on one stream.
+//!
+//! ```text
+//!   Dialer::dial ─── TLS: both certificates of one private CA ───> Listener::accept, Arrival::greet
+//!        │       ─── first stream: Hello, answered in words ───>        │
+//!        ▼                                                              ▼
+//!      Link::ask ──────────────── a stream a request ─────────────> Peer::next ──> Responder::answer
+//! ```
+//!
+//! Who may ask what is not decided here: a [`Peer`] tells its role, and the agent decides.
 
+mod identity;
+mod knock;
+mod link;
+mod listener;
+mod tls;
+mod words;
+
+pub use identity::{Identity, IdentityError, Role};
+pub use link::{DialError, Dialer, Link};
+pub use listener::{Arrival, Asking, Listener, Peer, Responder};

@@ -1,0 +1,206 @@
+//! The asking side: dials an agent and asks it one thing a stream.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use baton_proto::codec::{self, REPLY_BYTES_MAX};
+use baton_proto::control::{Answer, Reply, Request};
+use baton_proto::data::{FRAME_HEAD_BYTES, FrameHead, Packing, Ticket};
+use baton_proto::hello::Hello;
+use baton_proto::{Fault, FaultKind, HostName, HostPort};
+use quinn::{Connection, Endpoint, ReadExactError, ReadToEndError, RecvStream, WriteError};
+
+use crate::identity::{Identity, Role, role_of};
+use crate::{knock, tls, words};
+
+/// How long a host may take to be found, shake hands and agree on a version. Longer than three lost first packets.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long one request may take. Agents answer at once or within their own, shorter limits.
+const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer to the greeting.
+const HELLO_BYTES_MAX: usize = 4096;
+
+/// Why an agent could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("resolve {address}: {error}")]
+    Resolve { address: String, error: String },
+    #[error("no agent listens at {address}: {error}")]
+    NobodyListens { address: SocketAddr, error: std::io::Error },
+    #[error("agent at {address}: {reason}")]
+    Connection { address: SocketAddr, reason: String },
+    #[error("agent at {address} did not answer within {}s", DIAL_TIMEOUT.as_secs())]
+    Silent { address: SocketAddr },
+    #[error("agent at {address} holds the certificate of {found}, not of the agent of {wanted}")]
+    Stranger { address: SocketAddr, found: String, wanted: HostName },
+    #[error("agent at {address}: {fault}")]
+    Greeting { address: SocketAddr, fault: Fault },
+}
+
+impl From<DialError> for Fault {
+    fn from(error: DialError) -> Fault {
+        let kind = match error {
+            DialError::Greeting { .. } => FaultKind::Unsupported,
+            DialError::Stranger { .. } => FaultKind::NotAllowed,
+            _ => FaultKind::Peer,
+        };
+        Fault::new(kind, error)
+    }
+}
+
+/// Makes connections to agents.
+#[derive(Clone)]
+pub struct Dialer {
+    v4: Endpoint,
+    v6: Option<Endpoint>,
+    software: String,
+}
+
+impl Dialer {
+    /// Must be called within a tokio runtime.
+    pub fn new(identity: &Identity, software: &str) -> anyhow::Result<Dialer> {
+        let config = tls::client(identity)?;
+        let endpoint = |any: SocketAddr| -> std::io::Result<Endpoint> {
+            let mut endpoint = Endpoint::client(any)?;
+            endpoint.set_default_client_config(config.clone());
+            Ok(endpoint)
+        };
+        let v4 = endpoint(([0, 0, 0, 0], 0).into())?;
+        // A host without IPv6 is no error until an IPv6 address is dialled.
+        let v6 = endpoint(([0u16; 8], 0).into()).ok();
+        Ok(Dialer { v4, v6, software: software.into() })
+    }
+
+    /// Connects to the agent of `host`. Whoever else answers there, with whatever certificate, is an error.
+    pub async fn dial(&self, address: &HostPort, host: &HostName) -> Result<Link, DialError> {
+        let unresolved = |error: String| DialError::Resolve { address: address.to_string(), error };
+        let mut found = tokio::net::lookup_host((address.host.as_str(), address.port))
+            .await
+            .map_err(|error| unresolved(error.to_string()))?;
+        let address = found.next().ok_or_else(|| unresolved("no address".into()))?;
+        tokio::select! {
+            link = tokio::time::timeout(DIAL_TIMEOUT, self.greet(address, host)) => {
+                link.unwrap_or(Err(DialError::Silent { address }))
+            }
+            error = knock::refused(address) => Err(DialError::NobodyListens { address, error }),
+        }
+    }
+
+    async fn greet(&self, address: SocketAddr, host: &HostName) -> Result<Link, DialError> {
+        let broken = |reason: String| DialError::Connection { address, reason };
+        let endpoint = if address.is_ipv4() { Some(&self.v4) } else { self.v6.as_ref() };
+        let endpoint = endpoint.ok_or_else(|| broken("this host has no IPv6".into()))?;
+        let connecting = endpoint.connect(address, host.as_str()).map_err(|error| broken(error.to_string()))?;
+        let connection = connecting.await.map_err(|error| broken(words::connection(&error)))?;
+        match peer_role(&connection) {
+            Ok(Role::Agent(found)) if found == *host => {}
+            Ok(role) => {
+                return Err(DialError::Stranger { address, found: format!("the {role}"), wanted: host.clone() });
+            }
+            Err(found) => return Err(DialError::Stranger { address, found, wanted: host.clone() }),
+        }
+        let link = Link { connection };
+        let ours = Hello::new(&*self.software);
+        let exchange = async {
+            let bytes = link.exchange(&codec::encode(&ours).map_err(defect)?, HELLO_BYTES_MAX).await?;
+            let theirs: Result<Hello, Fault> = codec::decode(&bytes)
+                .map_err(|error| Fault::new(FaultKind::Unsupported, "its greeting is not understood").because(error))?;
+            ours.agree(&theirs?)
+        };
+        // The refusal of our certificate arrives only now: TLS lets a client finish before the server has judged it.
+        exchange.await.map_err(|fault| DialError::Greeting { address, fault })?;
+        Ok(link)
+    }
+}
+
+/// A connection to an agent that has greeted. Clones share it.
+#[derive(Clone)]
+pub struct Link {
+    connection: Connection,
+}
+
+impl Link {
+    /// Asks one thing and waits for the answer.
+    pub async fn ask(&self, request: &Request) -> Result<Reply, Fault> {
+        let bytes = codec::encode(request).map_err(defect)?;
+        let answer = tokio::time::timeout(ASK_TIMEOUT, self.exchange(&bytes, REPLY_BYTES_MAX));
+        let answer = answer.await.map_err(|_| {
+            Fault::new(FaultKind::Peer, format!("the agent did not answer within {}s", ASK_TIMEOUT.as_secs()))
+        })??;
+        let answer: Answer = codec::decode(&answer).map_err(|error| {
+            Fault::new(FaultKind::Unsupported, "the agent's answer is not understood").because(error)
+        })?;
+        answer
+    }
+
+    /// Asks for a chunk; its bytes are still packed as the head says.
+    pub async fn chunk(&self, ticket: &Ticket, index: u32) -> Result<(FrameHead, Vec<u8>), Fault> {
+        let request = codec::encode(&Request::Chunk { ticket: ticket.clone(), index }).map_err(defect)?;
+        let mut recv = self.send(&request).await?;
+        let mut head = [0; FRAME_HEAD_BYTES];
+        recv.read_exact(&mut head).await.map_err(|error| self.lost_exact(error))?;
+        let head = FrameHead::decode(&head).map_err(|error| Fault::new(FaultKind::Verification, error))?;
+        // Bounded by WIRE_BYTES_MAX, which the head was checked against.
+        let mut bytes = vec![0; head.wire_bytes as usize];
+        recv.read_exact(&mut bytes).await.map_err(|error| self.lost_exact(error))?;
+        if head.packing == Packing::Fault {
+            let fault: Fault = codec::decode(&bytes).map_err(|error| {
+                Fault::new(FaultKind::Unsupported, "the agent's refusal is not understood").because(error)
+            })?;
+            return Err(fault);
+        }
+        Ok((head, bytes))
+    }
+
+    /// Ends the connection for all clones.
+    pub fn close(&self) {
+        self.connection.close(0u32.into(), b"done");
+    }
+
+    async fn exchange(&self, request: &[u8], answer_bytes_max: usize) -> Result<Vec<u8>, Fault> {
+        let mut recv = self.send(request).await?;
+        recv.read_to_end(answer_bytes_max).await.map_err(|error| match error {
+            ReadToEndError::TooLong => {
+                Fault::new(FaultKind::Peer, format!("the agent's answer is longer than {answer_bytes_max} bytes"))
+            }
+            ReadToEndError::Read(error) => self.lost(error),
+        })
+    }
+
+    async fn send(&self, request: &[u8]) -> Result<RecvStream, Fault> {
+        let (mut send, recv) = self.connection.open_bi().await.map_err(|error| self.lost(error))?;
+        send.write_all(request).await.map_err(|error| match error {
+            // The agent has answered without reading on; its answer says why.
+            WriteError::Stopped(_) => Fault::new(FaultKind::Peer, "the agent stopped reading the request"),
+            error => self.lost(error),
+        })?;
+        // Fails only when the stream is closed already, which reading the answer finds out.
+        let _ = send.finish();
+        Ok(recv)
+    }
+
+    fn lost_exact(&self, error: ReadExactError) -> Fault {
+        match error {
+            ReadExactError::FinishedEarly(bytes) => {
+                Fault::new(FaultKind::Peer, format!("the chunk ended after {bytes} bytes"))
+            }
+            ReadExactError::ReadError(error) => self.lost(error),
+        }
+    }
+
+    fn lost(&self, error: impl std::fmt::Display) -> Fault {
+        let why = self.connection.close_reason().map_or_else(|| error.to_string(), |reason| words::connection(&reason));
+        Fault::new(FaultKind::Peer, "the connection to the agent was lost").because(why)
+    }
+}
+
+pub(crate) fn peer_role(connection: &Connection) -> Result<Role, String> {
+    let identity = connection.peer_identity().ok_or("it showed no certificate")?;
+    let chain = identity.downcast::<Vec<rustls_pki_types::CertificateDer<'static>>>();
+    let chain = chain.map_err(|_| "its certificate is of no known kind")?;
+    role_of(chain.first().ok_or("it showed no certificate")?)
+}
+
+pub(crate) fn defect(error: codec::CodecError) -> Fault {
+    Fault::new(FaultKind::Internal, "a message could not be written").because(error)
+}

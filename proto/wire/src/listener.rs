@@ -1,0 +1,184 @@
+//! The answering side: accepts connections, greets, and hands out requests one by one.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use baton_proto::codec::{self, REQUEST_BYTES_MAX};
+use baton_proto::control::{Answer, Request};
+use baton_proto::data::{FrameHead, Packing};
+use baton_proto::digest::ChunkDigest;
+use baton_proto::hello::Hello;
+use baton_proto::{Fault, FaultKind};
+use bytes::Bytes;
+use quinn::{Connection, Endpoint, Incoming, SendStream};
+
+use crate::identity::{Identity, Role};
+use crate::link::{defect, peer_role};
+use crate::{tls, words};
+
+/// How long a newcomer has for its handshake and greeting. It bounds what a port scan can hold.
+const GREET_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may take to arrive once its stream is open.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Listens for connections.
+pub struct Listener {
+    endpoint: Endpoint,
+    software: String,
+}
+
+impl Listener {
+    /// Must be called within a tokio runtime.
+    pub fn bind(identity: &Identity, listen: SocketAddr, software: &str) -> anyhow::Result<Listener> {
+        let endpoint = Endpoint::server(tls::server(identity)?, listen)?;
+        Ok(Listener { endpoint, software: software.into() })
+    }
+
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// Waits for a newcomer; `None` after [`Listener::close`].
+    pub async fn accept(&self) -> Option<Arrival> {
+        let incoming = self.endpoint.accept().await?;
+        Some(Arrival { incoming, software: self.software.clone() })
+    }
+
+    /// Ends all connections, and says goodbye to the peers.
+    pub async fn close(&self) {
+        self.endpoint.close(0u32.into(), b"the agent is stopping");
+        self.endpoint.wait_idle().await;
+    }
+}
+
+/// A newcomer that has not shown who it is.
+pub struct Arrival {
+    incoming: Incoming,
+    software: String,
+}
+
+impl Arrival {
+    pub fn address(&self) -> SocketAddr {
+        self.incoming.remote_address()
+    }
+
+    /// Shakes hands and agrees on a version.
+    pub async fn greet(self) -> Result<Peer, Fault> {
+        let late = || Fault::new(FaultKind::Peer, "no greeting in time");
+        tokio::time::timeout(GREET_TIMEOUT, self.greet_inner()).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn greet_inner(self) -> Result<Peer, Fault> {
+        let broken = |error| Fault::new(FaultKind::Peer, "handshake failed").because(words::connection(&error));
+        let connection = self.incoming.await.map_err(broken)?;
+        let role = peer_role(&connection).map_err(|error| Fault::new(FaultKind::NotAllowed, error))?;
+        let (mut send, mut recv) = connection.accept_bi().await.map_err(broken)?;
+        let greeting = recv.read_to_end(REQUEST_BYTES_MAX).await;
+        let greeting = greeting.map_err(|error| Fault::new(FaultKind::Peer, "read greeting").because(error))?;
+        let ours = Hello::new(&*self.software);
+        let agreed = codec::decode::<Hello>(&greeting)
+            .map_err(|error| Fault::new(FaultKind::Unsupported, "the greeting is not understood").because(error))
+            .and_then(|theirs| ours.agree(&theirs));
+        let answer: Result<Hello, Fault> = agreed.clone().map(|_| ours);
+        respond(&mut send, &codec::encode(&answer).map_err(defect)?).await;
+        if agreed.is_err() {
+            // Let the words arrive before the connection goes.
+            let _ = send.stopped().await;
+        }
+        agreed?;
+        Ok(Peer { connection, role })
+    }
+}
+
+/// A connection whose other side is known.
+pub struct Peer {
+    connection: Connection,
+    role: Role,
+}
+
+impl Peer {
+    pub fn role(&self) -> &Role {
+        &self.role
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// Waits for the opening of the next request's stream; `None` when the connection has ended.
+    pub async fn next(&self) -> Option<Asking> {
+        let (send, recv) = self.connection.accept_bi().await.ok()?;
+        Some(Asking { send, recv })
+    }
+}
+
+/// A request that is arriving.
+pub struct Asking {
+    send: SendStream,
+    recv: quinn::RecvStream,
+}
+
+impl Asking {
+    /// Reads the request. What is not understood is answered here, and yields `None`.
+    pub async fn read(mut self) -> Option<(Request, Responder)> {
+        let read = tokio::time::timeout(REQUEST_TIMEOUT, self.recv.read_to_end(REQUEST_BYTES_MAX)).await;
+        let mut responder = Responder { send: self.send };
+        let refusal = match read {
+            Ok(Ok(bytes)) => match codec::decode::<Request>(&bytes) {
+                Ok(request) => return Some((request, responder)),
+                Err(error) => Fault::new(FaultKind::Unsupported, "this agent does not know the request").because(error),
+            },
+            Ok(Err(error)) => Fault::new(FaultKind::Invalid, "read request").because(error),
+            Err(_) => Fault::new(FaultKind::Invalid, "the request did not arrive in time"),
+        };
+        responder.write_answer(&Err(refusal)).await;
+        None
+    }
+}
+
+/// Answers one request.
+pub struct Responder {
+    send: SendStream,
+}
+
+impl Responder {
+    pub async fn answer(mut self, answer: &Answer) {
+        self.write_answer(answer).await;
+    }
+
+    /// Answers with a chunk. Its bytes are not copied.
+    pub async fn chunk(mut self, chunk: Result<(FrameHead, Bytes), Fault>) {
+        let (head, bytes) = match chunk {
+            Ok(chunk) => chunk,
+            Err(fault) => {
+                let bytes = codec::encode(&fault).unwrap_or_default();
+                let wire_bytes = u32::try_from(bytes.len()).unwrap_or(0);
+                let digest = ChunkDigest([0; 32]);
+                let head = FrameHead { packing: Packing::Fault, index: 0, raw_bytes: 0, wire_bytes, digest };
+                (head, Bytes::from(bytes))
+            }
+        };
+        let mut parts = [Bytes::copy_from_slice(&head.encode()), bytes];
+        // A peer that went away gets no answer; its loss shows on the connection.
+        if self.send.write_all_chunks(&mut parts).await.is_ok() {
+            let _ = self.send.finish();
+        }
+    }
+
+    async fn write_answer(&mut self, answer: &Answer) {
+        match codec::encode(answer) {
+            Ok(bytes) => respond(&mut self.send, &bytes).await,
+            Err(error) => {
+                let fault: Answer = Err(defect(error));
+                respond(&mut self.send, &codec::encode(&fault).unwrap_or_default()).await;
+            }
+        }
+    }
+}
+
+async fn respond(send: &mut SendStream, bytes: &[u8]) {
+    // A peer that went away gets no answer; its loss shows on the connection.
+    if send.write_all(bytes).await.is_ok() {
+        let _ = send.finish();
+    }
+}

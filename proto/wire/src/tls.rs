@@ -1,0 +1,76 @@
+//! TLS 1.3 with certificates on both sides, and the settings of the QUIC transport.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use baton_proto::hello::ALPN;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{IdleTimeout, TransportConfig, VarInt};
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+
+use crate::identity::Identity;
+
+/// How long a connection lives without a packet. With [`KEEP_ALIVE`] it only ends so when the peer is gone.
+const IDLE_MS: u32 = 15_000;
+/// How often a silent connection shows that it lives; QUIC sends none by itself, and a save may be silent for minutes.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// Most requests in flight on a connection: the chunks of one transfer's window, and some for orders.
+const STREAMS_MAX: u32 = 128;
+/// Receive window of one stream. A larger one lets a lossy path collect more gaps in one stream than quinn tolerates
+/// (1024), and quinn then ends the whole connection; throughput comes from many streams.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Window of a connection: bounds what a peer can make us buffer, and covers 1 Gbit/s at 250 ms.
+const WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn roots(identity: &Identity) -> anyhow::Result<Arc<RootCertStore>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.authority.clone())?;
+    Ok(Arc::new(roots))
+}
+
+fn transport() -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    config
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(WINDOW_BYTES))
+        .send_window(u64::from(WINDOW_BYTES))
+        .datagram_receive_buffer_size(None);
+    Arc::new(config)
+}
+
+pub(crate) fn client(identity: &Identity) -> anyhow::Result<quinn::ClientConfig> {
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots(identity)?)
+        .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    // A resumed session skips the check of certificates.
+    tls.resumption = rustls::client::Resumption::disabled();
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    config.transport_config(transport());
+    Ok(config)
+}
+
+pub(crate) fn server(identity: &Identity) -> anyhow::Result<quinn::ServerConfig> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(identity)?, provider()).build()?;
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.send_tls13_tickets = 0;
+    tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    config.transport_config(transport());
+    Ok(config)
+}

@@ -1,0 +1,47 @@
+//! Connection errors in words that tell an operator what to do.
+
+use quinn::ConnectionError;
+
+/// TLS alerts travel as QUIC errors 0x100 + alert (RFC 9001, section 4.8).
+const CRYPTO_ERROR_FIRST: u64 = 0x100;
+const CRYPTO_ERROR_LAST: u64 = 0x1ff;
+
+/// Says why a connection could not be made or was lost.
+pub(crate) fn connection(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ConnectionClosed(close) => {
+            alert(close.error_code.into()).unwrap_or_else(|| format!("closed by the other side: {close}"))
+        }
+        ConnectionError::TransportError(error) => {
+            let code = u64::from(error.code);
+            if (CRYPTO_ERROR_FIRST..=CRYPTO_ERROR_LAST).contains(&code) {
+                format!("its certificate was refused here: {}", error.reason)
+            } else {
+                format!("protocol error: {error}")
+            }
+        }
+        ConnectionError::ApplicationClosed(close) => {
+            format!("closed by the other side: {}", String::from_utf8_lossy(&close.reason))
+        }
+        ConnectionError::TimedOut => "no answer in time".into(),
+        ConnectionError::Reset => "the other side was restarted".into(),
+        ConnectionError::LocallyClosed => "closed here".into(),
+        ConnectionError::VersionMismatch => "the other side speaks no QUIC version 1".into(),
+        ConnectionError::CidsExhausted => "out of connection ids".into(),
+    }
+}
+
+/// Explains an alert that the other side sent about our certificate (RFC 8446, section 6).
+fn alert(code: u64) -> Option<String> {
+    let text = match code.checked_sub(CRYPTO_ERROR_FIRST)? {
+        42 | 43 | 46 => "it refused our certificate",
+        44 => "it refused our certificate: revoked",
+        45 => "it refused our certificate: expired, or its clock is wrong",
+        48 => "it refused our certificate: made by another CA than its own",
+        116 => "it demands a certificate",
+        120 => "it is no baton-agent: it speaks another protocol",
+        alert if alert <= 0xff => return Some(format!("TLS alert {alert}")),
+        _ => return None,
+    };
+    Some(text.into())
+}
