@@ -1,0 +1,80 @@
+//! The agent's command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::AgentConfig;
+use crate::serve;
+
+#[derive(Parser)]
+#[command(name = "baton-agent", version, about = "Observe and control the Redis or Valkey servers of this host for Baton")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the agent until it is told to stop
+    Run {
+        /// The agent's configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// The configuration or identity is wrong: nothing was begun.
+const EXIT_USAGE: u8 = 2;
+
+/// Runs the command line and yields the process's exit code.
+pub fn main() -> ExitCode {
+    let Verb::Run { config } = Cli::parse().verb;
+    init_log();
+    let config = match AgentConfig::load(&config) {
+        Ok(config) => config,
+        Err(error) => return fail(&error.into(), EXIT_USAGE),
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into(), 1),
+    };
+    match runtime.block_on(async { serve::run(config, stop_signal()?.wait()).await }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, EXIT_USAGE),
+    }
+}
+
+fn init_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BATON_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+struct StopSignal {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+fn stop_signal() -> std::io::Result<StopSignal> {
+    Ok(StopSignal { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+}
+
+impl StopSignal {
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    tracing::error!("{error}");
+    for cause in error.chain().skip(1) {
+        tracing::error!("caused by: {cause}");
+    }
+    ExitCode::from(code)
+}

@@ -1,0 +1,170 @@
+//! The agent at work: accepts connections, decides who may ask what, and hands requests to where they are done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+use baton_proto::control::{Answer, Order, Reply, Request};
+use baton_proto::{Fault, FaultKind, HostName, InstanceName};
+use baton_wire::{Arrival, Dialer, Identity, Listener, Peer, Responder, Role};
+use tokio::sync::Semaphore;
+use tracing::{debug, info, warn};
+
+use crate::config::AgentConfig;
+use crate::instance::Instance;
+use crate::tasks::Tasks;
+use crate::transfer::Offers;
+use crate::{actions, observe, reach};
+
+/// How this program names itself to its peers.
+pub const SOFTWARE: &str = concat!("baton-agent ", env!("CARGO_PKG_VERSION"));
+
+/// Most connections at a time, greeted or not: a few coordinators and the agents of a group.
+const CONNECTIONS_MAX: usize = 256;
+
+/// What every action can use.
+pub struct Agent {
+    pub host: HostName,
+    pub config: AgentConfig,
+    pub instances: BTreeMap<InstanceName, Arc<Instance>>,
+    pub offers: Offers,
+    pub dialer: Dialer,
+    tasks: Tasks,
+}
+
+/// Runs until `stop` resolves. Tasks and servers that the agent started are left to themselves then.
+pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let identity = Identity::load(&config.identity)?;
+    let Role::Agent(host) = identity.role().clone() else {
+        anyhow::bail!(
+            "identity {} is that of the {}; an agent needs one made by `coord pki issue HOST`",
+            config.identity.display(),
+            identity.role()
+        );
+    };
+    std::fs::create_dir_all(&config.state)
+        .with_context(|| format!("create state directory {}", config.state.display()))?;
+    let listener = Listener::bind(&identity, config.listen, SOFTWARE)
+        .with_context(|| format!("listen on {} (UDP)", config.listen))?;
+    let instances = config.instances.iter().map(|instance| {
+        (instance.name.clone(), Arc::new(Instance::new(instance.clone(), &config)))
+    });
+    let instances = instances.collect();
+    let dialer = Dialer::new(&identity, SOFTWARE)?;
+    let agent = Agent { host, config, instances, offers: Offers::default(), dialer, tasks: Tasks::default() };
+    let agent = Arc::new(agent);
+    info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
+    tokio::select! {
+        () = accept(&agent, &listener) => {}
+        () = stop => info!("agent is stopping; servers go on"),
+    }
+    listener.close().await;
+    Ok(())
+}
+
+async fn accept(agent: &Arc<Agent>, listener: &Listener) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Some(arrival) = listener.accept().await {
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            warn!(peer = %arrival.address(), "connection refused: {CONNECTIONS_MAX} are open");
+            continue;
+        };
+        let agent = Arc::clone(agent);
+        tokio::spawn(async move {
+            converse(agent, arrival).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn converse(agent: Arc<Agent>, arrival: Arrival) {
+    let address = arrival.address();
+    let peer = match arrival.greet().await {
+        Ok(peer) => Arc::new(peer),
+        Err(fault) => {
+            info!(peer = %address, "connection refused: {fault}");
+            return;
+        }
+    };
+    debug!(peer = %address, role = %peer.role(), "connected");
+    // Bounded by the transport's limit on open streams.
+    while let Some(asking) = peer.next().await {
+        let (agent, peer) = (Arc::clone(&agent), Arc::clone(&peer));
+        tokio::spawn(async move {
+            if let Some((request, responder)) = asking.read().await {
+                agent.respond(&peer, request, responder).await;
+            }
+        });
+    }
+    debug!(peer = %address, "disconnected");
+}
+
+impl Agent {
+    async fn respond(self: &Arc<Self>, peer: &Peer, request: Request, responder: Responder) {
+        match (peer.role(), request) {
+            (Role::Agent(host), Request::Chunk { ticket, index }) => {
+                responder.chunk(self.offers.chunk(host, &ticket, index).await).await;
+            }
+            (Role::Agent(host), request) => responder.answer(&self.answer_agent(host, request).await).await,
+            (Role::Operator(name), request) => responder.answer(&self.answer_operator(name, request).await).await,
+        }
+    }
+
+    /// Agents may pull what a ticket allows them, and nothing else.
+    async fn answer_agent(&self, host: &HostName, request: Request) -> Answer {
+        match request {
+            Request::Open { ticket } => self.offers.open(host, &ticket).map(Reply::Opened),
+            Request::Seal { ticket } => self.offers.seal(host, &ticket).await.map(|digest| Reply::Sealed { digest }),
+            _ => {
+                warn!(%host, "refused an order of another agent");
+                Err(Fault::new(
+                    FaultKind::NotAllowed,
+                    format!("the agent of {} takes orders from operators only, not from the agent of {host}", self.host),
+                ))
+            }
+        }
+    }
+
+    /// Operators may ask and order everything, but get no snapshot's bytes.
+    async fn answer_operator(self: &Arc<Self>, name: &str, request: Request) -> Answer {
+        match request {
+            Request::Observe => Ok(Reply::Observed(Box::new(observe::observe(self).await))),
+            Request::Reach { instance, to } => Ok(Reply::Reached(reach::reach(&*self.instance(&instance)?, &to).await)),
+            Request::Rehearse { instance, seconds } => {
+                reach::rehearse(&*self.instance(&instance)?, seconds).await.map(|()| Reply::Rehearsing)
+            }
+            Request::Begin(order) => self.begin(name, order).await.map(Reply::Task),
+            Request::Watch { task, seen } => self.tasks.watch(&task, seen).await.map(Reply::Task),
+            Request::Open { .. } | Request::Chunk { .. } | Request::Seal { .. } => Err(Fault::new(
+                FaultKind::NotAllowed,
+                "snapshots are served to the agent that holds the ticket, not to operators",
+            )),
+        }
+    }
+
+    async fn begin(self: &Arc<Self>, operator: &str, order: Order) -> Result<baton_proto::control::TaskState, Fault> {
+        let instance = self.instance(&order.instance)?;
+        let agent = Arc::clone(self);
+        let task = order.task.clone();
+        let operator = operator.to_owned();
+        self.tasks
+            .begin(order.task, move |progress| async move {
+                info!(%task, instance = %instance.name(), operator, action = ?order.action, "begin");
+                let outcome = actions::perform(&agent, &instance, &task.run, order.action, &progress).await;
+                match &outcome {
+                    Ok(outcome) => info!(%task, ?outcome, "done"),
+                    Err(fault) => warn!(%task, "failed: {fault}"),
+                }
+                outcome
+            })
+            .await
+    }
+
+    fn instance(&self, name: &InstanceName) -> Result<Arc<Instance>, Fault> {
+        self.instances.get(name).cloned().ok_or_else(|| {
+            let known: Vec<_> = self.instances.keys().map(InstanceName::as_str).collect();
+            Fault::new(FaultKind::NotFound, format!("host {} has no instance `{name}`", self.host))
+                .hint(format!("its agent.toml names: {}", known.join(", ")))
+        })
+    }
+}
