@@ -1,0 +1,263 @@
+//! A host: a loopback address, a redis.conf, a data directory, an agent.toml with the agent's identity, and, as far as a
+//! test started them, a real server and a real agent.
+//!
+//! A server is started here by hand, or by the agent on an order; both are found and ended by the directory they work in.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use crate::conf::Conf;
+use crate::content::Content;
+use crate::process::{Process, hermetic, kill_and_wait, tail, working_below};
+use crate::programs;
+use crate::resp::Client;
+use crate::servers::ServerProgram;
+use crate::wait::wait_for;
+
+pub const SERVER_PORT: u16 = 6379;
+pub const AGENT_PORT: u16 = 7400;
+
+/// The two tables of an agent.toml, as far as a test sets them.
+#[derive(Debug, Clone, Default)]
+pub struct AgentToml {
+    pub top: Conf,
+    pub instance: Conf,
+}
+
+/// One host.
+#[derive(Debug)]
+pub struct Host {
+    pub name: String,
+    pub ip: Ipv4Addr,
+    /// Everything of this host is below it.
+    pub dir: PathBuf,
+    pub program: ServerProgram,
+    conf: Mutex<Conf>,
+    toml: Mutex<AgentToml>,
+    /// Where others reach the agent, if not at its own address: a relay.
+    via: Mutex<Option<SocketAddr>>,
+    server: Mutex<Option<Process>>,
+    agent: Mutex<Option<Process>>,
+}
+
+impl Host {
+    /// Lays out a host below `world`. Nothing runs yet.
+    pub fn new(world: &Path, name: &str, ip: Ipv4Addr, program: ServerProgram) -> Self {
+        let dir = world.join(name);
+        fs::create_dir_all(dir.join("data")).expect("the host's directory can be made");
+        let mut conf = Conf::default();
+        conf.set("bind", ip).set("port", SERVER_PORT);
+        conf.set("dir", dir.join("data").display()).set("logfile", dir.join("redis.log").display());
+        // On loopback a replica's connections come from 127.0.0.1 unless they are told otherwise.
+        conf.set("replica-announce-ip", ip);
+        conf.set("repl-diskless-sync-delay", 0);
+        if program.is_7_or_later() {
+            conf.set("enable-debug-command", "yes");
+        }
+        let mut toml = AgentToml::default();
+        toml.top.set("listen", quoted(&format!("{ip}:{AGENT_PORT}"))).set("identity", quoted(&format!("{name}.pem")));
+        toml.top.set("state", quoted("state"));
+        toml.instance.set("name", quoted("default")).set("config", quoted("redis.conf"));
+        let exec = format!("{{ exec = [{}, {}] }}", quoted_path(&program.path), quoted_path(&dir.join("redis.conf")));
+        toml.instance.set("service", exec);
+        let (conf, toml) = (Mutex::new(conf), Mutex::new(toml));
+        let (via, server, agent) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let host = Self { name: name.to_owned(), ip, dir, program, conf, toml, via, server, agent };
+        host.configure(|_| {});
+        host.configure_agent(|_| {});
+        host
+    }
+
+    /// Changes the host's redis.conf.
+    pub fn configure(&self, change: impl FnOnce(&mut Conf)) {
+        let mut conf = self.conf.lock().unwrap();
+        change(&mut conf);
+        conf.write(&self.conf_path());
+    }
+
+    /// Changes the host's agent.toml; an agent that runs does not see it before it is started again.
+    pub fn configure_agent(&self, change: impl FnOnce(&mut AgentToml)) {
+        let mut toml = self.toml.lock().unwrap();
+        change(&mut toml);
+        let text = format!("{}\n[[instance]]\n{}", toml.top.render(" = "), toml.instance.render(" = "));
+        fs::write(self.agent_toml_path(), text).expect("agent.toml can be written");
+    }
+
+    pub fn conf_path(&self) -> PathBuf {
+        self.dir.join("redis.conf")
+    }
+
+    pub fn agent_toml_path(&self) -> PathBuf {
+        self.dir.join("agent.toml")
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    pub fn dump_path(&self) -> PathBuf {
+        self.data_dir().join("dump.rdb")
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((self.ip, SERVER_PORT))
+    }
+
+    /// Where the agent itself listens.
+    pub fn agent_address(&self) -> SocketAddr {
+        SocketAddr::from((self.ip, AGENT_PORT))
+    }
+
+    /// Where coord.toml says that the agent is.
+    pub fn agent_via(&self) -> SocketAddr {
+        self.via.lock().unwrap().unwrap_or_else(|| self.agent_address())
+    }
+
+    pub fn reach_agent_via(&self, relay: SocketAddr) {
+        *self.via.lock().unwrap() = Some(relay);
+    }
+
+    // --- the server ---
+
+    /// Starts the server by hand, and waits until it serves.
+    pub fn start_server(&self) {
+        let mut command = hermetic(&self.program.path, &self.dir);
+        command.arg(self.conf_path());
+        let mut process = Process::start(command, &self.dir.join("server.out"));
+        wait_for(&format!("the server of {} answers", self.name), || {
+            if let Some(status) = process.ended() {
+                panic!("the server of {} ended with {status}:\n{}", self.name, tail(&self.dir.join("redis.log"), 20));
+            }
+            self.try_client().and_then(|mut client| client.try_call(&["DBSIZE"]))
+        });
+        *self.server.lock().unwrap() = Some(process);
+    }
+
+    /// Kills the server, whoever started it, as a power loss would.
+    pub fn kill_server(&self) {
+        self.server.lock().unwrap().take();
+        self.server_pids().into_iter().for_each(kill_and_wait);
+    }
+
+    /// Processes of the server and of its saves.
+    pub fn server_pids(&self) -> Vec<u32> {
+        working_below(&self.data_dir())
+    }
+
+    pub fn try_client(&self) -> Result<Client, String> {
+        let password = self.conf.lock().unwrap().value("requirepass").map(str::to_owned);
+        Client::connect(self.address(), password.as_deref())
+    }
+
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        self.try_client().unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    /// One field of the server's `INFO`.
+    #[track_caller]
+    pub fn info(&self, field: &str) -> String {
+        self.client().field(field)
+    }
+
+    #[track_caller]
+    pub fn content(&self) -> Content {
+        Content::of(&mut self.client())
+    }
+
+    /// Waits until the server's `INFO` has this field with this value.
+    #[track_caller]
+    pub fn await_info(&self, field: &str, value: &str) {
+        wait_for(&format!("{}: {field}:{value}", self.name), || {
+            let seen = self.try_client()?.try_info()?.remove(field).unwrap_or_default();
+            if seen == value { Ok(()) } else { Err(seen) }
+        });
+    }
+
+    /// Waits until this server is a replica of `primary`, linked, and has read all that the primary has written.
+    #[track_caller]
+    pub fn await_in_sync_with(&self, primary: &Host) {
+        wait_for(&format!("{} is in sync with {}", self.name, primary.name), || {
+            let (own, other) = (self.try_client()?.try_info()?, primary.try_client()?.try_info()?);
+            let field = |info: &std::collections::BTreeMap<String, String>, name: &str| info.get(name).cloned();
+            let linked = field(&own, "master_link_status").as_deref() == Some("up");
+            let whom = field(&own, "master_host") == Some(primary.ip.to_string());
+            let (read, written) = (field(&own, "slave_repl_offset"), field(&other, "master_repl_offset"));
+            if linked && whom && read == written {
+                Ok(())
+            } else {
+                Err(format!("up {linked}, {read:?} of {written:?}"))
+            }
+        });
+    }
+
+    // --- the agent ---
+
+    /// Starts the agent, and waits until it listens.
+    pub fn start_agent(&self) {
+        let process = self.spawn_agent();
+        *self.agent.lock().unwrap() = Some(process);
+        let listens = || {
+            if let Some(status) = self.agent.lock().unwrap().as_mut().and_then(Process::ended) {
+                panic!("the agent of {} ended with {status}:\n{}", self.name, tail(&self.agent_log(), 30));
+            }
+            if udp_is_bound(self.agent_address()) { Ok(()) } else { Err(tail(&self.agent_log(), 5)) }
+        };
+        wait_for(&format!("the agent of {} listens", self.name), listens);
+    }
+
+    /// Starts the agent without waiting: for agents that are to refuse to start.
+    pub fn spawn_agent(&self) -> Process {
+        let mut command = hermetic(&programs::agent(), &self.dir);
+        command.args(["run", "--config", "agent.toml"]);
+        Process::start(command, &self.agent_log())
+    }
+
+    pub fn agent_log(&self) -> PathBuf {
+        self.dir.join("agent.log")
+    }
+
+    /// Kills the agent alone; what it started lives on.
+    pub fn kill_agent(&self) {
+        let process = self.agent.lock().unwrap().take();
+        process.unwrap_or_else(|| panic!("no agent runs on {}", self.name)).kill();
+    }
+
+    pub fn restart_agent(&self) {
+        self.kill_agent();
+        self.start_agent();
+    }
+
+    pub fn agent_pid(&self) -> u32 {
+        self.agent
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map(Process::pid)
+            .unwrap_or_else(|| panic!("no agent runs on {}", self.name))
+    }
+
+    /// Loses the host: agent and server are gone at once.
+    pub fn lose(&self) {
+        self.agent.lock().unwrap().take();
+        self.kill_server();
+    }
+}
+
+/// A string as TOML writes it.
+pub fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+pub fn quoted_path(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
+/// Whether a socket is bound to this UDP address, as the kernel lists them.
+fn udp_is_bound(address: SocketAddr) -> bool {
+    let SocketAddr::V4(address) = address else { return false };
+    let line = format!("{:08X}:{:04X}", u32::from_le_bytes(address.ip().octets()), address.port());
+    fs::read_to_string("/proc/net/udp").is_ok_and(|table| table.contains(&line))
+}
