@@ -181,7 +181,7 @@ fn string_key(wire: &mut Wire<'_>, rng: &mut Rng, index: u64) {
     )
     .expect("a vector takes it");
     if rng.chance(600) {
-        write!(value, r#","session":"{:016x}{:016x}""#, rng.next(), rng.next()).expect("a vector takes it");
+        write!(value, r#","session":"{:016x}{:016x}""#, rng.number(), rng.number()).expect("a vector takes it");
     }
     if rng.chance(700) {
         write!(

@@ -50,6 +50,8 @@ impl Host {
         let mut conf = Conf::default();
         conf.set("bind", ip).set("port", SERVER_PORT);
         conf.set("dir", dir.join("data").display()).set("logfile", dir.join("redis.log").display());
+        // A save that starts by itself would change what a test compares.
+        conf.set("save", "\"\"");
         // On loopback a replica's connections come from 127.0.0.1 unless they are told otherwise.
         conf.set("replica-announce-ip", ip);
         conf.set("repl-diskless-sync-delay", 0);

@@ -10,7 +10,7 @@ impl Rng {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -20,7 +20,7 @@ impl Rng {
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The bias is below 2^-32 for the bounds in use here.
-        self.next() % bound
+        self.number() % bound
     }
 
     /// True in `permille` of a thousand cases.
@@ -36,7 +36,7 @@ impl Rng {
     pub fn bytes(&mut self, count: usize, out: &mut Vec<u8>) {
         let end = out.len() + count;
         while out.len() < end {
-            out.extend_from_slice(&self.next().to_le_bytes());
+            out.extend_from_slice(&self.number().to_le_bytes());
         }
         out.truncate(end);
     }

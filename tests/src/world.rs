@@ -2,6 +2,7 @@
 //! ends with it. When a test fails, the directory is kept and the ends of all logs in it are shown.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -58,7 +59,12 @@ impl World {
 
     /// Lays out one more host, with an identity of its own.
     pub fn add(&mut self, name: &str, program: &ServerProgram) {
-        let host = Host::new(self.dir(), name, address::fresh(), program.clone());
+        self.add_at(name, address::fresh(), program);
+    }
+
+    /// The same, at an address that the caller chooses.
+    pub fn add_at(&mut self, name: &str, ip: Ipv4Addr, program: &ServerProgram) {
+        let host = Host::new(self.dir(), name, ip, program.clone());
         self.hosts.push(host);
         self.issue(name, &format!("{name}/{name}.pem"));
         self.write_coord_toml();
