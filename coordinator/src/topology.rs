@@ -1,1 +1,287 @@
+//! What the observations mean: which instances form a group, who is its primary, and how the group stands.
+//!
+//! Pure: a [`World`] goes in, a [`Topology`] comes out. Observing is [`crate::observe`]'s business, showing is
+//! [`crate::report`]'s, and deciding what to do about it is [`crate::plan`]'s.
+//!
+//! ```text
+//!   World ──place──> whose address is that? ──group──> primary and replicas ──verdict──> how they stand
+//! ```
+//!
+//! A replica belongs to the group of the server that it follows, or that it followed before a run fenced it. A primary
+//! that does not answer belongs to its group all the same: its replicas point at it.
 
+mod group;
+mod place;
+mod verdict;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use baton_proto::control::Reach;
+use baton_proto::report::{HostReport, InstanceReport};
+use baton_proto::{Fault, HostName, HostPort, InstanceName, InstanceRef, Lineage, ReplId, RunId};
+use serde::{Deserialize, Serialize};
+
+pub use place::{Place, WordError};
+pub use verdict::{Health, Trouble, Verdict};
+
+/// Everything that was observed, at about the same time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct World {
+    pub hosts: BTreeMap<HostName, Host>,
+    /// How servers answered when they were tried from other hosts.
+    pub probes: Vec<Probe>,
+    /// IP addresses of the names by which servers, hosts and agents are addressed.
+    pub resolved: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// A host of the inventory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Where its agent listens.
+    pub agent: HostPort,
+    /// Other addresses under which its servers are known.
+    pub addresses: Vec<String>,
+    pub view: HostView,
+}
+
+/// What became of the question to a host's agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostView {
+    Answered {
+        report: Box<HostReport>,
+        clock: ClockOffset,
+    },
+    /// The agent could not be asked, or gave no report.
+    Unreachable {
+        error: String,
+    },
+}
+
+/// How far a host's clock is from the coordinator's. It is only known to within half of the time that the answer took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockOffset {
+    /// Positive where the host is ahead.
+    pub offset_ms: i64,
+    pub uncertainty_ms: u64,
+}
+
+/// One try to reach a server from an instance's host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    pub from: InstanceRef,
+    pub to: HostPort,
+    /// The fault is the agent's own: it could not be asked, or could not try.
+    pub answer: Result<Reach, Fault>,
+}
+
+impl World {
+    /// The report of a host whose agent answered.
+    pub fn report(&self, host: &HostName) -> Option<&HostReport> {
+        match &self.hosts.get(host)?.view {
+            HostView::Answered { report, .. } => Some(report),
+            HostView::Unreachable { .. } => None,
+        }
+    }
+
+    /// The report of one instance.
+    pub fn instance(&self, name: &InstanceRef) -> Option<&InstanceReport> {
+        self.report(&name.host)?.instances.iter().find(|instance| instance.name == name.instance)
+    }
+
+    /// Every reported instance.
+    pub fn instances(&self) -> impl Iterator<Item = (InstanceRef, &InstanceReport)> {
+        self.hosts.keys().filter_map(|host| self.report(host).map(|report| (host, report))).flat_map(
+            |(host, report)| report.instances.iter().map(|instance| (instance_ref(host, &instance.name), instance)),
+        )
+    }
+}
+
+fn instance_ref(host: &HostName, instance: &InstanceName) -> InstanceRef {
+    InstanceRef { host: host.clone(), instance: instance.clone() }
+}
+
+/// The groups of a world, and what belongs to none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Topology {
+    pub groups: Vec<Group>,
+    /// Instances that follow nobody, whom nobody follows, and which are stopped or hold no key.
+    pub spares: Vec<InstanceRef>,
+    /// Hosts whose agents did not answer, and why.
+    pub unreachable: Vec<(HostName, String)>,
+}
+
+/// A primary and its replicas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The name of its primary, or the primary's address where no host of the inventory has it.
+    pub name: String,
+    /// The replication id that its data stands under.
+    pub lineage: Option<ReplId>,
+    pub primary: Primary,
+    /// Direct and chained replicas, in the order of their names.
+    pub replicas: Vec<Replica>,
+    /// Replicas that the primary serves and that no agent reports.
+    pub strangers: Vec<HostPort>,
+    /// Other running primaries whose data comes from the same lineage.
+    pub rivals: Vec<InstanceRef>,
+    pub verdict: Verdict,
+}
+
+/// The server that a group's replicas follow, directly or along a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Primary {
+    pub place: Place,
+    pub address: HostPort,
+    pub state: PrimaryState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrimaryState {
+    /// It answers as a primary.
+    Running { lineage: Lineage, keys: u64, loading: bool },
+    /// Its agent says that no server runs.
+    Stopped,
+    /// Its process lives or its port is open, and it does not answer.
+    Silent { error: String },
+    /// It refuses its agent.
+    Denied { user: String, error: String },
+    /// Its host's agent does not answer.
+    Unreachable { error: String },
+    /// No agent has such an instance.
+    Unwatched,
+    /// It is a replica that follows one of its own replicas.
+    Circle,
+}
+
+impl PrimaryState {
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    pub instance: InstanceRef,
+    pub address: HostPort,
+    /// Whom it follows, or followed before it was fenced. Absent where that is no longer known.
+    pub follows: Option<HostPort>,
+    /// Whether it follows another replica instead of the primary.
+    pub chained: bool,
+    pub link: ReplicaLink,
+    pub lag: Lag,
+    /// Where its data stands, if it answers.
+    pub lineage: Option<Lineage>,
+    pub keys: Option<u64>,
+}
+
+impl Replica {
+    /// Whether the primary's data flows to it.
+    pub fn is_linked(&self) -> bool {
+        matches!(self.link, ReplicaLink::Up | ReplicaLink::Syncing)
+    }
+
+    /// Whether it answers and its data can be read.
+    pub fn is_running(&self) -> bool {
+        self.lineage.is_some()
+    }
+}
+
+/// A replica's link, with the reasons for which it can have none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplicaLink {
+    Up,
+    Syncing,
+    Down {
+        since_seconds: Option<u64>,
+    },
+    /// A run took it off its primary. The run is unknown where the agent's note is gone.
+    Fenced {
+        run: Option<RunId>,
+        since_seconds: Option<u64>,
+    },
+    Loading,
+    Stopped,
+    Silent {
+        error: String,
+    },
+    Denied {
+        user: String,
+        error: String,
+    },
+}
+
+/// How far a replica is behind its primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lag {
+    Bytes(u64),
+    /// Nothing flows, and nothing is known to flow elsewhere: its offset stands still.
+    Frozen,
+    Unknown,
+}
+
+impl Topology {
+    /// Finds the groups of a world and judges each.
+    pub fn of(world: &World) -> Topology {
+        group::topology(world)
+    }
+
+    /// The group in which an instance is primary or replica, else the one in which it is a rival.
+    pub fn group_of(&self, instance: &InstanceRef) -> Option<&Group> {
+        let own = self
+            .groups
+            .iter()
+            .find(|group| group.primary.place.instance() == Some(instance) || group.replica(instance).is_some());
+        own.or_else(|| self.groups.iter().find(|group| group.rivals.contains(instance)))
+    }
+
+    /// The groups whose primary is, or was last, on that host.
+    pub fn led_by<'a>(&'a self, host: &'a HostName) -> impl Iterator<Item = &'a Group> {
+        self.groups.iter().filter(move |group| group.primary.place.host() == Some(host))
+    }
+
+    /// The groups that have a member on that host.
+    pub fn on_host<'a>(&'a self, host: &'a HostName) -> impl Iterator<Item = &'a Group> {
+        self.groups.iter().filter(move |group| {
+            group.primary.place.host() == Some(host) || group.members().any(|member| member.host == *host)
+        })
+    }
+
+    /// The group of that name.
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
+    /// What to ask of whom, to know whether the primaries that did not show themselves are alive: every replica that
+    /// answers tries its primary. The answers belong into [`World::probes`].
+    pub fn questions(&self) -> Vec<(InstanceRef, HostPort)> {
+        let doubtful = self
+            .groups
+            .iter()
+            .filter(|group| !matches!(group.primary.state, PrimaryState::Running { .. } | PrimaryState::Circle));
+        doubtful
+            .flat_map(|group| {
+                let witnesses = group.replicas.iter().filter(|replica| replica.is_running());
+                witnesses.map(|replica| (replica.instance.clone(), group.primary.address.clone()))
+            })
+            .collect()
+    }
+}
+
+impl Group {
+    /// Every reported instance of the group: its primary, replicas and rivals.
+    pub fn members(&self) -> impl Iterator<Item = &InstanceRef> {
+        let replicas = self.replicas.iter().map(|replica| &replica.instance);
+        self.primary.place.instance().into_iter().chain(replicas).chain(&self.rivals)
+    }
+
+    pub fn replica(&self, instance: &InstanceRef) -> Option<&Replica> {
+        self.replicas.iter().find(|replica| replica.instance == *instance)
+    }
+}
