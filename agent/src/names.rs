@@ -25,6 +25,11 @@ pub fn kept(name: &str, run: &RunId) -> String {
     format!("{name}.before-{run}")
 }
 
+/// Where an undone run keeps what its server wrote at `name` in the meantime.
+pub fn later(name: &str, run: &RunId) -> String {
+    format!("{name}.after-{run}")
+}
+
 /// A file made and removed at once, to learn whether the directory can be written. The number tells apart the probes of
 /// concurrent observations.
 pub(crate) fn probe(pid: u32, number: u64) -> String {
@@ -47,6 +52,7 @@ mod tests {
         assert_eq!(part(&run), "baton-fo-7k2m.part.rdb");
         assert_eq!(map(&run), "baton-fo-7k2m.map");
         assert_eq!(kept("dump.rdb", &run), "dump.rdb.before-fo-7k2m");
+        assert_eq!(later("dump.rdb", &run), "dump.rdb.after-fo-7k2m");
         assert_eq!(canary_key(&run), "baton:canary:fo-7k2m");
     }
 }
