@@ -1,1 +1,176 @@
+//! Asks every agent at once what it sees, and has doubtful primaries tried from their replicas' hosts.
+//!
+//! An agent that does not answer is part of the result, not a failure. What it all means is [`crate::topology`]'s business.
 
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use baton_proto::report::{HostReport, Role};
+use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef};
+use tokio::task::JoinSet;
+
+use crate::client::Agents;
+use crate::inventory::{Inventory, InventoryHost};
+use crate::topology::{ClockOffset, Host, HostView, Probe, Topology, World};
+
+/// How long an agent has to be reached and to report. An agent gives each of its servers a few seconds of its own.
+pub const OBSERVE_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long a trial of one server may take from another host.
+pub const REACH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a name may take to be resolved. One that is not is compared as text.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Most names that are resolved: addresses are what servers mostly use, and a report is not to make us ask without end.
+const NAMES_MAX: usize = 256;
+
+/// Observes the hosts, all at once.
+pub async fn observe(inventory: &Inventory, agents: &Agents, hosts: &[HostName]) -> World {
+    let known = hosts.iter().filter_map(|name| inventory.hosts.get_key_value(name));
+    let views = together(known, |(name, host)| async move { (name.clone(), view(agents, name, host).await) }).await;
+    let mut world = World { hosts: views.into_iter().collect(), ..World::default() };
+    world.resolved = resolve(names(&world)).await;
+    world
+}
+
+/// Observes all hosts, and tries the primaries that did not show themselves from the hosts of their replicas.
+pub async fn survey(inventory: &Inventory, agents: &Agents) -> (World, Topology) {
+    let mut world = observe(inventory, agents, &inventory.names()).await;
+    let topology = Topology::of(&world);
+    let questions = topology.questions();
+    if questions.is_empty() {
+        return (world, topology);
+    }
+    world.probes = reach(agents, &questions).await;
+    let topology = Topology::of(&world);
+    (world, topology)
+}
+
+/// Has servers tried from the hosts of instances, the way those instances would reach them.
+pub async fn reach(agents: &Agents, questions: &[(InstanceRef, HostPort)]) -> Vec<Probe> {
+    together(questions, |(from, to)| async move {
+        let answer = within(REACH_TIMEOUT, agents.reach(from, to)).await;
+        Probe { from: from.clone(), to: to.clone(), answer }
+    })
+    .await
+}
+
+async fn view(agents: &Agents, name: &HostName, host: &InventoryHost) -> Host {
+    let asked = SystemTime::now();
+    let view = match within(OBSERVE_TIMEOUT, agents.observe(name)).await {
+        Ok(report) if report.host != *name => {
+            HostView::Unreachable { error: format!("its report is of another host, {}", report.host) }
+        }
+        Ok(report) => {
+            let clock = clock_offset(unix_ms(asked), unix_ms(SystemTime::now()), report.clock_unix_ms);
+            HostView::Answered { report: Box::new(report), clock }
+        }
+        Err(fault) => HostView::Unreachable { error: fault.to_string() },
+    };
+    Host { agent: host.agent.clone(), addresses: host.addresses.clone(), view }
+}
+
+async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let late = |_| Fault::new(FaultKind::Peer, format!("the agent did not answer within {}s", limit.as_secs()));
+    tokio::time::timeout(limit, answer).await.map_err(late)?
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Compares a host's clock with ours: it was read somewhere between the question and the answer.
+fn clock_offset(asked_ms: u64, answered_ms: u64, clock_ms: u64) -> ClockOffset {
+    let took = answered_ms.saturating_sub(asked_ms);
+    let middle = asked_ms.saturating_add(took / 2);
+    let ahead = i128::from(clock_ms) - i128::from(middle);
+    let offset_ms = i64::try_from(ahead).unwrap_or(if ahead < 0 { i64::MIN } else { i64::MAX });
+    ClockOffset { offset_ms, uncertainty_ms: took.div_ceil(2) }
+}
+
+/// Every name, instead of an address, by which something is addressed.
+fn names(world: &World) -> BTreeSet<String> {
+    let hosts = world.hosts.values().flat_map(|host| std::iter::once(&host.agent.host).chain(&host.addresses));
+    let reports = world.hosts.keys().filter_map(|name| world.report(name));
+    let servers = reports.flat_map(addressed);
+    let names = hosts.cloned().chain(servers).filter(|name| name.parse::<IpAddr>().is_err());
+    names.take(NAMES_MAX).collect()
+}
+
+fn addressed(report: &HostReport) -> Vec<String> {
+    let mut found = Vec::new();
+    for instance in &report.instances {
+        found.push(instance.address.host.clone());
+        found.extend(instance.fence.as_ref().map(|fence| fence.from.host.clone()));
+        found.extend(instance.settings.replica_of.as_ref().map(|address| address.host.clone()));
+        if let Some(Role::Replica { primary, .. }) = instance.server.running().map(|running| &running.role) {
+            found.push(primary.host.clone());
+        }
+    }
+    found
+}
+
+async fn resolve(names: BTreeSet<String>) -> std::collections::BTreeMap<String, Vec<IpAddr>> {
+    let mut lookups = JoinSet::new();
+    for name in names {
+        lookups.spawn(async move {
+            let found = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name.as_str(), 0))).await;
+            let ips: Vec<IpAddr> =
+                found.ok().and_then(Result::ok).into_iter().flatten().map(|address| address.ip()).collect();
+            (name, ips)
+        });
+    }
+    lookups.join_all().await.into_iter().filter(|(_, ips)| !ips.is_empty()).collect()
+}
+
+/// Runs one future for each item, all on this task, and returns the results in the order of the items.
+async fn together<I: IntoIterator, F: Future>(items: I, run: impl FnMut(I::Item) -> F) -> Vec<F::Output> {
+    let mut running: Vec<_> = items.into_iter().map(run).map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut ready = true;
+        for (future, result) in &mut running {
+            if result.is_none() {
+                match future.as_mut().poll(context) {
+                    std::task::Poll::Ready(value) => *result = Some(value),
+                    std::task::Poll::Pending => ready = false,
+                }
+            }
+        }
+        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_compared_with_the_middle_of_question_and_answer() {
+        assert_eq!(clock_offset(1000, 1100, 1050), ClockOffset { offset_ms: 0, uncertainty_ms: 50 });
+        assert_eq!(clock_offset(1000, 1000, 4000), ClockOffset { offset_ms: 3000, uncertainty_ms: 0 });
+        assert_eq!(clock_offset(5000, 5003, 1), ClockOffset { offset_ms: -5000, uncertainty_ms: 2 });
+    }
+
+    #[test]
+    fn clocks_that_jumped_or_lie_are_no_panic() {
+        assert_eq!(clock_offset(1100, 1000, 1100).uncertainty_ms, 0);
+        assert_eq!(clock_offset(0, 0, u64::MAX).offset_ms, i64::MAX);
+        assert_eq!(clock_offset(u64::MAX, u64::MAX, 0).offset_ms, i64::MIN);
+    }
+
+    #[tokio::test]
+    async fn futures_run_together_and_keep_their_order() {
+        let barrier = tokio::sync::Barrier::new(3);
+        let barrier = &barrier;
+        // Each waits for the others: one after the other they would never end.
+        let all = together([3, 1, 2], |n| async move {
+            barrier.wait().await;
+            n
+        });
+        assert_eq!(tokio::time::timeout(Duration::from_secs(5), all).await.unwrap(), [3, 1, 2]);
+        assert!(together(Vec::<u8>::new(), |n| async move { n }).await.is_empty());
+    }
+}

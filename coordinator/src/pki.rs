@@ -1,1 +1,230 @@
+//! The private certificate authority: makes it, and signs the identities of operators and agents with it.
+//!
+//! A directory holds it: `ca.key`, `ca.pem`, and `operator.pem`, the identity of who made it. Nothing that stands there is
+//! ever written over. Roles are names in the certificates; `baton-wire` reads them. Revocation is not here: an identity
+//! that leaked is answered with a new authority.
 
+mod place;
+
+use std::path::{Path, PathBuf};
+
+use baton_proto::HostName;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use time::{Duration, OffsetDateTime};
+
+use crate::error::{CoordError, Exit};
+
+/// Names of the files in the directory.
+const CA_KEY: &str = "ca.key";
+const CA_CERTIFICATE: &str = "ca.pem";
+const OPERATOR: &str = "operator.pem";
+
+/// How long the authority is valid. Everything it signed must be made again when it ends.
+const CA_DAYS: i64 = 3650;
+/// How long an identity is valid.
+const IDENTITY_DAYS: i64 = 730;
+/// How far in the past validity begins, since a host's clock may be behind the one of who signs.
+const CLOCK_SKEW: Duration = Duration::minutes(10);
+/// Largest file read back: a key or a certificate is about 1 KB.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    #[error("{} exists, and nothing is written over", .0.display())]
+    Exists(PathBuf),
+    #[error("{doing} {}: {error}", path.display())]
+    File { doing: &'static str, path: PathBuf, error: std::io::Error },
+    #[error("{} can be changed by others (mode {mode:04o})", path.display())]
+    Open { path: PathBuf, mode: u32 },
+    #[error("{} can be read by others (mode {mode:04o}), so it no longer proves anything", path.display())]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("{} holds no certificate authority: {reason}", path.display())]
+    NoAuthority { path: PathBuf, reason: String },
+    #[error("host name `{0}` cannot be in a certificate: {1}")]
+    HostName(HostName, &'static str),
+    #[error("make certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+}
+
+impl PkiError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exists(path) => Some(format!("name another path, or move {} away first", path.display())),
+            Self::Open { path, .. } => Some(format!("run `chmod go-w {}`, or name another directory", path.display())),
+            Self::Exposed { path, .. } => Some(format!(
+                "if nobody else can have read it run `chmod 600 {}`, else make a new authority with `coord pki init`",
+                path.display()
+            )),
+            Self::NoAuthority { .. } => Some("make one with `coord pki init DIR`".into()),
+            Self::HostName(..) => Some("name the host as DNS would: letters, digits and `-` in each part".into()),
+            Self::File { .. } | Self::Certificate(_) => None,
+        }
+    }
+}
+
+impl From<PkiError> for CoordError {
+    fn from(error: PkiError) -> Self {
+        let exit = match &error {
+            PkiError::Certificate(_) => Exit::Defect,
+            _ => Exit::Usage,
+        };
+        let mut converted = CoordError::new(exit, &error);
+        converted.hint = error.hint();
+        converted
+    }
+}
+
+/// What `init` made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    pub authority: PathBuf,
+    pub operator: PathBuf,
+    pub operator_name: String,
+}
+
+/// Makes an authority and the identity of an operator in a directory, which is made if it is not there.
+pub fn init(dir: &Path, operator: &str) -> Result<Made, PkiError> {
+    place::directory(dir)?;
+    let paths = [CA_KEY, CA_CERTIFICATE, OPERATOR].map(|name| dir.join(name));
+    if let Some(there) = paths.iter().find(|path| path.symlink_metadata().is_ok()) {
+        return Err(PkiError::Exists(there.clone()));
+    }
+    let now = OffsetDateTime::now_utc();
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let params = authority(now);
+    let certificate = params.self_signed(&key)?;
+    let key_pem = key.serialize_pem();
+    let authority = Authority { issuer: Issuer::new(params, key), certificate_pem: certificate.pem() };
+    let operator = uri_name(operator);
+    let identity = authority.sign(operator_params(&operator, now)?)?;
+
+    let [ca_key, ca_certificate, operator_path] = paths;
+    place::secret(&ca_key, &key_pem)?;
+    place::public(&ca_certificate, &authority.certificate_pem)?;
+    place::secret(&operator_path, &identity)?;
+    Ok(Made { authority: ca_certificate, operator: operator_path, operator_name: operator })
+}
+
+/// Makes the identity of a host's agent. It is a secret: it belongs on that host, and nowhere else.
+pub fn issue(host: &HostName, dir: &Path, out: &Path) -> Result<(), PkiError> {
+    check_host(host)?;
+    if out.symlink_metadata().is_ok() {
+        return Err(PkiError::Exists(out.to_owned()));
+    }
+    let authority = Authority::load(dir)?;
+    let identity = authority.sign(agent_params(host, OffsetDateTime::now_utc())?)?;
+    place::secret(out, &identity)
+}
+
+/// Name of the operator where the environment gives none.
+pub const OPERATOR_DEFAULT: &str = "operator";
+/// Longest name of an operator, as in the reader.
+const OPERATOR_CHARS_MAX: usize = 64;
+
+/// Makes of a user's name one that needs no escapes in a URI.
+fn uri_name(name: &str) -> String {
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
+    let name: String = name.chars().take(OPERATOR_CHARS_MAX).collect();
+    if name.is_empty() { OPERATOR_DEFAULT.into() } else { name }
+}
+
+/// Refuses a name with which TLS would not find the host: what a name may be is stricter there.
+fn check_host(host: &HostName) -> Result<(), PkiError> {
+    let refuse = |why| Err(PkiError::HostName(host.clone(), why));
+    let mut last = "";
+    for label in host.as_str().split('.') {
+        if label.is_empty() {
+            return refuse("it has an empty part");
+        }
+        if label.starts_with('-') || label.ends_with('-') {
+            return refuse("a part of it begins or ends with `-`");
+        }
+        last = label;
+    }
+    let hex = last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+    if hex || last.bytes().all(|b| b.is_ascii_digit()) {
+        return refuse("its last part is a number, as in an IP address");
+    }
+    Ok(())
+}
+
+fn named(name: String) -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    names.push(DnType::CommonName, name);
+    names
+}
+
+fn authority(now: OffsetDateTime) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    // Two authorities of the same name would be told apart by a failed signature alone.
+    params.distinguished_name = named(format!("Baton CA {:08x}", rand::random::<u32>()));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.not_before = now - CLOCK_SKEW;
+    params.not_after = now + Duration::days(CA_DAYS);
+    params
+}
+
+fn operator_params(name: &str, now: OffsetDateTime) -> Result<CertificateParams, PkiError> {
+    let mut params = leaf(format!("operator {name}"), now);
+    params.subject_alt_names = vec![SanType::URI(format!("baton://operator/{name}").try_into()?)];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(params)
+}
+
+fn agent_params(host: &HostName, now: OffsetDateTime) -> Result<CertificateParams, PkiError> {
+    let mut params = leaf(format!("agent {host}"), now);
+    params.subject_alt_names = vec![
+        SanType::DnsName(host.as_str().to_owned().try_into()?),
+        SanType::URI(format!("baton://agent/{host}").try_into()?),
+    ];
+    // An agent also dials: it pulls snapshots from other agents.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(params)
+}
+
+fn leaf(name: String, now: OffsetDateTime) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = now - CLOCK_SKEW;
+    params.not_after = now + Duration::days(IDENTITY_DAYS);
+    params
+}
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate_pem: String,
+}
+
+impl Authority {
+    /// Loads the authority of a directory, and refuses a key that others can read.
+    fn load(dir: &Path) -> Result<Authority, PkiError> {
+        let (key_path, certificate_path) = (dir.join(CA_KEY), dir.join(CA_CERTIFICATE));
+        let key_pem = place::read_secret(&key_path, FILE_BYTES_MAX)?;
+        let certificate_pem = place::read(&certificate_path, FILE_BYTES_MAX)?;
+        let none = |path: &Path, error: rcgen::Error| PkiError::NoAuthority {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let key = KeyPair::from_pem(&key_pem).map_err(|error| none(&key_path, error))?;
+        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key).map_err(|error| none(&certificate_path, error))?;
+        Ok(Authority { issuer, certificate_pem })
+    }
+
+    /// Signs a new key, and returns the bundle: certificate, key, and the certificate of the authority.
+    fn sign(&self, params: CertificateParams) -> Result<String, PkiError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok([certificate.pem(), key.serialize_pem(), self.certificate_pem.clone()].concat())
+    }
+}
+
+#[cfg(test)]
+mod tests;
