@@ -1,3 +1,13 @@
 //! End to end: real `coord`, real agents, real servers. Each test has a world of its own (`baton_tests::world`).
 
+mod access;
+mod copy;
+mod gate;
 mod harness;
+mod promote;
+mod refusals;
+mod replace;
+mod returning;
+mod scene;
+mod status;
+mod transfer;

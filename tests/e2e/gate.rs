@@ -1,0 +1,130 @@
+//! The gate, and the traps it stands before: a C that comes up empty is never followed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use baton_tests::coord::code;
+use baton_tests::host::{Host, quoted};
+use baton_tests::servers::{REDIS_7_0, ServerProgram};
+use baton_tests::wait::wait_for;
+use baton_tests::world::{B, C, World};
+
+use crate::scene::{Lost, on_every_server};
+
+on_every_server! {
+    by_hand_a_c_with_appendonly_yes_comes_up_empty_and_empties_b
+    with_appendonly_yes_at_c_the_data_is_there_and_the_append_only_file_is_on_again
+}
+
+/// The trap, without Baton: the procedure that every operator knows by hand.
+fn by_hand_a_c_with_appendonly_yes_comes_up_empty_and_empties_b(server: &str) {
+    let lost = Lost::with_little_on(server);
+    let (b, c) = (lost.world.b(), lost.world.c());
+    c.configure(|conf| {
+        conf.set("appendonly", "yes");
+    });
+    b.client().call(&["SAVE"]);
+    fs::copy(b.dump_path(), c.dump_path()).unwrap();
+    c.start_server();
+    assert_eq!(c.content().total(), 0, "C ignores the dump");
+    b.client().call(&["REPLICAOF", &c.ip.to_string(), "6379"]);
+    b.await_info("master_link_status", "up");
+    assert_eq!(b.content().total(), 0, "every light is green, and the last copy is gone");
+}
+
+fn with_appendonly_yes_at_c_the_data_is_there_and_the_append_only_file_is_on_again(server: &str) {
+    let world = World::of_three(&ServerProgram::named(server));
+    world.c().configure(|conf| {
+        conf.set("appendonly", "yes");
+    });
+    let lost = Lost::with_little_in(world);
+    lost.failover_done(&[]);
+    let c = lost.world.c();
+    assert_eq!(c.client().config("appendonly"), "yes");
+    lost.assert_replaced();
+    // What a restart finds is the append-only file: the data is in it.
+    let written = baton_tests::conf::directives(&c.conf_path());
+    assert!(written.contains(&("appendonly".to_owned(), "yes".to_owned())), "{written:?}");
+    c.kill_server();
+    c.start_server();
+    assert_eq!(c.content(), lost.before);
+}
+
+/// Gives C a service of kind `command`, whose start script does something of its own before it starts the server.
+fn start_by_script(c: &Host, before: &str) {
+    let (program, conf, dir) = (c.program.path.display(), c.conf_path(), c.dir.display());
+    let script = |name: &str, body: String| {
+        let path = c.dir.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        quoted(&path.display().to_string())
+    };
+    let conf = conf.display();
+    let start = format!(
+        "cd {dir}/data\n{before}\nsetsid {program} {conf} \"$@\" </dev/null >>{dir}/server.out 2>&1 &\necho $! >{dir}/server.pid"
+    );
+    let running = format!("test -f {dir}/server.pid && kill -0 $(cat {dir}/server.pid) 2>/dev/null");
+    let start = script("start.sh", start);
+    let stop = script(
+        "stop.sh",
+        format!("{running} || exit 0\nkill $(cat {dir}/server.pid)\nwhile {running}; do sleep 0.05; done"),
+    );
+    let status = script("status.sh", running);
+    let service =
+        format!("{{ command = {{ start = [{start}, \"{{args}}\"], stop = [{stop}], status = [{status}] }} }}");
+    c.configure_agent(|toml| {
+        toml.instance.set("service", service);
+    });
+}
+
+#[test]
+fn a_command_service_starts_c_like_any_other() {
+    let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+    start_by_script(world.c(), "");
+    let lost = Lost::with_little_in(world);
+    lost.failover_done(&[]);
+    lost.assert_replaced();
+}
+
+#[test]
+fn a_c_whose_start_script_loses_the_dump_is_never_followed() {
+    never_followed("rm -f dump.rdb");
+}
+
+#[test]
+fn a_c_that_loads_an_older_dump_is_never_followed() {
+    // What another data directory or another dump file name amounts to.
+    let older = tempfile::tempdir().unwrap();
+    let world = World::in_sync(&ServerProgram::named(REDIS_7_0));
+    world.a().client().call(&["MSET", "some", "of", "the", "keys"]);
+    world.a().client().call(&["SAVE"]);
+    fs::copy(world.a().dump_path(), older.path().join("dump.rdb")).unwrap();
+    drop(world);
+    never_followed(&format!("cp {}/dump.rdb dump.rdb", older.path().display()));
+}
+
+fn never_followed(script: &str) {
+    let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+    start_by_script(world.c(), script);
+    let lost = Lost::with_little_in(world);
+    let said = lost.failover(&[]).ends_with(code::REFUSED);
+    assert_eq!(said.result()["outcome"], "refused", "{said}");
+    let said = said.says(&["error:", "state:", "hint:", B, C]);
+    lost.assert_b_is_untouched();
+    assert_eq!(lost.world.b().info("master_host"), "127.0.0.1", "B is still fenced: {said}");
+    wait_for("C does not serve", || match lost.world.c().try_client() {
+        Ok(_) => Err("it answers".to_owned()),
+        Err(_) => Ok(()),
+    });
+}
+
+#[test]
+fn after_a_refusal_the_same_command_works_once_the_cause_is_mended() {
+    let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+    start_by_script(world.c(), "rm -f dump.rdb");
+    let lost = Lost::with_little_in(world);
+    lost.failover(&[]).ends_with(code::REFUSED);
+    start_by_script(lost.world.c(), "");
+    lost.failover_done(&[]);
+    lost.assert_replaced();
+}
