@@ -4,6 +4,7 @@ mod access;
 mod copy;
 mod gate;
 mod harness;
+mod peers;
 mod promote;
 mod refusals;
 mod replace;

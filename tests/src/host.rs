@@ -149,7 +149,7 @@ impl Host {
     }
 
     pub fn try_client(&self) -> Result<Client, String> {
-        let password = self.conf.lock().unwrap().value("requirepass").map(str::to_owned);
+        let password = self.conf.lock().unwrap().value("requirepass").map(|value| value.trim_matches('"').to_owned());
         Client::connect(self.address(), password.as_deref())
     }
 
