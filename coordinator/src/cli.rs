@@ -1,2 +1,84 @@
+//! The command line: one verb a file.
+
+pub mod context;
+pub mod copy;
+pub mod execute;
+pub mod failover;
 pub mod pki;
+pub mod runs;
 pub mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use baton_proto::RunId;
+use clap::{Parser, Subcommand};
+
+use crate::cli::context::Context;
+use crate::error::{CoordError, Exit};
+use crate::report::console::Console;
+
+#[derive(Parser)]
+#[command(name = "coord", version, about = "Replace a lost Redis or Valkey primary without losing the last copy")]
+struct Cli {
+    /// The file that lists the hosts [default: ./coord.toml, ~/.config/baton/coord.toml, /etc/baton/coord.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write one JSON object a line to stdout
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show every group, who is its primary, and how it stands
+    Status(status::StatusArgs),
+    /// Replace a lost primary
+    Failover(failover::FailoverArgs),
+    /// Move a snapshot from one host to another; no role changes
+    Copy(copy::CopyArgs),
+    /// List the runs of this machine, newest first
+    Runs,
+    /// Show a run's plan and journal
+    Show {
+        /// The run's name, such as fo-7k2m
+        run: RunId,
+    },
+    /// Make the private CA and the identities of operators and agents
+    #[command(subcommand)]
+    Pki(pki::PkiVerb),
+}
+
+/// Runs the command line and yields the process's exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let console = Console { json: cli.json };
+    let exit = run(cli, console).unwrap_or_else(|error| {
+        console.note(|mut out| error.write(&mut out));
+        error.exit
+    });
+    exit.into()
+}
+
+fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
+    let config = cli.config.as_deref();
+    match &cli.verb {
+        Verb::Pki(verb) => return pki::run(verb, console),
+        Verb::Runs => return runs::list(config, console),
+        Verb::Show { run } => return runs::show(config, run, console),
+        Verb::Status(_) | Verb::Failover(_) | Verb::Copy(_) => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CoordError::new(Exit::Defect, "start the runtime").because(error))?;
+    runtime.block_on(async {
+        let context = Context::open(config, console)?;
+        match &cli.verb {
+            Verb::Status(args) => status::run(&context, args).await,
+            Verb::Failover(args) => failover::run(&context, args).await,
+            Verb::Copy(args) => copy::run(&context, args).await,
+            Verb::Runs | Verb::Show { .. } | Verb::Pki(_) => Ok(Exit::Done),
+        }
+    })
+}

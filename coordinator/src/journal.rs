@@ -1,1 +1,196 @@
+//! The journal of a run: one file of JSON lines, one event a line, each synced before the run goes on.
+//!
+//! A step's start is written before anything is done and its end after. A line that cannot be written stops the run. A
+//! crash can tear the last line only; reading leaves a torn last line out, and nothing else.
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use baton_proto::RunId;
+use serde::{Deserialize, Serialize};
+
+use crate::run::Event;
+
+/// Largest journal that is read: a run writes about fifty lines.
+const JOURNAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Milliseconds since 1970.
+    pub at_unix_ms: u64,
+    pub event: Event,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("{doing} {path}: {error}")]
+    File { doing: &'static str, path: PathBuf, error: io::Error },
+    #[error("no journal of run `{run}` in {dir}")]
+    Unknown { run: RunId, dir: PathBuf },
+    #[error("journal {path}, line {line}: {error}")]
+    Line { path: PathBuf, line: usize, error: serde_json::Error },
+    #[error("journal {path} is larger than {JOURNAL_BYTES_MAX} bytes")]
+    Large { path: PathBuf },
+    #[error("write an event as JSON: {0}")]
+    Event(serde_json::Error),
+}
+
+/// The directory that holds the journals of all runs.
+#[derive(Debug, Clone)]
+pub struct Journals {
+    dir: PathBuf,
+}
+
+/// The open journal of one run.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journals {
+    /// The journals below the coordinator's state directory.
+    pub fn new(state: &Path) -> Self {
+        Self { dir: state.join("runs") }
+    }
+
+    /// Creates the journal of a new run; a run of that name must not exist.
+    pub fn create(&self, run: &RunId) -> Result<Journal, JournalError> {
+        std::fs::create_dir_all(&self.dir)
+            .map_err(|error| JournalError::File { doing: "create directory", path: self.dir.clone(), error })?;
+        let path = self.path(run);
+        let file = |error| JournalError::File { doing: "create journal", path: path.clone(), error };
+        let opened = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path).map_err(file)?;
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(file)?;
+        Ok(Journal { path, file: opened })
+    }
+
+    pub fn exists(&self, run: &RunId) -> bool {
+        self.path(run).exists()
+    }
+
+    /// Names of all runs, newest first.
+    pub fn list(&self) -> Result<Vec<RunId>, JournalError> {
+        let unreadable = |error| JournalError::File { doing: "read directory", path: self.dir.clone(), error };
+        let entries = match std::fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let mut runs = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name();
+            let run = name.to_str().and_then(|name| name.strip_suffix(".jsonl")).and_then(|run| RunId::new(run).ok());
+            if let Some(run) = run {
+                let changed = entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH);
+                runs.push((changed, run));
+            }
+        }
+        runs.sort_by(|a, b| b.cmp(a));
+        Ok(runs.into_iter().map(|(_, run)| run).collect())
+    }
+
+    /// Reads a run's records.
+    pub fn read(&self, run: &RunId) -> Result<Vec<Record>, JournalError> {
+        let path = self.path(run);
+        let unreadable = |error| JournalError::File { doing: "read journal", path: path.clone(), error };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(JournalError::Unknown { run: run.clone(), dir: self.dir.clone() });
+            }
+            Err(error) => return Err(unreadable(error)),
+        };
+        let mut text = Vec::new();
+        file.take(JOURNAL_BYTES_MAX + 1).read_to_end(&mut text).map_err(unreadable)?;
+        if text.len() as u64 > JOURNAL_BYTES_MAX {
+            return Err(JournalError::Large { path });
+        }
+        parse(&text).map_err(|(line, error)| JournalError::Line { path, line, error })
+    }
+
+    fn path(&self, run: &RunId) -> PathBuf {
+        self.dir.join(format!("{run}.jsonl"))
+    }
+}
+
+/// Reads records from the text of a journal; an error names its line, from 1.
+pub fn parse(text: &[u8]) -> Result<Vec<Record>, (usize, serde_json::Error)> {
+    let mut records = Vec::new();
+    // What follows the last newline was torn by a crash: it had not been synced, so nothing was done on its word.
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(&[][..], |end| text.get(..end).unwrap_or_default());
+    for (index, line) in whole.split(|byte| *byte == b'\n').enumerate() {
+        if !line.is_empty() {
+            records.push(serde_json::from_slice(line).map_err(|error| (index + 1, error))?);
+        }
+    }
+    Ok(records)
+}
+
+impl Journal {
+    /// Appends an event and syncs it.
+    pub fn append(&mut self, event: &Event) -> Result<(), JournalError> {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_unix_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+        let record = Record { at_unix_ms, event: event.clone() };
+        let mut line = serde_json::to_vec(&record).map_err(JournalError::Event)?;
+        line.push(b'\n');
+        self.file
+            .write_all(&line)
+            .and_then(|()| self.file.sync_data())
+            .map_err(|error| JournalError::File { doing: "append to journal", path: self.path.clone(), error })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::End;
+
+    fn run(name: &str) -> RunId {
+        RunId::new(name).unwrap()
+    }
+
+    #[test]
+    fn what_was_appended_is_read_back_and_a_torn_last_line_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let journals = Journals::new(dir.path());
+        let mut journal = journals.create(&run("fo-1")).unwrap();
+        let events = [Event::Interrupted, Event::Ended { end: End::Interrupted }];
+        for event in &events {
+            journal.append(event).unwrap();
+        }
+        let read = |journals: &Journals| {
+            journals.read(&run("fo-1")).unwrap().into_iter().map(|record| record.event).collect::<Vec<_>>()
+        };
+        assert_eq!(read(&journals), events);
+        let whole = std::fs::read(journal.path()).unwrap();
+        std::fs::write(journal.path(), &whole[..whole.len() - 3]).unwrap();
+        assert_eq!(read(&journals), events[..1]);
+    }
+
+    #[test]
+    fn damage_before_the_last_line_is_an_error_that_names_the_line() {
+        let error = parse(b"{\"at_unix_ms\":1,\"event\":\"interrupted\"}\nrubbish\n{\"torn").unwrap_err();
+        assert_eq!(error.0, 2);
+    }
+
+    #[test]
+    fn a_run_has_one_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let journals = Journals::new(dir.path());
+        journals.create(&run("fo-1")).unwrap();
+        assert!(journals.create(&run("fo-1")).is_err());
+        assert_eq!(journals.list().unwrap(), [run("fo-1")]);
+        assert!(matches!(journals.read(&run("fo-2")), Err(JournalError::Unknown { .. })));
+    }
+}

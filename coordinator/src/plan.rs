@@ -1,1 +1,210 @@
+//! The plan: what was observed and what is wanted go in, checks and steps come out, as a value. A dry run prints it, a
+//! real run carries out the very same one.
+//!
+//! ```text
+//!   World, Intent ──cast──> who plays which part ──> Scene ──checks──> every refusal at once
+//!                                                      └─────steps──> the steps, and how each replica will join
+//! ```
+//!
+//! To add a check: a function in `plan/checks/` and its name in a list of `plan/checks.rs`. To add a step: a variant of
+//! [`Step`], its place in `plan/steps.rs`, and what it orders in `drive/hands.rs`.
 
+pub mod cast;
+pub mod checks;
+pub mod resync;
+pub mod steps;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use baton_proto::control::SaveMethod;
+use baton_proto::report::{InstanceReport, Running};
+use baton_proto::{Fault, HostPort, InstanceRef, RunId};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::resync::Forecast;
+use crate::run::Step;
+use crate::topology::{Group, World};
+
+/// How a lost primary is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The target becomes the primary; the source stays a replica, frozen until it follows the target.
+    Replace,
+    /// The source becomes the primary at once; the target is built as its replica.
+    Promote,
+}
+
+/// What the plan is to achieve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Goal {
+    Failover(Mode),
+    /// The snapshot alone is moved; no role changes.
+    Copy {
+        start: bool,
+    },
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Goal::Failover(Mode::Replace) => "failover (replace)",
+            Goal::Failover(Mode::Promote) => "failover (promote)",
+            Goal::Copy { .. } => "copy",
+        })
+    }
+}
+
+/// What the operator wants, beside whom it is about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Intent {
+    pub goal: Goal,
+    /// `None`: the plan chooses.
+    pub snapshot: Option<SaveMethod>,
+    /// The operator agrees that the data on the target is replaced.
+    pub replace_target_data: bool,
+    /// The operator's belief of who the primary is.
+    pub expect_primary: Option<HostPort>,
+    /// The longest that the source may have been without its primary.
+    pub max_data_age_seconds: Option<u64>,
+}
+
+/// An instance with a part in the plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Member<'a> {
+    pub name: &'a InstanceRef,
+    pub report: &'a InstanceReport,
+}
+
+impl<'a> Member<'a> {
+    pub fn running(&self) -> Option<&'a Running> {
+        self.report.server.running()
+    }
+}
+
+/// Everything that checks and steps look at.
+pub struct Scene<'a> {
+    pub world: &'a World,
+    pub intent: &'a Intent,
+    /// The group that lost its primary. A copy has none.
+    pub group: Option<&'a Group>,
+    pub source: Member<'a>,
+    pub target: Member<'a>,
+    /// The other survivors of the group.
+    pub siblings: Vec<Member<'a>>,
+    /// Why each survivor that could have been the source is not.
+    pub passed_over: &'a [(InstanceRef, String)],
+    /// What became of the rehearsal on each instance that was asked for one.
+    pub rehearsals: &'a BTreeMap<InstanceRef, Result<(), Fault>>,
+}
+
+impl Scene<'_> {
+    /// Memory that the data set takes, and so an upper bound of its snapshot's size.
+    pub fn data_bytes(&self) -> u64 {
+        let used = self.source.running().map_or(0, |running| running.memory.used_bytes);
+        used.max(self.source.report.files.dump_bytes.unwrap_or(0))
+    }
+
+    /// Best guess of the snapshot's size.
+    pub fn snapshot_bytes(&self) -> u64 {
+        match self.source.report.files.dump_bytes {
+            Some(dump) if dump > 0 => dump,
+            _ => self.data_bytes(),
+        }
+    }
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Ok,
+    Warn,
+    /// It would not work.
+    Refuse,
+    /// It could lose data.
+    Danger,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Level::Ok => "ok",
+            Level::Warn => "warn",
+            Level::Refuse | Level::Danger => "refuse",
+        })
+    }
+}
+
+/// One line of the preflight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    pub id: String,
+    pub level: Level,
+    pub says: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// What will be done, and whether it may be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub run: RunId,
+    pub goal: Goal,
+    /// The lost primary, as the operator named it.
+    pub failed: Option<String>,
+    pub source: InstanceRef,
+    pub target: InstanceRef,
+    pub siblings: Vec<InstanceRef>,
+    pub checks: Vec<Check>,
+    /// How each replica will join its primary.
+    pub forecasts: Vec<Forecast>,
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Builds the plan. It may only be carried out if [`Plan::refusals`] is empty.
+    pub fn build(run: RunId, failed: Option<String>, scene: &Scene) -> Plan {
+        let checks = checks::of(scene);
+        let method = steps::save_method(scene).0;
+        Plan {
+            run,
+            goal: scene.intent.goal,
+            failed,
+            source: scene.source.name.clone(),
+            target: scene.target.name.clone(),
+            siblings: scene.siblings.iter().map(|sibling| sibling.name.clone()).collect(),
+            forecasts: resync::forecasts(scene),
+            steps: steps::of(scene, method),
+            checks,
+        }
+    }
+
+    pub fn refusals(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.level >= Level::Refuse)
+    }
+
+    pub fn warnings(&self) -> usize {
+        self.checks.iter().filter(|check| check.level == Level::Warn).count()
+    }
+
+    /// The worst that any check says.
+    pub fn level(&self) -> Level {
+        self.checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok)
+    }
+
+    /// Who is the primary once the run is done, and who its replicas are.
+    pub fn outcome(&self) -> (Option<&InstanceRef>, Vec<&InstanceRef>) {
+        let siblings = self.siblings.iter();
+        match self.goal {
+            Goal::Failover(Mode::Replace) => (Some(&self.target), [&self.source].into_iter().chain(siblings).collect()),
+            Goal::Failover(Mode::Promote) => (Some(&self.source), siblings.chain([&self.target]).collect()),
+            Goal::Copy { .. } => (None, Vec::new()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

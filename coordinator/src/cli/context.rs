@@ -1,0 +1,38 @@
+//! What every verb that talks to agents starts from: the inventory, the connections, the journals, the console.
+
+use std::path::Path;
+
+use baton_wire::{Dialer, Identity, Role};
+
+use crate::client::Agents;
+use crate::error::CoordError;
+use crate::inventory::{Inventory, Places};
+use crate::journal::Journals;
+use crate::report::console::Console;
+
+/// How this program names itself to its peers.
+const SOFTWARE: &str = concat!("coord ", env!("CARGO_PKG_VERSION"));
+
+pub struct Context {
+    pub console: Console,
+    pub inventory: Inventory,
+    pub agents: Agents,
+    pub journals: Journals,
+}
+
+impl Context {
+    /// Reads `coord.toml` and the identity. Must be called within a tokio runtime.
+    pub fn open(config: Option<&Path>, console: Console) -> Result<Context, CoordError> {
+        let inventory = Inventory::find(config, &Places::of_environment())?;
+        let identity = Identity::load(&inventory.identity).map_err(CoordError::usage)?;
+        if let Role::Agent(host) = identity.role() {
+            let path = inventory.identity.display();
+            return Err(CoordError::usage(format!("identity {path} is that of the agent of {host}"))
+                .hint("name the operator's in coord.toml: `coord pki init` made it as operator.pem"));
+        }
+        let dialer = Dialer::new(&identity, SOFTWARE)?;
+        let agents = Agents::new(dialer, &inventory);
+        let journals = Journals::new(&inventory.state);
+        Ok(Context { console, inventory, agents, journals })
+    }
+}

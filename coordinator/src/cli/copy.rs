@@ -1,0 +1,55 @@
+//! `coord copy SOURCE TARGET`: moves a snapshot, and changes nobody's role.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use crate::cli::context::Context;
+use crate::cli::execute::{self, Consent, SnapshotChoice};
+use crate::cli::failover::no_cast;
+use crate::error::{CoordError, Exit};
+use crate::observe;
+use crate::plan::cast::Cast;
+use crate::plan::{Goal, Intent, Plan};
+
+#[derive(Args)]
+pub struct CopyArgs {
+    /// The host, or host/instance, whose data is copied
+    source: String,
+    /// The host, or host/instance, that receives it
+    target: String,
+    /// Start the target's server on the snapshot
+    #[arg(long)]
+    start: bool,
+    /// How the snapshot is made
+    #[arg(long, value_enum, default_value_t = SnapshotChoice::Auto)]
+    snapshot: SnapshotChoice,
+    /// Go on although the target holds data; its old dump is kept aside
+    #[arg(long)]
+    replace_target_data: bool,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError> {
+    let source = context.inventory.word(&args.source)?;
+    let target = context.inventory.word(&args.target)?;
+    let mut hosts = vec![source.host.clone(), target.host.clone()];
+    hosts.dedup();
+    let world = observe::observe(&context.inventory, &context.agents, &hosts).await;
+    let cast = Cast::copy(&world, &source, &target).map_err(no_cast)?;
+    let intent = Intent {
+        goal: Goal::Copy { start: args.start },
+        snapshot: args.snapshot.method(),
+        replace_target_data: args.replace_target_data,
+        expect_primary: None,
+        max_data_age_seconds: None,
+    };
+    let run = execute::new_run(context, "cp")?;
+    let nobody = BTreeMap::new();
+    let scene = cast.scene(&world, &intent, &nobody).ok_or_else(|| {
+        CoordError::new(Exit::Preflight, "a host stopped answering while the plan was made").hint("run this again")
+    })?;
+    let plan = Plan::build(run, None, &scene);
+    execute::execute(context, plan, &args.consent).await
+}

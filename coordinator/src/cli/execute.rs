@@ -1,0 +1,195 @@
+//! From a plan to its end: shown, confirmed, journaled, driven, told.
+
+use baton_proto::control::SaveMethod;
+use baton_proto::{InstanceRef, RunId};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::cli::context::Context;
+use crate::drive::hands::AgentHands;
+use crate::drive::{self, DriveError, Log, Watcher};
+use crate::error::{CoordError, Exit};
+use crate::observe;
+use crate::plan::{Level, Plan};
+use crate::report::progress::Display;
+use crate::report::{self, summary};
+use crate::run::{End, Event, Run};
+use crate::topology::describe;
+
+/// What the operator agrees to beforehand.
+#[derive(Args)]
+pub struct Consent {
+    /// Show the plan and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum SnapshotChoice {
+    /// SAVE where nobody is served meanwhile, else BGSAVE
+    Auto,
+    /// The server writes it and serves nobody meanwhile
+    Save,
+    /// A fork of the server writes it
+    Bgsave,
+    /// The dump that is there is taken as it is
+    Existing,
+}
+
+impl SnapshotChoice {
+    pub fn method(self) -> Option<SaveMethod> {
+        match self {
+            SnapshotChoice::Auto => None,
+            SnapshotChoice::Save => Some(SaveMethod::Save),
+            SnapshotChoice::Bgsave => Some(SaveMethod::Bgsave),
+            SnapshotChoice::Existing => Some(SaveMethod::Existing),
+        }
+    }
+}
+
+/// Letters of run names: none that are taken for another when read aloud or off a screen.
+const ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstvwxyz";
+const RUN_LETTERS: usize = 4;
+/// How often a name is drawn until a free one is found; among 810 000 the first is nearly always free.
+const DRAWS_MAX: usize = 100;
+
+/// Names a new run.
+pub fn new_run(context: &Context, verb: &str) -> Result<RunId, CoordError> {
+    for _ in 0..DRAWS_MAX {
+        let letters = (0..RUN_LETTERS).map(|_| {
+            let draw = rand::random_range(0..ALPHABET.len());
+            ALPHABET.get(draw).copied().map_or('x', char::from)
+        });
+        let name: String = format!("{verb}-").chars().chain(letters).collect();
+        let run = RunId::new(&name).map_err(|error| CoordError::new(Exit::Defect, error))?;
+        if !context.journals.exists(&run) {
+            return Ok(run);
+        }
+    }
+    Err(CoordError::new(Exit::Defect, "no free run name was found").hint("clear out old journals"))
+}
+
+/// Shows the plan and, if it may be, carries it out.
+pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result<Exit, CoordError> {
+    let console = context.console;
+    console.result(|out| report::plan::write(&plan, out));
+    for event in report::plan::events(&plan) {
+        console.event(&event);
+    }
+    if plan.level() >= Level::Refuse {
+        return Err(refused(context, &plan));
+    }
+    if consent.dry_run {
+        return Ok(Exit::Done);
+    }
+    if !consent.yes {
+        if !console.is_interactive() {
+            return Err(CoordError::usage("nobody can be asked whether to go on").hint("say --yes, or run on a terminal"));
+        }
+        if !console.confirms("go on?") {
+            return Err(CoordError::new(Exit::Interrupted, "not confirmed, nothing was changed"));
+        }
+    }
+    let journal_error = |error| CoordError::new(Exit::Preflight, error).hint("mend `state` in coord.toml");
+    let mut journal = context.journals.create(&plan.run).map_err(journal_error)?;
+    journal.append(&Event::Begun { plan: Box::new(plan.clone()) }).map_err(journal_error)?;
+    let run = Run::new(plan);
+    carry_out(context, run, &mut journal).await
+}
+
+/// Drives a run, new or taken up again, and tells how it ended.
+async fn carry_out(context: &Context, mut run: Run, journal: &mut impl Log) -> Result<Exit, CoordError> {
+    let run_id = run.plan.run.clone();
+    let display = Display::new(context.console, run_id.as_str());
+    let hands = AgentHands { agents: &context.agents, run: &run_id };
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let driven = drive::drive(&mut run, &hands, journal, &display, interrupted).await;
+    let end = driven.map_err(|error| stopped(&run, &display, &error))?;
+    context.console.event(&summary::event(&run, end));
+    let exit = Exit::of(end, &run);
+    if matches!(end, End::Done | End::Degraded) {
+        context.console.result(|out| summary::write(&run, end, out));
+        return Ok(exit);
+    }
+    Err(failed(context, &run, end, exit).await)
+}
+
+fn refused(context: &Context, plan: &Plan) -> CoordError {
+    context.console.event(&json!({ "event": "result", "run": plan.run, "outcome": End::Refused, "resync": "none" }));
+    let exit = if plan.level() == Level::Danger { Exit::Refused } else { Exit::Preflight };
+    let mut error = CoordError::new(exit, format!("{} is refused, nothing was changed", plan.goal));
+    for check in plan.refusals() {
+        error = error.because(format!("{}: {}", check.id, check.says));
+    }
+    let remedies = plan.refusals().find_map(|check| check.remedy.clone());
+    error.hint = remedies;
+    error
+}
+
+fn stopped(run: &Run, display: &Display, error: &DriveError) -> CoordError {
+    display.on_event(run, &Event::Ended { end: End::Failed });
+    let mut converted = CoordError::new(Exit::Halted, error);
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        converted = converted.because(cause);
+        source = cause.source();
+    }
+    converted.hint(format!("make room for the journal, then see `coord show {}`", run.plan.run))
+}
+
+async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordError {
+    let plan = &run.plan;
+    let what = match end {
+        End::RolledBack => "failed and was rolled back",
+        End::Refused => "was refused by the gate and rolled back",
+        End::Interrupted => "was interrupted",
+        _ => "stopped half-way",
+    };
+    let mut error = match &run.failure {
+        Some(failure) => {
+            let step = run.step(failure.index).map_or("step", crate::run::Step::name);
+            let mut error = CoordError::of_fault(exit, step, &failure.fault);
+            error.causes.push(format!("run {} {what}", plan.run));
+            error
+        }
+        None => CoordError::new(exit, format!("run {} {what}", plan.run)),
+    };
+    for undo in &run.undo_failures {
+        let step = run.step(undo.index).map_or("step", crate::run::Step::name);
+        error.causes.push(format!("undo of {step}: {}", undo.fault));
+    }
+    error.state = states(context, plan).await;
+    let again = again(plan);
+    error.hint = Some(match (error.hint.take(), end) {
+        (Some(hint), _) => format!("{hint}; then {again}"),
+        (None, End::Interrupted) => format!("see `coord status`, then {again}"),
+        (None, _) => format!("mend the cause, then {again}"),
+    });
+    error
+}
+
+/// The command that tries once more.
+fn again(plan: &Plan) -> String {
+    match &plan.failed {
+        Some(failed) => format!("run `coord failover {failed} --to {}`", plan.target),
+        None => format!("run `coord copy {} {}`", plan.source, plan.target),
+    }
+}
+
+/// A sentence for each host involved, from a fresh look.
+async fn states(context: &Context, plan: &Plan) -> Vec<String> {
+    let mut involved: Vec<&InstanceRef> = vec![&plan.source, &plan.target];
+    involved.extend(&plan.siblings);
+    let mut hosts: Vec<_> = involved.iter().map(|instance| instance.host.clone()).collect();
+    hosts.sort();
+    hosts.dedup();
+    let world = observe::observe(&context.inventory, &context.agents, &hosts).await;
+    involved.into_iter().map(|instance| describe(&world, instance)).collect()
+}

@@ -1,0 +1,108 @@
+//! `coord failover FAILED --to TARGET`: replaces a lost primary.
+
+use std::collections::BTreeMap;
+
+use baton_proto::{Fault, HostPort, InstanceRef};
+use clap::{Args, ValueEnum};
+
+use crate::cli::context::Context;
+use crate::cli::execute::{self, Consent, SnapshotChoice};
+use crate::error::{CoordError, Exit};
+use crate::observe;
+use crate::plan::cast::{Cast, CastError};
+use crate::plan::{Goal, Intent, Mode, Plan};
+use crate::topology::World;
+
+#[derive(Args)]
+pub struct FailoverArgs {
+    /// The host, or host/instance, of the lost primary
+    failed: String,
+    /// The host, or host/instance, that takes its place
+    #[arg(long, value_name = "TARGET")]
+    to: String,
+    /// Take this survivor as the source instead of the freshest
+    #[arg(long, value_name = "HOST")]
+    source: Option<String>,
+    /// replace: the target becomes the primary; promote: the source does, and the target becomes its replica
+    #[arg(long, value_enum, default_value_t = ModeChoice::Replace)]
+    mode: ModeChoice,
+    /// How the snapshot is made
+    #[arg(long, value_enum, default_value_t = SnapshotChoice::Auto)]
+    snapshot: SnapshotChoice,
+    /// Go on although the target holds data; its old dump is kept aside
+    #[arg(long)]
+    replace_target_data: bool,
+    /// Refuse if the group's primary is another than this
+    #[arg(long, value_name = "HOST:PORT")]
+    expect_primary: Option<HostPort>,
+    /// Refuse if the source lost its primary longer ago than this, such as 1h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    max_data_age: Option<std::time::Duration>,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ModeChoice {
+    Replace,
+    Promote,
+}
+
+/// Seconds for which a stopped target listens, so that its replicas to be can try it: long enough for every one of them.
+const REHEARSAL_SECONDS: u32 = 10;
+
+pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordError> {
+    let failed = context.inventory.word(&args.failed)?;
+    let to = context.inventory.word(&args.to)?;
+    let source = args.source.as_deref().map(|word| context.inventory.word(word)).transpose()?;
+    let mode = match args.mode {
+        ModeChoice::Replace => Mode::Replace,
+        ModeChoice::Promote => Mode::Promote,
+    };
+    let intent = Intent {
+        goal: Goal::Failover(mode),
+        snapshot: args.snapshot.method(),
+        replace_target_data: args.replace_target_data,
+        expect_primary: args.expect_primary.clone(),
+        max_data_age_seconds: args.max_data_age.map(|age| age.as_secs()),
+    };
+    let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
+    let cast = Cast::failover(&world, &topology, &failed, &to, source.as_ref()).map_err(no_cast)?;
+    let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
+    let run = execute::new_run(context, "fo")?;
+    let scene = cast.scene(&world, &intent, &rehearsals).ok_or_else(|| {
+        CoordError::new(Exit::Preflight, "a host stopped answering while the plan was made").hint("run this again")
+    })?;
+    let plan = Plan::build(run, Some(failed.to_string()), &scene);
+    execute::execute(context, plan, &args.consent).await
+}
+
+pub fn no_cast(error: CastError) -> CoordError {
+    let mut converted = CoordError::new(Exit::Preflight, &error).hint("see `coord status`");
+    converted.causes = error.reasons().to_vec();
+    converted
+}
+
+/// Has every replica to be try its primary to be. A stopped server is stood in for by a rehearsal of its agent.
+async fn try_paths(
+    context: &Context,
+    cast: &Cast,
+    goal: Goal,
+    world: &mut World,
+) -> BTreeMap<InstanceRef, Result<(), Fault>> {
+    let paths = cast.paths(goal);
+    let mut rehearsals = BTreeMap::new();
+    let mut questions = Vec::new();
+    for (from, to) in paths {
+        let Some(report) = world.instance(&to) else { continue };
+        let stopped = matches!(report.server, baton_proto::report::ServerState::Stopped);
+        if stopped && !rehearsals.contains_key(&to) {
+            let rehearsed = context.agents.rehearse(&to, REHEARSAL_SECONDS).await;
+            rehearsals.insert(to.clone(), rehearsed);
+        }
+        questions.push((from, report.address.clone()));
+    }
+    let answers = observe::reach(&context.agents, &questions).await;
+    world.probes.extend(answers);
+    rehearsals
+}

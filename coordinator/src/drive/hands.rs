@@ -1,0 +1,268 @@
+//! What each step asks of which agent. Every order can be given again, so every step can.
+
+use baton_proto::control::{Action, Outcome, Progress, ReachVerdict};
+use baton_proto::data::{TICKET_SECRET_BYTES, Ticket};
+use baton_proto::report::{InstanceReport, Running, SyncCounters, total_keys};
+use baton_proto::{Fault, FaultKind, HostPort, InstanceRef, Lineage, RunId};
+
+use crate::client::Agents;
+use crate::drive::Hands;
+use crate::gate;
+use crate::run::step::Upstream;
+use crate::run::{Learnt, Ledger, Resync, Step};
+
+/// How long a server may take to load its snapshot: an hour covers some 500 GB at the speed of a slow disk.
+const LOAD_TIMEOUT_SECONDS: u32 = 3600;
+/// How long a replica may take to come level: a full resync takes a save, a transfer and a load.
+const JOIN_TIMEOUT_SECONDS: u32 = 3600;
+/// How long the first rewrite of an append-only file may take.
+const AOF_TIMEOUT_SECONDS: u32 = 3600;
+/// How long a canary may take to reach a replica whose link is up.
+const CANARY_TIMEOUT_SECONDS: u32 = 10;
+
+/// Carries steps out through the agents.
+pub struct AgentHands<'a> {
+    pub agents: &'a Agents,
+    pub run: &'a RunId,
+}
+
+type Shown<'a> = &'a (dyn Fn(&InstanceRef, &Progress) + Sync);
+
+impl Hands for AgentHands<'_> {
+    async fn perform(&self, step: &Step, ledger: &Ledger, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+        match step {
+            Step::Fence { replicas } => self.fence(replicas, progress).await,
+            Step::Promote { on } => self.one("promote", on, Action::Promote, progress).await,
+            Step::Snapshot { source, method } => {
+                self.one("snapshot", source, Action::Snapshot { method: *method }, progress).await
+            }
+            Step::Transfer { source, target } => self.transfer(source, target, progress).await,
+            Step::Stop { target, save } => self.one("stop", target, Action::Stop { save: *save }, progress).await,
+            Step::Install { target } => self.one("install", target, Action::Install, progress).await,
+            Step::Start { target, follow } => self.start(target, follow.as_ref(), progress).await,
+            Step::Gate { source, target } => self.gate(source, target, ledger).await,
+            Step::Attach { replica, to } => self.attach(replica, to, ledger, progress).await,
+            Step::AttachSiblings { replicas, to } => self.attach_siblings(replicas, to, ledger, progress).await,
+            Step::EnableAof { target } => {
+                self.one("aof", target, Action::EnableAof { timeout_seconds: AOF_TIMEOUT_SECONDS }, progress).await
+            }
+            Step::Persist { instances } => self.persist(instances, progress).await,
+            Step::Canary { primary, replica } => self.canary(primary, replica, progress).await,
+            Step::Release { source, target, keep_old } => self.release(source, target, *keep_old, progress).await,
+        }
+    }
+
+    async fn undo(&self, step: &Step) -> Result<Vec<Learnt>, Fault> {
+        let nobody = |_: &InstanceRef, _: &Progress| {};
+        match step {
+            Step::Snapshot { source, .. } => {
+                self.one("undo-snapshot", source, Action::Release { keep_old: true }, &nobody).await
+            }
+            Step::Transfer { target, .. } => self.one("undo-transfer", target, Action::Restore, &nobody).await,
+            Step::Install { target } => self.one("undo-install", target, Action::Restore, &nobody).await,
+            Step::Start { target, .. } => {
+                self.one("undo-load", target, Action::Stop { save: false }, &nobody).await
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+impl AgentHands<'_> {
+    async fn order(&self, name: &str, on: &InstanceRef, action: Action, progress: Shown<'_>) -> Result<Outcome, Fault> {
+        self.agents.order(self.run, name, on, action, |state| progress(on, state)).await
+    }
+
+    /// A step that is one order.
+    async fn one(&self, name: &str, on: &InstanceRef, action: Action, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+        let outcome = self.order(&task(name, on), on, action, progress).await?;
+        Ok(vec![Learnt::Outcome { on: on.clone(), outcome }])
+    }
+
+    async fn fence(&self, replicas: &[InstanceRef], progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+        let mut learnt = Vec::new();
+        for replica in replicas {
+            learnt.extend(self.one("fence", replica, Action::Fence, progress).await?);
+        }
+        Ok(learnt)
+    }
+
+    async fn transfer(&self, source: &InstanceRef, target: &InstanceRef, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+        let ticket = Ticket { run: self.run.clone(), secret: rand::random::<[u8; TICKET_SECRET_BYTES]>().to_vec() };
+        let offer = Action::Offer { ticket: ticket.clone(), to: target.host.clone() };
+        // A ticket is made for this attempt alone, so the attempt has a task name of its own.
+        let attempt: u32 = rand::random();
+        let offered = self.order(&format!("offer-{attempt:08x}"), source, offer, progress).await?;
+        let address = self.agents.address(&source.host)?.clone();
+        let pull = Action::Pull { from: source.host.clone(), address, ticket };
+        let pulled = self.order(&format!("pull-{attempt:08x}"), target, pull, progress).await?;
+        Ok(vec![
+            Learnt::Outcome { on: source.clone(), outcome: offered },
+            Learnt::Outcome { on: target.clone(), outcome: pulled },
+        ])
+    }
+
+    async fn start(
+        &self,
+        target: &InstanceRef,
+        follow: Option<&Upstream>,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let mut learnt = Vec::new();
+        if let Some(upstream) = follow {
+            // The target joins by itself as soon as it has loaded: count before.
+            learnt.push(self.counters(&upstream.instance).await?);
+        }
+        let follow = follow.map(|upstream| upstream.address.clone());
+        let action = Action::Start { follow, timeout_seconds: LOAD_TIMEOUT_SECONDS };
+        learnt.extend(self.one("load", target, action, progress).await?);
+        Ok(learnt)
+    }
+
+    /// Holds the target against the source. Both are looked at now, and the source's host tries the target for real.
+    async fn gate(&self, source: &InstanceRef, target: &Upstream, ledger: &Ledger) -> Result<Vec<Learnt>, Fault> {
+        let snapshot = ledger.snapshot().ok_or_else(|| no_record("snapshot"))?;
+        let (source_now, target_now) =
+            tokio::try_join!(self.agents.observe_instance(source), self.agents.observe_instance(&target.instance))?;
+        let (source_now, target_now) = (running(source, &source_now)?, running(&target.instance, &target_now)?);
+        let expected = gate::Expected { lineage: &snapshot.lineage, keyspace: &snapshot.keyspace };
+        let mut findings = gate::judge(&expected, source_now, target_now);
+        let reach = self.agents.reach(source, &target.address).await?;
+        findings.push(gate::Finding {
+            holds: reach.verdict == ReachVerdict::Open,
+            says: format!("{source} reaches {} at {}: {}", target.instance, target.address, reach.detail),
+        });
+        let failed: Vec<_> = findings.iter().filter(|finding| !finding.holds).collect();
+        if !failed.is_empty() {
+            let mut fault = Fault::new(
+                FaultKind::Refused,
+                format!("{} does not hold what {source} holds, so {source} is not attached to it", target.instance),
+            );
+            for finding in failed {
+                fault = fault.because(&finding.says);
+            }
+            return Err(fault);
+        }
+        let counters = Learnt::Counters { on: target.instance.clone(), counters: target_now.replication.counters };
+        let keys = total_keys(&target_now.keyspace);
+        let findings = findings.into_iter().map(|finding| finding.says).collect();
+        Ok(vec![counters, Learnt::Gate { findings, keys }])
+    }
+
+    async fn attach(
+        &self,
+        replica: &InstanceRef,
+        to: &Upstream,
+        ledger: &Ledger,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let expect = ledger.snapshot().map(|snapshot| snapshot.lineage.clone());
+        // A target that was started as a replica follows already, and has moved on since the snapshot.
+        let expect = expect.filter(|_| ledger.fenced_at(replica).is_some());
+        let before = match ledger.counters(&to.instance) {
+            Some(counters) => counters,
+            None => self.counters_now(&to.instance).await?,
+        };
+        self.join(replica, to, expect, before, progress).await
+    }
+
+    /// One after the other, so that each one's resync can be told from the counters.
+    async fn attach_siblings(
+        &self,
+        replicas: &[InstanceRef],
+        to: &Upstream,
+        ledger: &Ledger,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let mut learnt = Vec::new();
+        for replica in replicas {
+            let joined = async {
+                let before = self.counters_now(&to.instance).await?;
+                self.join(replica, to, ledger.fenced_at(replica).cloned(), before, progress).await
+            };
+            match joined.await {
+                Ok(joined) => learnt.extend(joined),
+                Err(fault) => learnt.push(Learnt::Shortfall(format!("{replica} does not follow {}: {fault}", to.instance))),
+            }
+        }
+        Ok(learnt)
+    }
+
+    async fn join(
+        &self,
+        replica: &InstanceRef,
+        to: &Upstream,
+        expect: Option<Lineage>,
+        before: SyncCounters,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let follow = Action::Follow { to: to.address.clone(), expect, timeout_seconds: JOIN_TIMEOUT_SECONDS };
+        let mut learnt = self.one("attach", replica, follow, progress).await?;
+        let after = self.counters_now(&to.instance).await?;
+        match Resync::between(before, after) {
+            Some(resync) => learnt.push(Learnt::Joined { replica: replica.clone(), resync }),
+            None => learnt.push(Learnt::Shortfall(format!("{} counted no resync of {replica}", to.instance))),
+        }
+        Ok(learnt)
+    }
+
+    async fn persist(&self, instances: &[InstanceRef], progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+        let mut learnt = Vec::new();
+        for instance in instances {
+            match self.one("persist", instance, Action::Persist, progress).await {
+                Ok(persisted) => learnt.extend(persisted),
+                Err(fault) => {
+                    learnt.push(Learnt::Shortfall(format!("{instance} would not come back in its new role: {fault}")));
+                }
+            }
+        }
+        Ok(learnt)
+    }
+
+    async fn canary(&self, primary: &InstanceRef, replica: &InstanceRef, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+        let value = format!("{:016x}", rand::random::<u64>());
+        let write = Action::WriteCanary { value: value.clone() };
+        let mut learnt = self.one(&format!("canary-{value}"), primary, write, progress).await?;
+        let read = Action::ReadCanary { value: value.clone(), timeout_seconds: CANARY_TIMEOUT_SECONDS };
+        learnt.extend(self.one(&format!("canary-{value}"), replica, read, progress).await?);
+        Ok(learnt)
+    }
+
+    async fn release(
+        &self,
+        source: &InstanceRef,
+        target: &InstanceRef,
+        keep_old: bool,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let mut learnt = self.one("release", source, Action::Release { keep_old: true }, progress).await?;
+        // The target last: what it kept is what the result tells.
+        learnt.extend(self.one("release", target, Action::Release { keep_old }, progress).await?);
+        Ok(learnt)
+    }
+
+    async fn counters(&self, on: &InstanceRef) -> Result<Learnt, Fault> {
+        Ok(Learnt::Counters { on: on.clone(), counters: self.counters_now(on).await? })
+    }
+
+    async fn counters_now(&self, on: &InstanceRef) -> Result<SyncCounters, Fault> {
+        let report = self.agents.observe_instance(on).await?;
+        Ok(running(on, &report)?.replication.counters)
+    }
+}
+
+/// Names the task of a step on one instance: a step may work on several of one host.
+fn task(step: &str, on: &InstanceRef) -> String {
+    format!("{step}-{}", on.instance)
+}
+
+fn running<'a>(name: &InstanceRef, report: &'a InstanceReport) -> Result<&'a Running, Fault> {
+    let address: &HostPort = &report.address;
+    report.server.running().ok_or_else(|| {
+        Fault::new(FaultKind::Server, format!("the server of {name} at {address} does not answer"))
+    })
+}
+
+fn no_record(step: &str) -> Fault {
+    Fault::new(FaultKind::Internal, format!("the run has no record of its {step}"))
+}

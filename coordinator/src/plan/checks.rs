@@ -1,0 +1,74 @@
+//! The preflight: every check that a goal wants, each one a function from the scene to lines. All are made, so that all
+//! refusals are seen at once.
+
+mod path;
+mod primary;
+mod source;
+mod target;
+
+use std::fmt;
+
+use crate::plan::{Check, Goal, Level, Scene};
+
+type CheckFn = fn(&Scene) -> Vec<Check>;
+
+const FAILOVER: &[CheckFn] = &[
+    primary::is_dead,
+    primary::is_expected,
+    source::is_freshest,
+    source::is_recent,
+    source::is_idle,
+    source::can_save,
+    source::siblings_stand,
+    target::is_free,
+    target::takes_arguments,
+    target::reads_snapshot,
+    target::has_modules,
+    target::has_memory,
+    target::has_disk,
+    path::passwords_fit,
+    path::is_open,
+    path::clocks_agree,
+];
+
+const COPY: &[CheckFn] = &[
+    source::is_idle,
+    source::can_save,
+    target::is_free,
+    target::takes_arguments,
+    target::reads_snapshot,
+    target::has_modules,
+    target::has_memory,
+    target::has_disk,
+];
+
+/// Makes every check of the goal.
+pub fn of(scene: &Scene) -> Vec<Check> {
+    let checks = match scene.intent.goal {
+        Goal::Failover(_) => FAILOVER,
+        Goal::Copy { .. } => COPY,
+    };
+    checks.iter().flat_map(|check| check(scene)).collect()
+}
+
+fn line(id: &str, level: Level, says: impl fmt::Display, remedy: Option<String>) -> Check {
+    Check { id: id.into(), level, says: says.to_string(), remedy }
+}
+
+fn ok(id: &str, says: impl fmt::Display) -> Check {
+    line(id, Level::Ok, says, None)
+}
+
+fn warn(id: &str, says: impl fmt::Display, remedy: impl fmt::Display) -> Check {
+    line(id, Level::Warn, says, Some(remedy.to_string()))
+}
+
+/// It would not work.
+fn refuse(id: &str, says: impl fmt::Display, remedy: impl fmt::Display) -> Check {
+    line(id, Level::Refuse, says, Some(remedy.to_string()))
+}
+
+/// It could lose data.
+fn danger(id: &str, says: impl fmt::Display, remedy: impl fmt::Display) -> Check {
+    line(id, Level::Danger, says, Some(remedy.to_string()))
+}

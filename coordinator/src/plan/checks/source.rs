@@ -1,0 +1,150 @@
+//! Checks on the source and the other survivors.
+
+use baton_proto::control::SaveMethod;
+use baton_proto::report::{Link, Role};
+
+use super::{danger, ok, refuse, warn};
+use crate::plan::steps::save_method;
+use crate::plan::{Check, Member, Scene};
+use crate::report::units::{Bytes, Span};
+
+/// The source holds the most. One that holds less loses what the others have.
+pub(super) fn is_freshest(scene: &Scene) -> Vec<Check> {
+    const ID: &str = "source-freshest";
+    let Some(running) = scene.source.running() else { return Vec::new() };
+    let own = &running.replication.lineage;
+    let ahead = scene.siblings.iter().find_map(|sibling| {
+        let other = &sibling.running()?.replication.lineage;
+        (other.offset > own.offset).then(|| (sibling.name, other.offset - own.offset))
+    });
+    let mut checks = vec![match ahead {
+        Some((other, bytes)) => danger(
+            ID,
+            format!("{} is {bytes} bytes behind {other}, which would lose them", scene.source.name),
+            format!("take {other} as the source, or leave --source out"),
+        ),
+        None => ok(ID, format!("{} stands at {own}, the furthest of {}", scene.source.name, scene.siblings.len() + 1)),
+    }];
+    for (name, why) in scene.passed_over {
+        checks.push(ok("source-others", format!("{name} is not the source: {why}")));
+    }
+    checks
+}
+
+/// The source's data is not older than the operator allows.
+pub(super) fn is_recent(scene: &Scene) -> Vec<Check> {
+    const ID: &str = "source-age";
+    let Some(max) = scene.intent.max_data_age_seconds else { return Vec::new() };
+    let name = scene.source.name;
+    match without_primary_since(scene.source) {
+        Some(seconds) if seconds <= max => vec![ok(ID, format!("{name} lost its primary {} ago", Span(seconds)))],
+        Some(seconds) => vec![danger(
+            ID,
+            format!("{name} lost its primary {} ago, and --max-data-age is {}", Span(seconds), Span(max)),
+            "raise --max-data-age if data of that age will do",
+        )],
+        None => vec![danger(
+            ID,
+            format!("{name} does not know when it lost its primary"),
+            "leave --max-data-age out if its data will do",
+        )],
+    }
+}
+
+fn without_primary_since(source: Member) -> Option<u64> {
+    match &source.running()?.role {
+        Role::Replica { link: Link::Up { last_io_seconds }, .. } => Some(*last_io_seconds),
+        Role::Replica { link: Link::Down { since_seconds }, .. } => *since_seconds,
+        _ => None,
+    }
+}
+
+/// Nothing else works on the source's data at the moment.
+pub(super) fn is_idle(scene: &Scene) -> Vec<Check> {
+    const ID: &str = "source-idle";
+    let name = scene.source.name;
+    let Some(running) = scene.source.running() else {
+        if scene.intent.snapshot == Some(SaveMethod::Existing) {
+            return vec![ok(ID, format!("{name} does not run; its dump is taken as it is"))];
+        }
+        let text = format!("the server of {name} does not answer: {}", state_of(scene.source));
+        return vec![refuse(ID, text, "start it, or take its dump as it is with --snapshot existing")];
+    };
+    if running.persistence.loading {
+        return vec![refuse(ID, format!("{name} is loading"), "wait until it has loaded")];
+    }
+    if running.persistence.saving {
+        let text = format!("{name} is saving already");
+        return vec![refuse(ID, text, "wait until its save has ended, then run this again")];
+    }
+    vec![ok(ID, format!("{name} is neither loading nor saving"))]
+}
+
+pub(super) fn state_of(member: Member) -> String {
+    use baton_proto::report::ServerState;
+    match &member.report.server {
+        ServerState::Stopped => "stopped".into(),
+        ServerState::Silent { error } => error.clone(),
+        ServerState::Denied { user, error } => format!("it refuses its agent, user `{user}`: {error}"),
+        ServerState::Running(_) => "running".into(),
+    }
+}
+
+/// The snapshot can be written where the source writes its dumps, beside the one that is there.
+pub(super) fn can_save(scene: &Scene) -> Vec<Check> {
+    const ID: &str = "source-save";
+    let (name, files) = (scene.source.name, &scene.source.report.files);
+    let settings = &scene.source.report.settings;
+    let (method, why) = save_method(scene);
+    if method == SaveMethod::Existing {
+        return vec![match files.dump_bytes {
+            Some(bytes) => ok(ID, format!("the existing dump of {name} is taken, {}", Bytes(bytes))),
+            None => refuse(
+                ID,
+                format!("{name} has no {} in {}", settings.dbfilename, settings.dir),
+                "leave --snapshot existing out, so that one is written",
+            ),
+        }];
+    }
+    let mut checks = Vec::new();
+    if let Some(error) = &files.write_error {
+        let text = format!("{name} cannot write into {}: {error}", settings.dir);
+        checks.push(refuse(ID, text, "mend owner and rights of the directory; the agent needs them as well"));
+    }
+    let wanted = scene.data_bytes();
+    if files.free_bytes < wanted {
+        checks.push(refuse(
+            "source-disk",
+            format!("{name} has {} free in {}, the snapshot may take {}", Bytes(files.free_bytes), settings.dir, Bytes(wanted)),
+            "make room there, or lower disk_reserve in its agent.toml",
+        ));
+    }
+    if checks.is_empty() {
+        checks.push(ok(ID, format!("{name} saves by {method} ({why}), {} free", Bytes(files.free_bytes))));
+    }
+    let memory = scene.world.report(&name.host).map_or(u64::MAX, |host| host.memory_available_bytes);
+    if method == SaveMethod::Bgsave && memory < wanted {
+        checks.push(warn(
+            "source-memory",
+            format!("{name} has {} of memory for the fork of a {} data set", Bytes(memory), Bytes(wanted)),
+            "if it serves nobody, --snapshot save needs no fork",
+        ));
+    }
+    checks
+}
+
+/// The other survivors can be moved along.
+pub(super) fn siblings_stand(scene: &Scene) -> Vec<Check> {
+    const ID: &str = "siblings";
+    let Some(group) = scene.group else { return Vec::new() };
+    let moved: Vec<_> = scene.siblings.iter().map(|sibling| sibling.name).collect();
+    let left = group.replicas.iter().filter(|replica| {
+        !replica.chained && replica.instance != *scene.source.name && !moved.contains(&&replica.instance)
+    });
+    let reason = |name| scene.passed_over.iter().find(|(other, _)| other == name).map_or("", |(_, why)| why.as_str());
+    left.map(|replica| {
+        let name = &replica.instance;
+        warn(ID, format!("{name} is left as it is: {}", reason(name)), "move it by hand when it is well again")
+    })
+    .collect()
+}

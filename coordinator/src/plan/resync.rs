@@ -1,0 +1,95 @@
+//! Foretells whether a replica will join with a partial resync or a full one, from what was observed.
+//!
+//! Facts, measured on Redis 6.2 to 8.0 and Valkey 7.2 to 9.1: a primary that loaded a snapshot remembers the snapshot's
+//! lineage from Redis 7.0 on and on every Valkey, and takes a replica back partially that stands at the snapshot's
+//! offset; its backlog begins there, so a replica that lags gets everything anew. A server that is *started* as a replica
+//! on a snapshot continues from it on every version since 4.0, if its primary's backlog reaches back that far.
+
+use baton_proto::InstanceRef;
+use baton_proto::report::Running;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Goal, Member, Mode, Scene};
+use crate::run::Resync;
+
+/// How one replica will join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    pub replica: InstanceRef,
+    pub to: InstanceRef,
+    pub resync: Resync,
+    /// Bytes that will cross the network again: of the whole data set for a full resync, of the backlog for a partial.
+    pub bytes: u64,
+    pub why: String,
+}
+
+/// Foretells every join of the plan, in its order.
+pub fn forecasts(scene: &Scene) -> Vec<Forecast> {
+    match scene.intent.goal {
+        Goal::Copy { .. } => Vec::new(),
+        Goal::Failover(Mode::Replace) => {
+            let joins = std::iter::once(scene.source).chain(scene.siblings.iter().copied());
+            joins.map(|replica| behind_a_loaded_primary(scene, replica)).collect()
+        }
+        Goal::Failover(Mode::Promote) => {
+            let siblings = scene.siblings.iter().map(|replica| behind_the_promoted(scene, *replica));
+            siblings.chain([started_as_replica(scene)]).collect()
+        }
+    }
+}
+
+fn forecast(scene: &Scene, replica: Member, to: Member, resync: Resync, partial_bytes: u64, why: &str) -> Forecast {
+    let bytes = if resync == Resync::Partial { partial_bytes } else { scene.snapshot_bytes() };
+    Forecast { replica: replica.name.clone(), to: to.name.clone(), resync, bytes, why: why.into() }
+}
+
+fn behind_a_loaded_primary(scene: &Scene, replica: Member) -> Forecast {
+    let to = scene.target;
+    let (resync, why) = match scene.target.report.binary {
+        Some(version) if !version.remembers_lineage_as_primary() => {
+            (Resync::Full, format!("a primary of {version} forgets the lineage of the snapshot that it loads"))
+        }
+        _ if offset(replica) != offset(scene.source) => {
+            (Resync::Full, "it lags, and the target's backlog begins at the snapshot".into())
+        }
+        _ => (Resync::Partial, "it stands where the snapshot will be taken, and the target remembers that point".into()),
+    };
+    forecast(scene, replica, to, resync, 0, &why)
+}
+
+fn behind_the_promoted(scene: &Scene, replica: Member) -> Forecast {
+    let to = scene.source;
+    let behind = offset(scene.source).zip(offset(replica)).and_then(|(ahead, own)| ahead.checked_sub(own));
+    let held = backlog_first_offset(scene.source);
+    match (behind, held, offset(replica)) {
+        (Some(bytes), Some(first), Some(own)) if own + 1 >= first => {
+            forecast(scene, replica, to, Resync::Partial, bytes, "the source's backlog holds what it lacks")
+        }
+        _ => forecast(scene, replica, to, Resync::Full, 0, "the source's backlog does not reach back to it"),
+    }
+}
+
+fn started_as_replica(scene: &Scene) -> Forecast {
+    let (replica, to) = (scene.target, scene.source);
+    let continues = replica.report.binary.is_none_or(|version| version.continues_as_replica());
+    if !continues {
+        return forecast(scene, replica, to, Resync::Full, 0, "its version cannot continue from a snapshot");
+    }
+    match scene.source.running().map(|running| running.replication.backlog.is_some()) {
+        Some(true) => {
+            let size = scene.source.running().map_or(0, |running| running.replication.backlog_bytes);
+            let why = format!("it starts on the source's snapshot, if less than {size} B is written there meanwhile");
+            forecast(scene, replica, to, Resync::Partial, 0, &why)
+        }
+        _ => forecast(scene, replica, to, Resync::Full, 0, "the source has no backlog"),
+    }
+}
+
+fn offset(member: Member) -> Option<u64> {
+    member.running().map(|running| running.replication.lineage.offset)
+}
+
+fn backlog_first_offset(member: Member) -> Option<u64> {
+    let running: &Running = member.running()?;
+    Some(running.replication.backlog.as_ref()?.first_offset)
+}

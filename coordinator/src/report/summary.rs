@@ -1,0 +1,120 @@
+//! What a run came to: the last words of a command, made from the run alone, so that `coord show` can say them again.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use baton_proto::report::total_keys;
+use serde_json::{Value, json};
+
+use crate::plan::{Goal, Mode};
+use crate::report::units::{Bytes, Count, Seconds};
+use crate::run::{End, Resync, Run};
+
+/// The steps whose seconds are told, and their names in the result.
+const TOLD: [&str; 4] = ["snapshot", "transfer", "load", "attach"];
+
+/// The outcome as a program reads it.
+pub fn event(run: &Run, end: End) -> Value {
+    let (primary, replicas) = run.plan.outcome();
+    let stands = matches!(end, End::Done | End::Degraded);
+    let transfer = run.ledger.transfer();
+    json!({
+        "event": "result",
+        "run": run.plan.run,
+        "outcome": end,
+        "primary": primary.filter(|_| stands).map(ToString::to_string),
+        "replicas": joined(run).iter().map(|(replica, _)| replica.as_str()).collect::<Vec<_>>(),
+        "planned_replicas": replicas.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "resync": resync(run).map_or("none".into(), |resync| resync.to_string()),
+        "resyncs": joined(run).into_iter().map(|(name, resync)| (name, resync.to_string())).collect::<BTreeMap<_, _>>(),
+        "keys": keys(run),
+        "bytes_raw": transfer.map(|facts| facts.bytes_raw),
+        "bytes_wire": transfer.map(|facts| facts.bytes_wire),
+        "blake3": transfer.map(|facts| facts.digest.to_string()),
+        "missing": run.ledger.shortfalls().collect::<Vec<_>>(),
+        "kept": run.ledger.kept(),
+        "error": run.failure.as_ref().map(|failure| failure.fault.to_string()),
+        "seconds": seconds(run),
+    })
+}
+
+/// The outcome as a person reads it.
+pub fn write(run: &Run, end: End, out: &mut dyn Write) -> io::Result<()> {
+    let plan = &run.plan;
+    if matches!(end, End::Done | End::Degraded) {
+        let word = if end == End::Done { "done" } else { "done, but degraded" };
+        match plan.goal {
+            Goal::Copy { start: false } => writeln!(out, "{word}: the snapshot of {} is on {}", plan.source, plan.target)?,
+            Goal::Copy { start: true } => writeln!(out, "{word}: {} runs on the snapshot of {}", plan.target, plan.source)?,
+            Goal::Failover(mode) => {
+                let primary = if mode == Mode::Replace { &plan.target } else { &plan.source };
+                let replicas: Vec<_> =
+                    joined(run).into_iter().map(|(replica, resync)| format!("{replica} follows it ({resync} resync)")).collect();
+                let replicas = if replicas.is_empty() { "nobody follows it".into() } else { replicas.join(", ") };
+                writeln!(out, "{word}: {primary} is primary, {replicas}")?;
+            }
+        }
+    }
+    for shortfall in run.ledger.shortfalls() {
+        writeln!(out, "  missing   {shortfall}")?;
+    }
+    if let Some(facts) = run.ledger.transfer() {
+        let ratio = facts.bytes_raw as f64 / facts.bytes_wire.max(1) as f64;
+        let keys = keys(run).map(|keys| format!("{} keys, ", Count(keys))).unwrap_or_default();
+        writeln!(
+            out,
+            "  data      {keys}snapshot {}, {} on the wire (ratio {ratio:.2})",
+            Bytes(facts.bytes_raw),
+            Bytes(facts.bytes_wire)
+        )?;
+        writeln!(out, "  blake3    {}", facts.digest)?;
+    }
+    for kept in run.ledger.kept() {
+        writeln!(out, "  kept      {kept} on {}", plan.target)?;
+    }
+    let seconds = seconds(run);
+    let told: Vec<_> = TOLD
+        .iter()
+        .chain(&["service", "total"])
+        .filter_map(|name| Some(format!("{name} {}", Seconds(*seconds.get(*name)?))))
+        .collect();
+    writeln!(out, "  time      {}", told.join(", "))?;
+    writeln!(out, "  run       {} (`coord show {}`)", plan.run, plan.run)
+}
+
+fn joined(run: &Run) -> Vec<(String, Resync)> {
+    run.ledger.joined().map(|(replica, resync)| (replica.to_string(), resync)).collect()
+}
+
+/// How the one replica joined that the run is about: the source behind its successor, or the target behind the source.
+fn resync(run: &Run) -> Option<Resync> {
+    let subject = match run.plan.goal {
+        Goal::Failover(Mode::Replace) => &run.plan.source,
+        Goal::Failover(Mode::Promote) | Goal::Copy { .. } => &run.plan.target,
+    };
+    run.ledger.joined().find(|(replica, _)| *replica == subject).map(|(_, resync)| resync)
+}
+
+fn keys(run: &Run) -> Option<u64> {
+    let by_gate = run.ledger.gate().map(|(_, keys)| keys);
+    by_gate.or_else(|| run.ledger.snapshot().map(|facts| total_keys(&facts.keyspace)))
+}
+
+/// Seconds by name: of the steps that are told, of all, and until a primary served again.
+fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
+    let mut seconds: BTreeMap<&'static str, f64> = BTreeMap::new();
+    for name in TOLD {
+        let times = run.times.iter().filter(|(step, _)| step == name).map(|(_, seconds)| seconds);
+        seconds.insert(name, times.sum());
+    }
+    seconds.insert("total", run.times.iter().map(|(_, seconds)| seconds).sum());
+    let serves = match run.plan.goal {
+        Goal::Failover(Mode::Replace) => "gate",
+        Goal::Failover(Mode::Promote) => "promote",
+        Goal::Copy { .. } => return seconds,
+    };
+    if let Some(at) = run.times.iter().position(|(step, _)| step == serves) {
+        seconds.insert("service", run.times.iter().take(at + 1).map(|(_, seconds)| seconds).sum());
+    }
+    seconds
+}

@@ -1,0 +1,159 @@
+//! What a run has learnt so far. Later steps use only this, so a run that is taken up again knows what it knew.
+
+use std::fmt;
+
+use baton_proto::control::{Outcome, SnapshotFacts, TransferFacts};
+use baton_proto::report::SyncCounters;
+use baton_proto::{InstanceRef, Lineage};
+use serde::{Deserialize, Serialize};
+
+/// One thing that a step found out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Learnt {
+    /// An action on an instance ended so.
+    Outcome { on: InstanceRef, outcome: Outcome },
+    /// The resyncs that a primary had served before anything was attached to it.
+    Counters { on: InstanceRef, counters: SyncCounters },
+    /// The gate's findings, in words.
+    Gate { findings: Vec<String>, keys: u64 },
+    /// How a replica joined its primary, by the primary's counters.
+    Joined { replica: InstanceRef, resync: Resync },
+    /// Something that should be there is missing, and the group serves without it.
+    Shortfall(String),
+}
+
+/// How a replica came level with its primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resync {
+    /// From the backlog: the data did not cross the network again.
+    Partial,
+    /// The whole data set was sent.
+    Full,
+}
+
+impl Resync {
+    /// Judges by the primary's counters before and after.
+    pub fn between(before: SyncCounters, after: SyncCounters) -> Option<Resync> {
+        if after.full > before.full {
+            Some(Resync::Full)
+        } else if after.partial_ok > before.partial_ok {
+            Some(Resync::Partial)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Resync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Resync::Partial => "partial",
+            Resync::Full => "full",
+        })
+    }
+}
+
+/// All that a run has learnt, in order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ledger(Vec<Learnt>);
+
+impl Ledger {
+    pub fn extend(&mut self, learnt: impl IntoIterator<Item = Learnt>) {
+        self.0.extend(learnt);
+    }
+
+    /// The newest thing that fits.
+    fn find<'a, T>(&'a self, fits: impl Fn(&'a Learnt) -> Option<T>) -> Option<T> {
+        self.0.iter().rev().find_map(fits)
+    }
+
+    fn outcome<'a, T>(&'a self, fits: impl Fn(&'a InstanceRef, &'a Outcome) -> Option<T>) -> Option<T> {
+        self.find(|learnt| match learnt {
+            Learnt::Outcome { on, outcome } => fits(on, outcome),
+            _ => None,
+        })
+    }
+
+    pub fn snapshot(&self) -> Option<&SnapshotFacts> {
+        self.outcome(|_, outcome| match outcome {
+            Outcome::Snapshot(facts) => Some(facts),
+            _ => None,
+        })
+    }
+
+    pub fn transfer(&self) -> Option<&TransferFacts> {
+        self.outcome(|_, outcome| match outcome {
+            Outcome::Pulled(facts) => Some(facts),
+            _ => None,
+        })
+    }
+
+    /// Where a fenced replica stood.
+    pub fn fenced_at(&self, replica: &InstanceRef) -> Option<&Lineage> {
+        self.outcome(|on, outcome| match outcome {
+            Outcome::Fenced { lineage, .. } if on == replica => Some(lineage),
+            _ => None,
+        })
+    }
+
+    pub fn load_seconds(&self) -> Option<f64> {
+        self.outcome(|_, outcome| match outcome {
+            Outcome::Started { boot_seconds, load_seconds } => Some(boot_seconds + load_seconds),
+            _ => None,
+        })
+    }
+
+    /// Names of files that stood in the way and were kept.
+    pub fn kept(&self) -> &[String] {
+        self.outcome(|_, outcome| match outcome {
+            Outcome::Released { kept } => Some(kept.as_slice()),
+            _ => None,
+        })
+        .unwrap_or_default()
+    }
+
+    pub fn counters(&self, primary: &InstanceRef) -> Option<SyncCounters> {
+        self.find(|learnt| match learnt {
+            Learnt::Counters { on, counters } if on == primary => Some(*counters),
+            _ => None,
+        })
+    }
+
+    pub fn gate(&self) -> Option<(&[String], u64)> {
+        self.find(|learnt| match learnt {
+            Learnt::Gate { findings, keys } => Some((findings.as_slice(), *keys)),
+            _ => None,
+        })
+    }
+
+    /// How each replica joined, oldest first.
+    pub fn joined(&self) -> impl Iterator<Item = (&InstanceRef, Resync)> {
+        self.0.iter().filter_map(|learnt| match learnt {
+            Learnt::Joined { replica, resync } => Some((replica, *resync)),
+            _ => None,
+        })
+    }
+
+    pub fn shortfalls(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|learnt| match learnt {
+            Learnt::Shortfall(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_resync_is_never_taken_for_a_partial_one() {
+        let counters = |full, partial_ok| SyncCounters { full, partial_ok, partial_err: 0 };
+        assert_eq!(Resync::between(counters(0, 0), counters(0, 1)), Some(Resync::Partial));
+        assert_eq!(Resync::between(counters(0, 0), counters(1, 0)), Some(Resync::Full));
+        assert_eq!(Resync::between(counters(2, 5), counters(3, 6)), Some(Resync::Full));
+        assert_eq!(Resync::between(counters(2, 5), counters(2, 5)), None);
+    }
+}

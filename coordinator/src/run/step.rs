@@ -1,0 +1,123 @@
+//! The steps that a plan is made of. A step is check, act, confirm: the agents' actions do all three, so a step can be
+//! repeated. What each step asks of whom is in [`crate::drive::hands`]; here is what it means.
+
+use baton_proto::control::SaveMethod;
+use baton_proto::{HostPort, InstanceRef};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Takes the survivors off the lost primary, so that it cannot overwrite them when it comes back.
+    Fence { replicas: Vec<InstanceRef> },
+    /// Makes the source the primary.
+    Promote { on: InstanceRef },
+    Snapshot { source: InstanceRef, method: SaveMethod },
+    Transfer { source: InstanceRef, target: InstanceRef },
+    /// Stops the target's server, which runs empty or holds what is to be replaced.
+    Stop { target: InstanceRef, save: bool },
+    Install { target: InstanceRef },
+    /// Starts the target's server with the append-only file off: as a primary, or as a replica of `follow`.
+    Start { target: InstanceRef, follow: Option<Upstream> },
+    /// Proves that the target holds what the source holds, before anything is attached to it.
+    Gate { source: InstanceRef, target: Upstream },
+    /// Makes one server a replica of another and counts how it joined.
+    Attach { replica: InstanceRef, to: Upstream },
+    /// Moves the other survivors below the new primary. They hold no more than the source did.
+    AttachSiblings { replicas: Vec<InstanceRef>, to: Upstream },
+    EnableAof { target: InstanceRef },
+    /// Has each server write its role into its configuration file, and reads the file back.
+    Persist { instances: Vec<InstanceRef> },
+    /// Writes a key on the primary and waits for it on the replica.
+    Canary { primary: InstanceRef, replica: InstanceRef },
+    /// Drops pins, tickets and partial files; keeps what stood in place of the dump if it was somebody's data.
+    Release { source: InstanceRef, target: InstanceRef, keep_old: bool },
+}
+
+/// A server to follow: who it is and where its replicas reach it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Upstream {
+    pub instance: InstanceRef,
+    pub address: HostPort,
+}
+
+/// What the failure of a step means for the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Nothing depends on the step yet: what was done is undone.
+    Undo,
+    /// The group may be half moved: the run stops as it is.
+    Halt,
+    /// The group serves; something is missing, and the run goes on without it.
+    Degrade,
+}
+
+impl Step {
+    /// The step's name in the journal, in events and in task names.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::Fence { .. } => "fence",
+            Step::Promote { .. } => "promote",
+            Step::Snapshot { .. } => "snapshot",
+            Step::Transfer { .. } => "transfer",
+            Step::Stop { .. } => "stop",
+            Step::Install { .. } => "install",
+            Step::Start { .. } => "load",
+            Step::Gate { .. } => "gate",
+            Step::Attach { .. } => "attach",
+            Step::AttachSiblings { .. } => "siblings",
+            Step::EnableAof { .. } => "aof",
+            Step::Persist { .. } => "persist",
+            Step::Canary { .. } => "canary",
+            Step::Release { .. } => "release",
+        }
+    }
+
+    /// What the step will do, for the plan and for progress.
+    pub fn title(&self) -> String {
+        let list = |names: &[InstanceRef]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Step::Fence { replicas } => format!("fence {} off the lost primary (REPLICAOF 127.0.0.1 1)", list(replicas)),
+            Step::Promote { on } => format!("promote {on} (REPLICAOF NO ONE)"),
+            Step::Snapshot { source, method } => format!("snapshot on {source} ({method}), pinned by a hard link"),
+            Step::Transfer { source, target } => format!("transfer {source} -> {target} (QUIC, zstd, BLAKE3)"),
+            Step::Stop { target, save: true } => format!("save and stop the server on {target}"),
+            Step::Stop { target, save: false } => format!("stop the empty server on {target}"),
+            Step::Install { target } => format!("install the snapshot on {target}, old files kept aside"),
+            Step::Start { target, follow: None } => format!("start {target} with appendonly off, and load"),
+            Step::Start { target, follow: Some(to) } => {
+                format!("start {target} with appendonly off as a replica of {}, and load", to.instance)
+            }
+            Step::Gate { source, target } => format!("gate: {} must hold all that {source} holds", target.instance),
+            Step::Attach { replica, to } => format!("{replica} follows {} ({})", to.instance, to.address),
+            Step::AttachSiblings { replicas, to } => format!("{} follow {}", list(replicas), to.instance),
+            Step::EnableAof { target } => format!("turn appendonly back on at {target}, as its configuration wants"),
+            Step::Persist { instances } => format!("CONFIG REWRITE on {}, read back from disk", list(instances)),
+            Step::Canary { primary, replica } => format!("canary: write on {primary}, see it on {replica}"),
+            Step::Release { .. } => "release pins and partial files".into(),
+        }
+    }
+
+    pub fn on_failure(&self) -> OnFailure {
+        match self {
+            Step::Attach { .. } => OnFailure::Halt,
+            Step::AttachSiblings { .. }
+            | Step::EnableAof { .. }
+            | Step::Persist { .. }
+            | Step::Canary { .. }
+            | Step::Release { .. } => OnFailure::Degrade,
+            _ => OnFailure::Undo,
+        }
+    }
+
+    /// Whether the step has something to take back. The fence has not, on purpose: a survivor that follows the lost
+    /// primary again is one restart away from being emptied.
+    pub fn has_undo(&self) -> bool {
+        matches!(self, Step::Snapshot { .. } | Step::Transfer { .. } | Step::Install { .. } | Step::Start { .. })
+    }
+
+    /// Whether the group is served by a new primary once the step is done; what follows cannot roll the run back.
+    pub fn restores_service(&self) -> bool {
+        matches!(self, Step::Promote { .. } | Step::Attach { .. })
+    }
+}
