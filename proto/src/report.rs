@@ -159,7 +159,9 @@ pub enum Link {
 pub struct Replication {
     /// Where the data stands: the id, and how far this server has read or written.
     pub lineage: Lineage,
-    /// The id that the server remembers beside its own, and the offset up to which it can serve it.
+    /// The id that the server remembers beside its own, and the last offset that this id covers: one less than
+    /// `second_repl_offset`, which names the first byte that it does not. Thus it equals the lineage of the snapshot
+    /// that a primary has loaded, and that of the primary whose place a promoted replica took. None: no such id.
     pub second: Option<Lineage>,
     pub backlog: Option<Backlog>,
     /// Configured size of the backlog.
