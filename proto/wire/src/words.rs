@@ -37,7 +37,8 @@ fn alert(code: u64) -> Option<String> {
         42 | 43 | 46 => "it refused our certificate",
         44 => "it refused our certificate: revoked",
         45 => "it refused our certificate: expired, or its clock is wrong",
-        48 => "it refused our certificate: made by another CA than its own",
+        // Two private CAs bear the same name: the signature alone tells them apart, hence "decrypt error".
+        48 | 51 => "it refused our certificate: made by another CA than its own",
         116 => "it demands a certificate",
         120 => "it is no baton-agent: it speaks another protocol",
         alert if alert <= 0xff => return Some(format!("TLS alert {alert}")),

@@ -1,0 +1,181 @@
+//! Who may talk to whom: real endpoints on loopback, with certificates that are right, foreign, expired or exposed.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use baton_proto::control::{Reply, Request};
+use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceName};
+use baton_wire::{Dialer, Identity, Listener, Role};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use time::{Duration, OffsetDateTime};
+
+/// A private CA that lives as long as its directory.
+struct Authority {
+    dir: tempfile::TempDir,
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { dir: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), pem }
+    }
+
+    /// Writes a bundle that carries the URI, and for an agent its host's name.
+    fn bundle(&self, uri: &str, host: Option<&str>, expired: bool) -> PathBuf {
+        let mut params = CertificateParams::new(host.map(ToString::to_string).into_iter().collect::<Vec<_>>()).unwrap();
+        params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        if host.is_some() {
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        }
+        let now = OffsetDateTime::now_utc();
+        params.not_before = now - Duration::days(3);
+        params.not_after = if expired { now - Duration::days(1) } else { now + Duration::days(1) };
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let path = self.dir.path().join(format!("{}.pem", uri.replace(['/', ':'], "_")));
+        std::fs::write(&path, [certificate.pem(), key.serialize_pem(), self.pem.clone()].concat()).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    fn agent(&self, host: &str) -> Identity {
+        load(&self.bundle(&format!("baton://agent/{host}"), Some(host), false))
+    }
+
+    fn operator(&self) -> Identity {
+        load(&self.bundle("baton://operator/olga", None, false))
+    }
+}
+
+fn load(path: &Path) -> Identity {
+    Identity::load(path).unwrap()
+}
+
+fn host(name: &str) -> HostName {
+    HostName::new(name).unwrap()
+}
+
+/// Listens as an agent that answers every request with the asker's role.
+fn serve(identity: &Identity) -> HostPort {
+    let listener = Listener::bind(identity, SocketAddr::from(([127, 0, 0, 1], 0)), "baton-agent test").unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Some(arrival) = listener.accept().await {
+            tokio::spawn(async move {
+                let Ok(peer) = arrival.greet().await else { return };
+                while let Some(asking) = peer.next().await {
+                    if let Some((_, responder)) = asking.read().await {
+                        responder.answer(&Err(Fault::new(FaultKind::Invalid, peer.role()))).await;
+                    }
+                }
+            });
+        }
+    });
+    HostPort::new(address.ip().to_string(), address.port())
+}
+
+async fn ask(identity: &Identity, address: &HostPort, of: &str) -> Result<Reply, Fault> {
+    let link = Dialer::new(identity, "coord test").unwrap().dial(address, &host(of)).await?;
+    link.ask(&Request::Observe).await
+}
+
+#[tokio::test]
+async fn operator_and_agent_are_known_by_their_certificates() {
+    let ca = Authority::new();
+    let address = serve(&ca.agent("machine-b"));
+    let said = |answer: Result<Reply, Fault>| answer.unwrap_err().message;
+    assert_eq!(said(ask(&ca.operator(), &address, "machine-b").await), "operator olga");
+    assert_eq!(said(ask(&ca.agent("machine-c"), &address, "machine-b").await), "agent of machine-c");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_the_one_dialled_is_refused() {
+    let ca = Authority::new();
+    let address = serve(&ca.agent("machine-c"));
+    let fault = ask(&ca.operator(), &address, "machine-b").await.unwrap_err();
+    assert!(fault.message.contains("machine-c"), "{fault}");
+}
+
+#[tokio::test]
+async fn an_operator_cannot_pose_as_an_agent() {
+    let ca = Authority::new();
+    let posing = load(&ca.bundle("baton://operator/mallory", Some("machine-b"), false));
+    let address = serve(&posing);
+    let fault = ask(&ca.operator(), &address, "machine-b").await.unwrap_err();
+    assert!(fault.message.contains("operator mallory"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_foreign_ca_is_refused_in_words_on_either_side() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let address = serve(&ours.agent("machine-b"));
+    let fault = ask(&theirs.operator(), &address, "machine-b").await.unwrap_err();
+    assert!(fault.to_string().contains("certificate"), "{fault}");
+    // A client that trusts the agent but is not trusted by it.
+    let mixed = ours.dir.path().join("mixed.pem");
+    let foreign = std::fs::read_to_string(theirs.bundle("baton://operator/olga", None, false)).unwrap();
+    std::fs::write(&mixed, foreign.replace(&theirs.pem, &ours.pem)).unwrap();
+    std::fs::set_permissions(&mixed, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let fault = ask(&load(&mixed), &address, "machine-b").await.unwrap_err();
+    assert!(fault.to_string().contains("refused our certificate"), "{fault}");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused_in_words() {
+    let ca = Authority::new();
+    let address = serve(&ca.agent("machine-b"));
+    let expired = load(&ca.bundle("baton://operator/late", None, true));
+    let fault = ask(&expired, &address, "machine-b").await.unwrap_err();
+    assert!(fault.to_string().contains("expired"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_certificate_without_a_role_is_no_identity() {
+    let ca = Authority::new();
+    for uri in ["https://example.net/", "baton://agent/../etc", "baton://king/x"] {
+        let error = Identity::load(&ca.bundle(uri, None, false)).unwrap_err();
+        assert!(error.to_string().contains("no role"), "{uri}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_told_at_once_and_as_such() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    drop(socket);
+    let address = HostPort::new("127.0.0.1", address.port());
+    let fault = ask(&Authority::new().operator(), &address, "machine-b").await.unwrap_err();
+    assert!(fault.message.contains("no agent listens"), "{fault}");
+}
+
+#[tokio::test]
+async fn rubbish_on_the_port_harms_nobody() {
+    let ca = Authority::new();
+    let address = serve(&ca.agent("machine-b"));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for length in [1usize, 20, 1200, 9000] {
+        let rubbish: Vec<u8> = (0..length).map(|i| (i * 7 + 3) as u8).collect();
+        socket.send_to(&rubbish, (address.host.as_str(), address.port)).unwrap();
+    }
+    let reach = Request::Reach { instance: InstanceName::new("default").unwrap(), to: address.clone() };
+    let link = Dialer::new(&ca.operator(), "coord test").unwrap().dial(&address, &host("machine-b")).await.unwrap();
+    assert_eq!(link.ask(&reach).await.unwrap_err().message, "operator olga");
+}
+
+#[test]
+fn an_identity_that_others_can_read_is_refused_with_the_command_that_mends_it() {
+    let ca = Authority::new();
+    let path = ca.bundle("baton://agent/machine-b", Some("machine-b"), false);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = Identity::load(&path).unwrap_err().to_string();
+    assert!(error.contains("0644") && error.contains("chmod 600"), "{error}");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(*load(&path).role(), Role::Agent(host("machine-b")));
+}
