@@ -1,0 +1,70 @@
+//! What an agent does to an instance on order: one function for each action of the protocol, by subject.
+//!
+//! Every action is check, act, confirm, under the instance's lock. Every one can be repeated: what is done already is
+//! found done, and what a crash left half done is completed. Long ones report progress; none waits without a limit.
+//! Judgement is not here: whether an action is wise was decided by the coordinator's plan. What is refused here is what
+//! would lose data if the plan were out of date.
+//!
+//! A new action is a variant of [`Action`] and of [`Outcome`], a function in a file here, and a branch below.
+
+mod aof;
+mod borrow;
+mod canary;
+mod landing;
+mod look;
+mod pace;
+mod persist;
+mod place;
+mod replication;
+mod save;
+mod snapshot;
+mod stamp;
+mod start;
+mod stop;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use baton_proto::control::{Action, Outcome};
+use baton_proto::{Fault, RunId};
+
+use crate::instance::Instance;
+use crate::serve::Agent;
+use crate::tasks::ProgressSink;
+
+/// Does one action, when the instance is free.
+pub async fn perform(
+    agent: &Agent,
+    instance: &Arc<Instance>,
+    run: &RunId,
+    action: Action,
+    progress: &ProgressSink,
+) -> Result<Outcome, Fault> {
+    let _lock = instance.lock().await;
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    match action {
+        Action::Fence => replication::fence(instance, run).await,
+        Action::Promote => replication::promote(instance).await,
+        Action::Follow { to, expect, timeout_seconds } => {
+            replication::follow(instance, &to, expect.as_ref(), seconds(timeout_seconds), progress).await
+        }
+        Action::Snapshot { method } => snapshot::snapshot(instance, run, method, progress).await,
+        Action::Offer { ticket, to } => landing::offer(agent, instance, run, ticket, to).await,
+        Action::Pull { from, address, ticket } => {
+            landing::pull(agent, instance, run, (from, address), ticket, progress).await
+        }
+        Action::Stop { save } => stop::stop(instance, save, progress).await,
+        Action::Install => landing::install(instance, run).await,
+        Action::Start { follow, timeout_seconds } => {
+            start::start(instance, follow.as_ref(), seconds(timeout_seconds), progress).await
+        }
+        Action::EnableAof { timeout_seconds } => aof::enable(instance, seconds(timeout_seconds), progress).await,
+        Action::Persist => persist::persist(instance).await,
+        Action::WriteCanary { value } => canary::write(instance, run, &value).await,
+        Action::ReadCanary { value, timeout_seconds } => {
+            canary::read(instance, run, &value, seconds(timeout_seconds)).await
+        }
+        Action::Restore => landing::restore(instance, run).await,
+        Action::Release { keep_old } => landing::release(agent, instance, run, keep_old).await,
+    }
+}

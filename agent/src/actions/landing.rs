@@ -1,0 +1,147 @@
+//! A snapshot's way from a pin to the place of a dump on another host: offer, pull, install, restore, release. The bytes
+//! are moved by `transfer`, the files by [`super::place`]; here is who may and when.
+
+use baton_proto::control::Outcome;
+use baton_proto::data::{SnapshotId, Ticket};
+use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
+use tracing::info;
+
+use super::borrow;
+use super::place::{self, Site};
+use super::stamp::Stamp;
+use crate::instance::Instance;
+use crate::reach;
+use crate::serve::Agent;
+use crate::server::ConnectError;
+use crate::service;
+use crate::tasks::ProgressSink;
+use crate::transfer::{PullOrder, pull as pull_snapshot};
+
+async fn site(instance: &Instance, run: &RunId) -> Result<Site, Fault> {
+    let files = instance.data_files().await?;
+    let note = instance.state_dir().join(format!("install-{}-{run}.json", instance.name()));
+    Ok(Site {
+        run: run.clone(),
+        dir: files.dir,
+        dump: files.dbfilename,
+        aof: vec![files.appenddirname, files.appendfilename],
+        note,
+    })
+}
+
+/// Does file work on a thread of its own: it syncs, and a disk may take its time.
+async fn on_disk<T: Send + 'static>(
+    site: Site,
+    work: impl FnOnce(&Site) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(move || work(&site)).await;
+    done.unwrap_or_else(|error| Err(Fault::new(FaultKind::Internal, "file work broke off").because(error)))
+}
+
+/// Files are moved only while no server has them open, or could save over them.
+async fn must_be_stopped(instance: &Instance, doing: &str) -> Result<(), Fault> {
+    reach::end_rehearsal(instance).await;
+    let seen = match instance.connect().await {
+        Err(ConnectError::Stopped(_)) => return Ok(()),
+        Ok(_) => "it answers".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Fault::new(FaultKind::Refused, format!("{doing} while the server runs"))
+        .because(seen)
+        .hint("stop the server first"))
+}
+
+fn same_run(ticket: &Ticket, run: &RunId) -> Result<(), Fault> {
+    if ticket.run == *run {
+        return Ok(());
+    }
+    Err(Fault::new(FaultKind::Invalid, format!("the ticket is of run {}, and the order of run {run}", ticket.run)))
+}
+
+pub(super) async fn offer(
+    agent: &Agent,
+    instance: &Instance,
+    run: &RunId,
+    ticket: Ticket,
+    to: HostName,
+) -> Result<Outcome, Fault> {
+    same_run(&ticket, run)?;
+    let pin = site(instance, run).await?.pin();
+    let stamp = Stamp::at(&pin).ok().flatten().ok_or_else(|| {
+        Fault::new(FaultKind::NotFound, format!("no snapshot of run {run} is pinned at {}", pin.display()))
+            .hint("take the snapshot again")
+    })?;
+    info!(instance = %instance.name(), %to, pin = %pin.display(), "offering");
+    agent.offers.offer(&pin, SnapshotId(stamp.id()), ticket, to).map(Outcome::Offered)
+}
+
+pub(super) async fn pull(
+    agent: &Agent,
+    instance: &Instance,
+    run: &RunId,
+    (from, address): (HostName, HostPort),
+    ticket: Ticket,
+    progress: &ProgressSink,
+) -> Result<Outcome, Fault> {
+    same_run(&ticket, run)?;
+    let site = site(instance, run).await?;
+    if site.note.exists() {
+        return Err(Fault::new(FaultKind::Refused, format!("run {run} has begun to install its snapshot already"))
+            .hint("install again to complete it, or restore"));
+    }
+    let reads = service::binary_version(&instance.config().service).await.map_err(|error| {
+        Fault::new(FaultKind::Host, "the version of the server here is not known, and so not which snapshots it reads")
+            .because(error)
+            .hint("correct the instance's `service` in agent.toml")
+    })?;
+    let order = PullOrder {
+        run: run.clone(),
+        from,
+        address,
+        ticket,
+        part: site.part(),
+        map: site.map(),
+        reads,
+        free_bytes_min: agent.config.disk_reserve_bytes,
+    };
+    pull_snapshot(&agent.dialer, order, progress).await.map(Outcome::Pulled)
+}
+
+pub(super) async fn install(instance: &Instance, run: &RunId) -> Result<Outcome, Fault> {
+    must_be_stopped(instance, "files are not moved").await?;
+    let kept = on_disk(site(instance, run).await?, place::install).await?;
+    info!(instance = %instance.name(), ?kept, "snapshot installed");
+    Ok(Outcome::Installed { kept })
+}
+
+pub(super) async fn restore(instance: &Instance, run: &RunId) -> Result<Outcome, Fault> {
+    let site = site(instance, run).await?;
+    // A part is beside what a server has; only an installation must be undone under a stopped one.
+    if site.note.exists() {
+        must_be_stopped(instance, "files are not moved back").await?;
+    }
+    let put_back = on_disk(site, place::restore).await?;
+    info!(instance = %instance.name(), ?put_back, "restored");
+    Ok(Outcome::Restored { put_back })
+}
+
+pub(super) async fn release(agent: &Agent, instance: &Instance, run: &RunId, keep_old: bool) -> Result<Outcome, Fault> {
+    agent.offers.revoke(run);
+    service::settle(instance).await?;
+    give_back(instance).await?;
+    let kept = on_disk(site(instance, run).await?, move |site| place::release(site, keep_old)).await?;
+    info!(instance = %instance.name(), ?kept, "released");
+    Ok(Outcome::Released { kept })
+}
+
+/// Puts back settings that a crash left changed.
+async fn give_back(instance: &Instance) -> Result<(), Fault> {
+    match instance.connect().await {
+        Ok(mut server) => {
+            let pid = super::look::look(instance, &mut server).await?.running.pid;
+            borrow::give_back(instance, &mut server, pid).await
+        }
+        Err(ConnectError::Stopped(_)) => borrow::forget(instance),
+        Err(error) => Err(error.fault(instance.name())),
+    }
+}

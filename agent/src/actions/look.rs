@@ -1,0 +1,93 @@
+//! A look at the running server, as every action begins and ends with one.
+
+use baton_proto::report::Running;
+use baton_proto::{Fault, FaultKind};
+
+use crate::info::{Info, parse_running};
+use crate::instance::Instance;
+use crate::server::Server;
+
+/// What a server said of itself at one moment.
+pub(super) struct Look {
+    pub(super) running: Running,
+    /// The fields that only some actions need.
+    pub(super) info: Info,
+}
+
+/// Connects to a server that must be running.
+pub(super) async fn connect(instance: &Instance) -> Result<Server, Fault> {
+    instance.connect().await.map_err(|error| error.fault(instance.name()))
+}
+
+pub(super) async fn look(instance: &Instance, server: &mut Server) -> Result<Look, Fault> {
+    let text = server.info().await.map_err(|error| error.fault(instance.name(), "INFO"))?;
+    let running = parse_running(&text)
+        .map_err(|error| Fault::new(FaultKind::Server, "the server's INFO is not understood").because(error))?;
+    Ok(Look { running, info: Info::parse(&text) })
+}
+
+/// Looks at a server that must have its data in memory.
+pub(super) async fn look_loaded(instance: &Instance, server: &mut Server) -> Result<Look, Fault> {
+    let look = look(instance, server).await?;
+    if look.running.persistence.loading {
+        return Err(
+            Fault::new(FaultKind::Server, "the server is still loading its data set").hint("wait until it has loaded")
+        );
+    }
+    Ok(look)
+}
+
+pub(super) async fn call(instance: &Instance, server: &mut Server, args: &[&str]) -> Result<(), Fault> {
+    match server.call(args).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.fault(instance.name(), &args.join(" "))),
+    }
+}
+
+/// Looks again and again. A server that is busy with a large data set may miss an answer and break a connection without
+/// being lost; the last thing seen is kept for the fault at the end of patience.
+pub(super) struct Watch<'a> {
+    instance: &'a Instance,
+    server: Option<Server>,
+    /// Why the last look failed.
+    pub(super) missed: Option<Fault>,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(instance: &'a Instance, server: Option<Server>) -> Self {
+        Self { instance, server, missed: None }
+    }
+
+    /// Looks once. None: no answer, see `missed`.
+    pub(super) async fn look(&mut self) -> Option<Look> {
+        match self.try_look().await {
+            Ok(look) => {
+                self.missed = None;
+                Some(look)
+            }
+            Err(fault) => {
+                self.server = None;
+                self.missed = Some(fault);
+                None
+            }
+        }
+    }
+
+    async fn try_look(&mut self) -> Result<Look, Fault> {
+        let mut server = match self.server.take() {
+            Some(server) => server,
+            None => connect(self.instance).await?,
+        };
+        let look = look(self.instance, &mut server).await?;
+        self.server = Some(server);
+        Ok(look)
+    }
+
+    /// The connection of the last look that succeeded.
+    pub(super) async fn server(&mut self) -> Result<&mut Server, Fault> {
+        if self.server.is_none() {
+            self.server = Some(connect(self.instance).await?);
+        }
+        self.server.as_mut().ok_or_else(|| Fault::new(FaultKind::Internal, "no connection"))
+    }
+}

@@ -1,0 +1,88 @@
+//! Which server program a service starts, and its version.
+
+use std::path::Path;
+use std::time::Duration;
+
+use baton_proto::version::ServerVersion;
+
+use super::program;
+use super::systemd::Unit;
+use crate::config::ServiceConfig;
+
+/// How long `--version` may take.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Names that a server program has, or that its name holds.
+const PROGRAMS: &[&str] = &["valkey-server", "redis-server"];
+
+/// Asks the program that a service starts for its version.
+pub async fn binary_version(service: &ServiceConfig) -> Result<ServerVersion, String> {
+    let program = match service {
+        ServiceConfig::Exec(argv) => server_among(argv).or_else(|| argv.first().cloned()),
+        ServiceConfig::Systemd(unit) => {
+            let exec = Unit::new(unit).exec_start().await.map_err(|fault| fault.to_string())?;
+            Some(server_among(&exec.argv).unwrap_or(exec.path))
+        }
+        ServiceConfig::Command { start, .. } => match server_among(start) {
+            Some(program) => Some(program),
+            None => Some(only_installed()?),
+        },
+    };
+    let program = program.ok_or("the service names no program")?;
+    let argv = [program.clone(), "--version".to_owned()];
+    let finished = program::run(&argv, VERSION_TIMEOUT, None).await.map_err(|fault| fault.to_string())?;
+    if !finished.status.success() {
+        return Err(format!("`{program} --version` {}", finished.complaint()));
+    }
+    ServerVersion::from_banner(&finished.stdout).map_err(|error| format!("`{program} --version`: {error}"))
+}
+
+/// Finds the server behind a wrapper such as `numactl --interleave=all redis-server`.
+fn server_among(argv: &[String]) -> Option<String> {
+    let is_server = |word: &&String| {
+        let name = Path::new(word.as_str()).file_name().map(|name| name.to_string_lossy().into_owned());
+        name.is_some_and(|name| PROGRAMS.iter().any(|program| name.contains(program)))
+    };
+    argv.iter().find(is_server).cloned()
+}
+
+/// A script does not tell what it starts; a host with one server program leaves no doubt.
+fn only_installed() -> Result<String, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_installed = |name: &&&str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    let found: Vec<_> = PROGRAMS.iter().filter(is_installed).collect();
+    match found.as_slice() {
+        [only] => Ok((**only).to_owned()),
+        [] => Err("the start command does not show which server it starts, and no server program is installed".into()),
+        _ => Err(format!(
+            "the start command does not show which server it starts, and {} are both installed",
+            PROGRAMS.join(" and ")
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_server_is_found_behind_a_wrapper() {
+        let found = |text: &str| server_among(&words(text));
+        assert_eq!(found("/usr/bin/redis-server /etc/redis/redis.conf").as_deref(), Some("/usr/bin/redis-server"));
+        assert_eq!(found("numactl --interleave=all valkey-server x.conf").as_deref(), Some("valkey-server"));
+        assert_eq!(found("sudo -u redis /opt/redis-server-7.2 x").as_deref(), Some("/opt/redis-server-7.2"));
+        assert_eq!(found("ctl start"), None);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_no_server_is_said_to_be_none() {
+        let error = binary_version(&ServiceConfig::Exec(words("echo hello"))).await.unwrap_err();
+        assert!(error.contains("hello") || error.contains("not a server version"), "{error}");
+        let error = binary_version(&ServiceConfig::Exec(words("/nowhere/redis-server"))).await.unwrap_err();
+        assert!(error.contains("/nowhere/redis-server"), "{error}");
+        assert!(binary_version(&ServiceConfig::Exec(vec![])).await.is_err());
+    }
+}
