@@ -48,7 +48,7 @@ enum Verb {
     },
     /// Make the private CA and the identities of operators and agents
     #[command(subcommand)]
-    Pki(pki::PkiVerb),
+    Pki(pki::PkiCommand),
 }
 
 /// Runs the command line and yields the process's exit code.
@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
     let config = cli.config.as_deref();
     match &cli.verb {
-        Verb::Pki(verb) => return pki::run(verb, console),
+        Verb::Pki(command) => return pki::run(command, console).map(|()| Exit::Done),
         Verb::Runs => return runs::list(config, console),
         Verb::Show { run } => return runs::show(config, run, console),
         Verb::Status(_) | Verb::Failover(_) | Verb::Copy(_) => {}
@@ -75,7 +75,10 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
     runtime.block_on(async {
         let context = Context::open(config, console)?;
         match &cli.verb {
-            Verb::Status(args) => status::run(&context, args).await,
+            Verb::Status(args) => {
+                let shown = status::run(args, &context.inventory, &context.agents, console).await;
+                shown.map(|()| Exit::Done)
+            }
             Verb::Failover(args) => failover::run(&context, args).await,
             Verb::Copy(args) => copy::run(&context, args).await,
             Verb::Runs | Verb::Show { .. } | Verb::Pki(_) => Ok(Exit::Done),

@@ -18,6 +18,8 @@ use baton_proto::report::{Keys, Keyspace, Role, Running, total_keys};
 pub struct Expected<'a> {
     /// Where the source stood right after the snapshot.
     pub lineage: &'a Lineage,
+    /// Where the snapshot says that its data stands; a dump that was there already may be older than the source.
+    pub snapshot: Option<&'a Lineage>,
     /// The source's keys when the snapshot was taken.
     pub keyspace: &'a Keyspace,
 }
@@ -35,7 +37,11 @@ fn finding(holds: bool, says: impl Into<String>) -> Finding {
 
 /// Compares; the gate is open only if every finding holds.
 pub fn judge(expected: &Expected, source: &Running, target: &Running) -> Vec<Finding> {
-    let mut findings = vec![source_stands_still(expected, source), target_is_a_ready_primary(target)];
+    let mut findings = vec![
+        source_stands_still(expected, source),
+        snapshot_is_current(expected),
+        target_is_a_ready_primary(target),
+    ];
     if target.version.remembers_lineage_as_primary() {
         findings.push(lineage_is_remembered(expected.lineage, target));
     }
@@ -51,6 +57,14 @@ fn source_stands_still(expected: &Expected, source: &Running) -> Finding {
         finding(true, format!("source stands where the snapshot was taken ({now})"))
     } else {
         finding(false, format!("source has moved since the snapshot: it is at {now}, the snapshot at {}", expected.lineage))
+    }
+}
+
+fn snapshot_is_current(expected: &Expected) -> Finding {
+    match expected.snapshot {
+        Some(snapshot) if snapshot == expected.lineage => finding(true, "snapshot is of the source's present state"),
+        Some(snapshot) => finding(false, format!("snapshot is of {snapshot}, the source stands at {}", expected.lineage)),
+        None => finding(false, "snapshot does not say where its data stands"),
     }
 }
 

@@ -125,7 +125,11 @@ impl AgentHands<'_> {
         let (source_now, target_now) =
             tokio::try_join!(self.agents.observe_instance(source), self.agents.observe_instance(&target.instance))?;
         let (source_now, target_now) = (running(source, &source_now)?, running(&target.instance, &target_now)?);
-        let expected = gate::Expected { lineage: &snapshot.lineage, keyspace: &snapshot.keyspace };
+        let expected = gate::Expected {
+            lineage: &snapshot.lineage,
+            snapshot: snapshot.head.lineage.as_ref(),
+            keyspace: &snapshot.keyspace,
+        };
         let mut findings = gate::judge(&expected, source_now, target_now);
         let reach = self.agents.reach(source, &target.address).await?;
         findings.push(gate::Finding {

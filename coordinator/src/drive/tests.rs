@@ -1,0 +1,285 @@
+//! Runs with hands that do as they are told, fail where they are told, and write down what was asked of them.
+
+use std::sync::Mutex;
+
+use baton_proto::control::{Outcome, SaveMethod};
+use baton_proto::report::SyncCounters;
+use baton_proto::{FaultKind, HostName, HostPort, InstanceName, RunId};
+use proptest::prelude::*;
+
+use super::*;
+use crate::plan::{Goal, Mode, Plan};
+use crate::run::step::Upstream;
+
+fn instance(host: &str) -> InstanceRef {
+    InstanceRef { host: HostName::new(host).unwrap(), instance: InstanceName::new("default").unwrap() }
+}
+
+fn upstream(host: &str) -> Upstream {
+    Upstream { instance: instance(host), address: HostPort::new(host, 6379) }
+}
+
+fn plan(goal: Goal, steps: Vec<Step>) -> Plan {
+    Plan {
+        run: RunId::new("fo-test").unwrap(),
+        goal,
+        failed: Some("a".into()),
+        source: instance("b"),
+        target: instance("c"),
+        siblings: Vec::new(),
+        checks: Vec::new(),
+        forecasts: Vec::new(),
+        steps,
+    }
+}
+
+fn landing() -> Vec<Step> {
+    vec![
+        Step::Snapshot { source: instance("b"), method: SaveMethod::Save },
+        Step::Transfer { source: instance("b"), target: instance("c") },
+        Step::Install { target: instance("c") },
+    ]
+}
+
+fn replace() -> Plan {
+    let mut steps = vec![Step::Fence { replicas: vec![instance("b")] }];
+    steps.extend(landing());
+    steps.extend([
+        Step::Start { target: instance("c"), follow: None },
+        Step::Gate { source: instance("b"), target: upstream("c") },
+        Step::Attach { replica: instance("b"), to: upstream("c") },
+        Step::Persist { instances: vec![instance("c"), instance("b")] },
+        Step::Canary { primary: instance("c"), replica: instance("b") },
+        Step::Release { source: instance("b"), target: instance("c"), keep_old: false },
+    ]);
+    plan(Goal::Failover(Mode::Replace), steps)
+}
+
+fn promote() -> Plan {
+    let mut steps = vec![Step::Promote { on: instance("b") }];
+    steps.extend(landing());
+    steps.push(Step::Start { target: instance("c"), follow: Some(upstream("b")) });
+    steps.push(Step::Attach { replica: instance("c"), to: upstream("b") });
+    plan(Goal::Failover(Mode::Promote), steps)
+}
+
+/// Hands that fail at one step, or in one undo.
+#[derive(Default)]
+struct Puppet {
+    fail_at: Option<(&'static str, FaultKind)>,
+    fail_undo: Option<&'static str>,
+    short: bool,
+    did: Mutex<Vec<String>>,
+}
+
+impl Hands for Puppet {
+    async fn perform(
+        &self,
+        step: &Step,
+        _: &Ledger,
+        _: &(dyn Fn(&InstanceRef, &Progress) + Sync),
+    ) -> Result<Vec<Learnt>, Fault> {
+        self.did.lock().unwrap().push(step.name().into());
+        match self.fail_at {
+            Some((name, kind)) if name == step.name() => Err(Fault::new(kind, "as told")),
+            _ if self.short && step.name() == "persist" => Ok(vec![Learnt::Shortfall("not written".into())]),
+            _ => Ok(vec![Learnt::Counters { on: instance("c"), counters: SyncCounters::default() }]),
+        }
+    }
+
+    async fn undo(&self, step: &Step) -> Result<Vec<Learnt>, Fault> {
+        self.did.lock().unwrap().push(format!("undo {}", step.name()));
+        if self.fail_undo == Some(step.name()) {
+            return Err(Fault::new(FaultKind::Host, "as told"));
+        }
+        Ok(vec![Learnt::Outcome { on: instance("c"), outcome: Outcome::Restored { put_back: Vec::new() } }])
+    }
+}
+
+/// A journal in memory that can run full.
+#[derive(Default)]
+struct Memory {
+    events: Vec<Event>,
+    room: Option<usize>,
+}
+
+impl Log for Memory {
+    fn append(&mut self, event: &Event) -> Result<(), JournalError> {
+        if self.room == Some(self.events.len()) {
+            let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(JournalError::File { doing: "append to journal", path: "memory".into(), error });
+        }
+        self.events.push(event.clone());
+        Ok(())
+    }
+}
+
+struct Nobody;
+
+impl Watcher for Nobody {
+    fn on_event(&self, _: &Run, _: &Event) {}
+    fn on_progress(&self, _: &Step, _: &InstanceRef, _: &Progress) {}
+}
+
+async fn driven(plan: Plan, puppet: &Puppet) -> (Run, End, Vec<Event>) {
+    let mut log = Memory { events: vec![Event::Begun { plan: Box::new(plan.clone()) }], room: None };
+    let mut run = Run::new(plan);
+    let end = drive(&mut run, puppet, &mut log, &Nobody, std::future::pending()).await.unwrap();
+    (run, end, log.events)
+}
+
+fn did(puppet: &Puppet) -> Vec<String> {
+    puppet.did.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn the_steps_are_done_in_their_order_and_the_gate_stands_before_the_attach() {
+    let puppet = Puppet::default();
+    let (_, end, _) = driven(replace(), &puppet).await;
+    assert_eq!(end, End::Done);
+    let order = ["fence", "snapshot", "transfer", "install", "load", "gate", "attach", "persist", "canary", "release"];
+    assert_eq!(did(&puppet), order);
+}
+
+#[tokio::test]
+async fn a_failure_before_the_attach_is_undone_in_reverse_and_the_fence_stays() {
+    let puppet = Puppet { fail_at: Some(("load", FaultKind::Server)), ..Puppet::default() };
+    let (run, end, _) = driven(replace(), &puppet).await;
+    assert_eq!(end, End::RolledBack);
+    assert_eq!(run.failure.unwrap().fault.kind, FaultKind::Server);
+    let undone = ["undo load", "undo install", "undo transfer", "undo snapshot"];
+    assert_eq!(did(&puppet).split_off(5), undone);
+}
+
+#[tokio::test]
+async fn a_closed_gate_is_a_refusal_and_nothing_is_attached() {
+    let puppet = Puppet { fail_at: Some(("gate", FaultKind::Refused)), ..Puppet::default() };
+    let (_, end, _) = driven(replace(), &puppet).await;
+    assert_eq!(end, End::Refused);
+    assert!(!did(&puppet).contains(&"attach".to_owned()));
+}
+
+#[tokio::test]
+async fn a_failed_attach_stops_the_run_where_it_is() {
+    let puppet = Puppet { fail_at: Some(("attach", FaultKind::Server)), ..Puppet::default() };
+    let (_, end, _) = driven(replace(), &puppet).await;
+    assert_eq!(end, End::Failed);
+    assert_eq!(did(&puppet).last().map(String::as_str), Some("attach"));
+}
+
+#[tokio::test]
+async fn what_fails_after_the_attach_is_missing_but_does_not_stop_the_rest() {
+    for puppet in [
+        Puppet { fail_at: Some(("persist", FaultKind::Server)), ..Puppet::default() },
+        Puppet { short: true, ..Puppet::default() },
+    ] {
+        let (run, end, _) = driven(replace(), &puppet).await;
+        assert_eq!(end, End::Degraded);
+        assert_eq!(run.ledger.shortfalls().count(), 1);
+        assert_eq!(did(&puppet).last().map(String::as_str), Some("release"));
+    }
+}
+
+#[tokio::test]
+async fn once_a_primary_serves_a_failure_to_build_its_replica_is_degraded_not_rolled_back() {
+    let puppet = Puppet { fail_at: Some(("transfer", FaultKind::Peer)), ..Puppet::default() };
+    let (_, end, _) = driven(promote(), &puppet).await;
+    assert_eq!(end, End::Degraded);
+    assert_eq!(did(&puppet), ["promote", "snapshot", "transfer", "undo transfer", "undo snapshot"]);
+}
+
+#[tokio::test]
+async fn a_failed_undo_is_noted_and_the_rest_is_undone() {
+    let fail_at = Some(("gate", FaultKind::Refused));
+    let puppet = Puppet { fail_at, fail_undo: Some("install"), ..Puppet::default() };
+    let (run, end, _) = driven(replace(), &puppet).await;
+    assert_eq!(end, End::Failed);
+    assert_eq!(run.undo_failures.len(), 1);
+    assert_eq!(did(&puppet).last().map(String::as_str), Some("undo snapshot"));
+}
+
+#[tokio::test]
+async fn an_interrupt_stops_before_the_next_step() {
+    let mut run = Run::new(replace());
+    let mut log = Memory::default();
+    let end = drive(&mut run, &Stuck, &mut log, &Nobody, std::future::ready(())).await.unwrap();
+    assert_eq!(end, End::Interrupted);
+    let ended = [Event::Interrupted, Event::Ended { end }];
+    assert_eq!(log.events.split_off(1), ended);
+}
+
+/// Hands that never finish.
+struct Stuck;
+
+impl Hands for Stuck {
+    async fn perform(
+        &self,
+        _: &Step,
+        _: &Ledger,
+        _: &(dyn Fn(&InstanceRef, &Progress) + Sync),
+    ) -> Result<Vec<Learnt>, Fault> {
+        std::future::pending().await
+    }
+
+    async fn undo(&self, _: &Step) -> Result<Vec<Learnt>, Fault> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_step_whose_start_cannot_be_written_down_is_not_done() {
+    for room in 0..20 {
+        let puppet = Puppet::default();
+        let mut log = Memory { events: Vec::new(), room: Some(room) };
+        let mut run = Run::new(replace());
+        drive(&mut run, &puppet, &mut log, &Nobody, std::future::pending()).await.unwrap_err();
+        let begun = log.events.iter().filter(|event| matches!(event, Event::StepStarted { .. })).count();
+        assert_eq!(did(&puppet).len(), begun, "room for {room} events");
+    }
+}
+
+/// Replays every prefix of a run's journal.
+fn replays_to_the_same(run: &Run, events: &[Event]) -> Result<(), TestCaseError> {
+    let whole = Run::replay(events.iter().cloned());
+    prop_assert_eq!(whole.as_ref(), Ok(run));
+    for end in 1..events.len() {
+        let part = Run::replay(events.iter().take(end).cloned());
+        prop_assert!(part.is_ok(), "prefix of {} events: {:?}", end, part);
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_journal_replays_to_the_run_that_wrote_it(
+        is_replace in any::<bool>(),
+        fail in proptest::option::of(0usize..10),
+        kind in prop_oneof![Just(FaultKind::Refused), Just(FaultKind::Peer), Just(FaultKind::Verification)],
+        fail_undo in proptest::option::of(prop_oneof![Just("install"), Just("transfer")]),
+    ) {
+        let plan = if is_replace { replace() } else { promote() };
+        let fail_at = fail.and_then(|index| plan.steps.get(index)).map(|step| (step.name(), kind));
+        let puppet = Puppet { fail_at, fail_undo, ..Puppet::default() };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (run, end, events) = runtime.block_on(driven(plan, &puppet));
+        prop_assert_eq!(run.next(), Next::End(end));
+        replays_to_the_same(&run, &events)?;
+        let as_json: Vec<Event> = events
+            .iter()
+            .map(|event| serde_json::from_str(&serde_json::to_string(event).unwrap()).unwrap())
+            .collect();
+        prop_assert_eq!(as_json, events);
+    }
+}
+
+#[test]
+fn events_that_do_not_fit_are_errors_that_name_both() {
+    let mut run = Run::new(replace());
+    let undone = Event::Undone { index: 0, step: "fence".into(), learnt: Vec::new() };
+    let error = run.apply(undone).unwrap_err().to_string();
+    assert!(error.contains("undone") && error.contains("forward"), "{error}");
+    let late = Event::StepDone { index: 3, step: "install".into(), seconds: 0.0, learnt: Vec::new() };
+    assert!(run.apply(late).is_err());
+    assert_eq!(run, Run::new(replace()), "an event that does not fit changes nothing");
+    assert!(Run::replay([Event::Interrupted]).is_err());
+}
