@@ -1,10 +1,37 @@
-//! A connection to one Redis or Valkey server.
+//! A connection to one Redis or Valkey server of this host. The only module that knows the Redis client.
+//!
+//! A connection is made in three steps, so that each failure is told apart: the socket (nothing listens: stopped), the
+//! greeting (`AUTH`, `PING`: refused, silent, or alive), and only then the client. A server that is loading, or whose
+//! primary is down, is alive. Not here: which server, and with what password; see [`crate::instance`].
+
+mod errors;
+pub(crate) mod greeting;
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use baton_proto::{Fault, HostPort, InstanceName};
+use baton_proto::HostPort;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub use errors::{ConnectError, ServerError};
+use greeting::Line;
+
+/// How long the socket and the greeting may take together. The server is on this host: what is slower than this is
+/// busy with one long command, or hangs.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long an ordinary command may take. While loading, a server answers between its pieces of work only, and a big
+/// key is one piece.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a server is reached from its own host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,14 +40,45 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
-/// As whom to log in; the password is never shown.
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// As whom to log in. Without a password the server is greeted without `AUTH`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     pub user: Option<String>,
     pub password: Option<String>,
 }
 
-pub struct Server {}
+impl Credentials {
+    fn user(&self) -> &str {
+        self.user.as_deref().unwrap_or("default")
+    }
+}
+
+/// A connection that has been greeted.
+pub struct Server {
+    connection: MultiplexedConnection,
+    _driver: Driver,
+    renames: Arc<BTreeMap<String, String>>,
+    /// Held as long as the connection, for whoever counts the agent's own.
+    _counted: Option<Arc<()>>,
+}
+
+/// The task that moves the bytes. It ends with the connection even while a hung server owes an answer.
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 /// A server's answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,83 +90,224 @@ pub enum Answer {
     List(Vec<Answer>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
-    /// Nothing listens: no process serves this endpoint.
-    #[error("no server is running: {0}")]
-    Stopped(String),
-    /// Something is there, but does not answer as a server.
-    #[error("the server does not answer: {0}")]
-    Silent(String),
-    /// It answers, and refuses this agent.
-    #[error("the server refuses user `{user}`: {error}")]
-    Denied { user: String, error: String },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ServerError {
-    /// The server's own error line, such as `LOADING Redis is loading the dataset in memory`.
-    #[error("{0}")]
-    Said(String),
-    /// No answer: the connection broke, or time ran out.
-    #[error("{0}")]
-    Lost(String),
-}
-
 impl Answer {
     /// The text of a status or string.
     pub fn as_text(&self) -> Option<&str> {
-        unimplemented!()
-    }
-}
-
-impl ServerError {
-    /// The first word of the server's error line, `LOADING` or `ERR`.
-    pub fn code(&self) -> Option<&str> {
-        unimplemented!()
+        match self {
+            Self::Status(text) | Self::Text(text) => Some(text),
+            _ => None,
+        }
     }
 
-    /// `doing`: what failed, such as `SAVE`.
-    pub fn fault(&self, instance: &InstanceName, doing: &str) -> Fault {
-        unimplemented!()
-    }
-}
-
-impl ConnectError {
-    pub fn fault(&self, instance: &InstanceName) -> Fault {
-        unimplemented!()
+    fn from_value(value: Value) -> Answer {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match value {
+            Value::Nil => Answer::Nil,
+            Value::Int(number) => Answer::Number(number),
+            Value::Okay => Answer::Status("OK".to_owned()),
+            Value::SimpleString(status) => Answer::Status(status),
+            Value::BulkString(bytes) => Answer::Text(text(&bytes)),
+            Value::Array(values) => Answer::List(values.into_iter().map(Answer::from_value).collect()),
+            // What is left is of protocol 3, which is not spoken, or an error inside a list, which nothing here asks for.
+            other => Answer::Text(format!("{other:?}")),
+        }
     }
 }
 
 impl Server {
+    /// Connects and logs in.
     pub async fn connect(endpoint: &Endpoint, credentials: &Credentials) -> Result<Server, ConnectError> {
-        unimplemented!()
+        let silent =
+            |_| ConnectError::Silent(format!("{endpoint} says nothing within {} s", CONNECT_TIMEOUT.as_secs()));
+        let connected = async {
+            match endpoint {
+                Endpoint::Unix(path) => {
+                    let stream = UnixStream::connect(path).await.map_err(|error| unopened(endpoint, &error))?;
+                    Self::greet(stream, endpoint, credentials).await
+                }
+                Endpoint::Tcp(address) => {
+                    let stream = open_local(address).await.map_err(|error| unopened(endpoint, &error))?;
+                    Self::greet(stream, endpoint, credentials).await
+                }
+            }
+        };
+        timeout(CONNECT_TIMEOUT, connected).await.map_err(silent)?
+    }
+
+    async fn greet<S>(mut stream: S, endpoint: &Endpoint, credentials: &Credentials) -> Result<Server, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let broken = |error: io::Error| ConnectError::Silent(format!("{endpoint}: {error}"));
+        if let Some(password) = &credentials.password {
+            let auth = greeting::auth(credentials.user.as_deref(), password);
+            judge(greeting::ask(&mut stream, &auth).await.map_err(broken)?, endpoint, credentials)?;
+        }
+        judge(greeting::ask(&mut stream, &["PING"]).await.map_err(broken)?, endpoint, credentials)?;
+        // The client's own limit is half a second, which a SAVE exceeds; every call here has its own. With this
+        // configuration the client sends nothing of its own accord.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let client = MultiplexedConnection::new_with_config(&settings, stream, config).await;
+        let (connection, driver) = client.map_err(|error| ConnectError::Silent(format!("{endpoint}: {error}")))?;
+        Ok(Server { connection, _driver: Driver(tokio::spawn(driver)), renames: Arc::default(), _counted: None })
+    }
+
+    /// Has the commands called by the names that the server's `rename-command` gave them, and `counted` held as long as
+    /// the connection lasts.
+    pub(crate) fn of_instance(mut self, renames: BTreeMap<String, String>, counted: Arc<()>) -> Server {
+        self.renames = Arc::new(renames);
+        self._counted = Some(counted);
+        self
     }
 
     /// Sends a command, and waits at most [`CALL_TIMEOUT`] for its answer.
     pub async fn call(&mut self, args: &[&str]) -> Result<Answer, ServerError> {
-        unimplemented!()
+        self.call_within(CALL_TIMEOUT, args).await
     }
 
-    pub async fn call_within(&mut self, timeout: Duration, args: &[&str]) -> Result<Answer, ServerError> {
-        unimplemented!()
+    /// Sends a command whose answer may take its time, such as `SAVE`.
+    pub async fn call_within(&mut self, limit: Duration, args: &[&str]) -> Result<Answer, ServerError> {
+        let (name, rest) = args.split_first().unwrap_or((&"", &[]));
+        let known_as = match self.renames.get(&name.to_ascii_uppercase()).map(String::as_str) {
+            Some("") => {
+                return Err(ServerError::Said(format!("ERR `{name}` is disabled by `rename-command` in redis.conf")));
+            }
+            Some(other) => other,
+            None => name,
+        };
+        let mut command = redis::cmd(known_as);
+        command.arg(rest);
+        match timeout(limit, self.connection.send_packed_command(&command)).await {
+            // Errors come as values here, but for those that broke the connection.
+            Ok(Ok(Value::ServerError(error))) => Err(said(error.code(), error.details())),
+            Ok(Ok(value)) => Ok(Answer::from_value(value)),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(_) => Err(ServerError::Lost(format!("no answer to {name} within {} s", limit.as_secs_f32()))),
+        }
     }
 
+    /// Everything of `INFO` that is read here.
     pub async fn info(&mut self) -> Result<String, ServerError> {
-        unimplemented!()
+        match self.call(&["INFO"]).await? {
+            Answer::Text(text) => Ok(text),
+            other => Err(ServerError::Lost(format!("INFO was answered by {other:?}"))),
+        }
     }
 
-    /// `CONFIG GET name`: none where the server does not know it.
+    /// Asks for one setting; none where the server does not know it.
     pub async fn config(&mut self, name: &str) -> Result<Option<String>, ServerError> {
-        unimplemented!()
+        Ok(self.configs(name).await?.remove(name))
     }
 
-    /// `CONFIG GET *`. Passwords are among the values.
+    /// Asks for every setting at once. Passwords are among the values.
     pub async fn all_config(&mut self) -> Result<BTreeMap<String, String>, ServerError> {
-        unimplemented!()
+        self.configs("*").await
     }
 
+    async fn configs(&mut self, pattern: &str) -> Result<BTreeMap<String, String>, ServerError> {
+        let Answer::List(list) = self.call(&["CONFIG", "GET", pattern]).await? else {
+            return Err(ServerError::Lost("CONFIG GET was not answered by a list".to_owned()));
+        };
+        let mut words = list.iter().filter_map(Answer::as_text);
+        let mut settings = BTreeMap::new();
+        while let (Some(name), Some(value)) = (words.next(), words.next()) {
+            settings.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(settings)
+    }
+
+    /// Changes a setting of the running server.
     pub async fn set_config(&mut self, name: &str, value: &str) -> Result<(), ServerError> {
-        unimplemented!()
+        self.call(&["CONFIG", "SET", name, value]).await.map(|_| ())
     }
 }
+
+/// Connects to an address of this host. An address of another host is refused, as a server of this host would refuse
+/// to bind it: `redis.conf` may be a copy from that host, and the server found there is not ours.
+async fn open_local(address: &HostPort) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(ErrorKind::ConnectionRefused, "its name has no address");
+    for address in tokio::net::lookup_host((address.host.as_str(), address.port)).await? {
+        if !is_local(address.ip()) {
+            last = io::Error::new(
+                ErrorKind::ConnectionRefused,
+                format!("{} is not an address of this host", address.ip()),
+            );
+            continue;
+        }
+        match connect_once(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn connect_once(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // On a free port of the ephemeral range, Linux may connect a socket to itself; that is not a server.
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::Error::new(ErrorKind::ConnectionRefused, "nothing listens there"));
+    }
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Whether this host has the address: only then can a socket be bound to it.
+fn is_local(ip: IpAddr) -> bool {
+    !matches!(UdpSocket::bind((ip, 0)), Err(error) if error.kind() == ErrorKind::AddrNotAvailable)
+}
+
+fn unopened(endpoint: &Endpoint, error: &io::Error) -> ConnectError {
+    let reason = format!("{endpoint}: {error}");
+    match error.kind() {
+        ErrorKind::ConnectionRefused | ErrorKind::NotFound => ConnectError::Stopped(reason),
+        _ => ConnectError::Silent(reason),
+    }
+}
+
+/// Judges the answer to `AUTH` or `PING`.
+fn judge(line: Line, endpoint: &Endpoint, credentials: &Credentials) -> Result<(), ConnectError> {
+    match line {
+        Line::Status(status) if status.starts_with(greeting::REHEARSAL) => {
+            Err(ConnectError::Stopped(format!("{endpoint}: this agent is rehearsing there")))
+        }
+        Line::Status(_) => Ok(()),
+        // The password of redis.conf is not in force: the server was started before, or was told otherwise since.
+        Line::Error(error) if greeting::needs_no_password(&error) => Ok(()),
+        Line::Error(error) => match error.split_whitespace().next() {
+            Some("NOAUTH" | "WRONGPASS" | "DENIED") => Err(denied(credentials, error)),
+            _ if greeting::asks_for_password(&error) || error.contains("invalid password") => {
+                Err(denied(credentials, error))
+            }
+            _ if error.contains("max number of clients") => Err(ConnectError::Silent(format!("{endpoint}: {error}"))),
+            // It is loading, its primary is down, a script runs, or this user may not PING: a server lives here.
+            _ => Ok(()),
+        },
+        Line::Foreign(text) => Err(ConnectError::Silent(format!(
+            "{endpoint}: what listens there is no Redis or Valkey server, it says `{text}`"
+        ))),
+        Line::Closed => Err(ConnectError::Silent(format!("{endpoint}: the connection was closed without a word"))),
+    }
+}
+
+fn denied(credentials: &Credentials, error: String) -> ConnectError {
+    ConnectError::Denied { user: credentials.user().to_owned(), error }
+}
+
+fn said(code: &str, details: Option<&str>) -> ServerError {
+    ServerError::Said(match details {
+        Some(details) => format!("{code} {details}"),
+        None => code.to_owned(),
+    })
+}
+
+fn failed(error: &RedisError) -> ServerError {
+    match error.code() {
+        Some(code) => said(code, error.detail()),
+        None => ServerError::Lost(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
