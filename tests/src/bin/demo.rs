@@ -136,7 +136,7 @@ fn coord(world: &World, args: &[&str]) -> Command {
     command
 }
 
-/// The result of the newest run, out of its journal.
+/// The result of the newest run, out of its journal. `coord runs` lists the newest first.
 fn last_result(world: &World) -> anyhow::Result<Value> {
     let lines = |args: &[&str]| -> anyhow::Result<Vec<Value>> {
         let output = coord(world, args).output().context("run coord")?;
@@ -144,7 +144,7 @@ fn last_result(world: &World) -> anyhow::Result<Value> {
         text.lines().map(|line| serde_json::from_str(line).with_context(|| format!("read `{line}`"))).collect()
     };
     let runs = lines(&["runs", "--json"])?;
-    let Some(run) = runs.last().and_then(|run| run["run"].as_str()) else { bail!("`coord runs` lists no run") };
+    let Some(run) = runs.first().and_then(|run| run["run"].as_str()) else { bail!("`coord runs` lists no run") };
     let events = lines(&["show", run, "--json"])?;
     let result = events.into_iter().rfind(|event| event["event"] == "result");
     result.with_context(|| format!("`coord show {run}` has no result"))
