@@ -10,8 +10,10 @@
 //! A replica belongs to the group of the server that it follows, or that it followed before a run fenced it. A primary
 //! that does not answer belongs to its group all the same: its replicas point at it.
 
+mod describe;
 mod group;
 mod place;
+mod spare;
 mod verdict;
 
 #[cfg(test)]
@@ -27,6 +29,7 @@ use baton_proto::report::{HostReport, InstanceReport};
 use baton_proto::{Fault, HostName, HostPort, InstanceName, InstanceRef, Lineage, ReplId, RunId};
 use serde::{Deserialize, Serialize};
 
+pub use describe::describe;
 pub use place::{Place, WordError};
 pub use verdict::{Health, Trouble, Verdict};
 
@@ -234,22 +237,20 @@ impl Topology {
 
     /// The group in which an instance is primary or replica, else the one in which it is a rival.
     pub fn group_of(&self, instance: &InstanceRef) -> Option<&Group> {
-        let own = self
-            .groups
-            .iter()
-            .find(|group| group.primary.place.instance() == Some(instance) || group.replica(instance).is_some());
+        let own = self.groups.iter().find(|group| group.members().any(|member| member == instance));
         own.or_else(|| self.groups.iter().find(|group| group.rivals.contains(instance)))
     }
 
     /// The groups whose primary is, or was last, on that host.
-    pub fn led_by<'a>(&'a self, host: &'a HostName) -> impl Iterator<Item = &'a Group> {
+    pub fn led_by(&self, host: &HostName) -> impl Iterator<Item = &Group> {
         self.groups.iter().filter(move |group| group.primary.place.host() == Some(host))
     }
 
-    /// The groups that have a member on that host.
-    pub fn on_host<'a>(&'a self, host: &'a HostName) -> impl Iterator<Item = &'a Group> {
+    /// The groups that have a member or a rival on that host.
+    pub fn on_host(&self, host: &HostName) -> impl Iterator<Item = &Group> {
         self.groups.iter().filter(move |group| {
-            group.primary.place.host() == Some(host) || group.members().any(|member| member.host == *host)
+            let mut instances = group.members().chain(&group.rivals);
+            group.primary.place.host() == Some(host) || instances.any(|instance| instance.host == *host)
         })
     }
 
@@ -275,10 +276,9 @@ impl Topology {
 }
 
 impl Group {
-    /// Every reported instance of the group: its primary, replicas and rivals.
+    /// The reported instances of the group: its primary and its replicas. Rivals are not of it: they only claim its data.
     pub fn members(&self) -> impl Iterator<Item = &InstanceRef> {
-        let replicas = self.replicas.iter().map(|replica| &replica.instance);
-        self.primary.place.instance().into_iter().chain(replicas).chain(&self.rivals)
+        self.primary.place.instance().into_iter().chain(self.replicas.iter().map(|replica| &replica.instance))
     }
 
     pub fn replica(&self, instance: &InstanceRef) -> Option<&Replica> {
