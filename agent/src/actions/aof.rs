@@ -20,11 +20,11 @@ pub(super) async fn enable(instance: &Instance, limit: Duration, progress: &Prog
     let mark = LogMark::now(instance, Some(&mut server)).await;
     let begun = Instant::now();
     let before = look::look_loaded(instance, &mut server).await?.running;
-    if !before.persistence.aof_enabled {
-        if let Err(error) = server.set_config("appendonly", "yes").await {
-            let fault = error.fault(instance.name(), "CONFIG SET appendonly yes");
-            return Err(mark.explain(fault).await);
-        }
+    if !before.persistence.aof_enabled
+        && let Err(error) = server.set_config("appendonly", "yes").await
+    {
+        let fault = error.fault(instance.name(), "CONFIG SET appendonly yes");
+        return Err(mark.explain(fault).await);
     }
     let mut watch = Watch::new(instance, Some(server));
     let mut pace = Pace::within(limit);
