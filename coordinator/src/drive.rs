@@ -78,9 +78,8 @@ pub async fn drive(
         record(run, log, watcher, before)?;
         let started = Instant::now();
         let shown = |on: &InstanceRef, progress: &Progress| watcher.on_progress(&step, on, progress);
-        let work = async {
-            if undoing { hands.undo(&step).await } else { hands.perform(&step, &run.ledger, &shown).await }
-        };
+        let work =
+            async { if undoing { hands.undo(&step).await } else { hands.perform(&step, &run.ledger, &shown).await } };
         let result = tokio::select! {
             result = work => result,
             () = &mut interrupted => {

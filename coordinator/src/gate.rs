@@ -37,11 +37,8 @@ fn finding(holds: bool, says: impl Into<String>) -> Finding {
 
 /// Compares; the gate is open only if every finding holds.
 pub fn judge(expected: &Expected, source: &Running, target: &Running) -> Vec<Finding> {
-    let mut findings = vec![
-        source_stands_still(expected, source),
-        snapshot_is_current(expected),
-        target_is_a_ready_primary(target),
-    ];
+    let mut findings =
+        vec![source_stands_still(expected, source), snapshot_is_current(expected), target_is_a_ready_primary(target)];
     if target.version.remembers_lineage_as_primary() {
         findings.push(lineage_is_remembered(expected.lineage, target));
     }
@@ -56,14 +53,19 @@ fn source_stands_still(expected: &Expected, source: &Running) -> Finding {
     if same {
         finding(true, format!("source stands where the snapshot was taken ({now})"))
     } else {
-        finding(false, format!("source has moved since the snapshot: it is at {now}, the snapshot at {}", expected.lineage))
+        finding(
+            false,
+            format!("source has moved since the snapshot: it is at {now}, the snapshot at {}", expected.lineage),
+        )
     }
 }
 
 fn snapshot_is_current(expected: &Expected) -> Finding {
     match expected.snapshot {
         Some(snapshot) if snapshot == expected.lineage => finding(true, "snapshot is of the source's present state"),
-        Some(snapshot) => finding(false, format!("snapshot is of {snapshot}, the source stands at {}", expected.lineage)),
+        Some(snapshot) => {
+            finding(false, format!("snapshot is of {snapshot}, the source stands at {}", expected.lineage))
+        }
         None => finding(false, "snapshot does not say where its data stands"),
     }
 }
@@ -84,7 +86,10 @@ fn lineage_is_remembered(wanted: &Lineage, target: &Running) -> Finding {
         }
         Some(second) if second == wanted => finding(false, "target has no backlog"),
         Some(second) => finding(false, format!("target remembers another lineage: {second}, not {wanted}")),
-        None => finding(false, format!("target does not remember the source's lineage ({wanted}): it has not loaded the snapshot")),
+        None => finding(
+            false,
+            format!("target does not remember the source's lineage ({wanted}): it has not loaded the snapshot"),
+        ),
     }
 }
 
@@ -97,7 +102,10 @@ fn lasting_keys_are_equal(source: &Keyspace, target: &Keyspace) -> Vec<Finding> 
         let (source, target): (Keys, Keys) = (keys(source, db), keys(target, db));
         let (wanted, found) = (lasting(source), lasting(target));
         let expiring = target.expires <= source.expires;
-        let says = format!("db{db}: {found} of {wanted} lasting keys, {} of {} with a time to live", target.expires, source.expires);
+        let says = format!(
+            "db{db}: {found} of {wanted} lasting keys, {} of {} with a time to live",
+            target.expires, source.expires
+        );
         finding(wanted == found && expiring, says)
     };
     databases.into_iter().map(compare).collect()
@@ -124,7 +132,9 @@ fn missing_keys_have_expired(source: &Keyspace, target: &Running) -> Finding {
         }
         // Without a count of expired keys an empty server cannot be told from one whose keys have all expired.
         None if found == 0 => finding(false, format!("target is empty, source holds {wanted} keys")),
-        None => finding(true, format!("target holds {found} of {wanted} keys; the {missing} others had a time to live")),
+        None => {
+            finding(true, format!("target holds {found} of {wanted} keys; the {missing} others had a time to live"))
+        }
     }
 }
 

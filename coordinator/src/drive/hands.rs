@@ -2,13 +2,13 @@
 
 use baton_proto::control::{Action, Outcome, Progress, ReachVerdict};
 use baton_proto::data::{TICKET_SECRET_BYTES, Ticket};
-use baton_proto::report::{InstanceReport, Running, SyncCounters, total_keys};
+use baton_proto::report::{InstanceReport, Link, Role, Running, SyncCounters, total_keys};
 use baton_proto::{Fault, FaultKind, HostPort, InstanceRef, Lineage, RunId};
 
 use crate::client::Agents;
 use crate::drive::Hands;
 use crate::gate;
-use crate::run::step::Upstream;
+use crate::run::step::{Survivor, Upstream};
 use crate::run::{Learnt, Ledger, Resync, Step};
 
 /// How long a server may take to load its snapshot: an hour covers some 500 GB at the speed of a slow disk.
@@ -37,7 +37,7 @@ impl Hands for AgentHands<'_> {
                 self.one("snapshot", source, Action::Snapshot { method: *method }, progress).await
             }
             Step::Transfer { source, target } => self.transfer(source, target, progress).await,
-            Step::Stop { target, save } => self.one("stop", target, Action::Stop { save: *save }, progress).await,
+            Step::Stop { target, save, .. } => self.one("stop", target, Action::Stop { save: *save }, progress).await,
             Step::Install { target } => self.one("install", target, Action::Install, progress).await,
             Step::Start { target, follow } => self.start(target, follow.as_ref(), progress).await,
             Step::Gate { source, target } => self.gate(source, target, ledger).await,
@@ -58,11 +58,12 @@ impl Hands for AgentHands<'_> {
             Step::Snapshot { source, .. } => {
                 self.one("undo-snapshot", source, Action::Release { keep_old: true }, &nobody).await
             }
-            Step::Transfer { target, .. } => self.one("undo-transfer", target, Action::Restore, &nobody).await,
-            Step::Install { target } => self.one("undo-install", target, Action::Restore, &nobody).await,
-            Step::Start { target, .. } => {
-                self.one("undo-load", target, Action::Stop { save: false }, &nobody).await
+            Step::Transfer { target, .. } => {
+                self.one("undo-transfer", target, Action::Release { keep_old: true }, &nobody).await
             }
+            Step::Stop { target, appendonly, .. } => self.start_again(target, *appendonly, &nobody).await,
+            Step::Install { target } => self.one("undo-install", target, Action::Restore, &nobody).await,
+            Step::Start { target, .. } => self.one("undo-load", target, Action::Stop { save: false }, &nobody).await,
             _ => Ok(Vec::new()),
         }
     }
@@ -74,20 +75,47 @@ impl AgentHands<'_> {
     }
 
     /// A step that is one order.
-    async fn one(&self, name: &str, on: &InstanceRef, action: Action, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+    async fn one(
+        &self,
+        name: &str,
+        on: &InstanceRef,
+        action: Action,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
         let outcome = self.order(&task(name, on), on, action, progress).await?;
         Ok(vec![Learnt::Outcome { on: on.clone(), outcome }])
     }
 
-    async fn fence(&self, replicas: &[InstanceRef], progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+    /// Looks once more before the first change: a primary that came back since the plan was made is not lost.
+    async fn fence(&self, replicas: &[Survivor], progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+        for replica in replicas {
+            let report = self.agents.observe_instance(&replica.instance).await?;
+            stands_as_planned(replica, running(&replica.instance, &report)?)?;
+        }
         let mut learnt = Vec::new();
         for replica in replicas {
-            learnt.extend(self.one("fence", replica, Action::Fence, progress).await?);
+            learnt.extend(self.one("fence", &replica.instance, Action::Fence, progress).await?);
         }
         Ok(learnt)
     }
 
-    async fn transfer(&self, source: &InstanceRef, target: &InstanceRef, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+    /// Brings back the server that the run had stopped, with the files that stood there before.
+    async fn start_again(&self, target: &InstanceRef, aof: bool, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+        let action = Action::Start { follow: None, timeout_seconds: LOAD_TIMEOUT_SECONDS };
+        let mut learnt = self.one("undo-stop", target, action, progress).await?;
+        if aof {
+            let action = Action::EnableAof { timeout_seconds: AOF_TIMEOUT_SECONDS };
+            learnt.extend(self.one("undo-stop-aof", target, action, progress).await?);
+        }
+        Ok(learnt)
+    }
+
+    async fn transfer(
+        &self,
+        source: &InstanceRef,
+        target: &InstanceRef,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
         let ticket = Ticket { run: self.run.clone(), secret: rand::random::<[u8; TICKET_SECRET_BYTES]>().to_vec() };
         let offer = Action::Offer { ticket: ticket.clone(), to: target.host.clone() };
         // A ticket is made for this attempt alone, so the attempt has a task name of its own.
@@ -186,7 +214,9 @@ impl AgentHands<'_> {
             };
             match joined.await {
                 Ok(joined) => learnt.extend(joined),
-                Err(fault) => learnt.push(Learnt::Shortfall(format!("{replica} does not follow {}: {fault}", to.instance))),
+                Err(fault) => {
+                    learnt.push(Learnt::Shortfall(format!("{replica} does not follow {}: {fault}", to.instance)))
+                }
             }
         }
         Ok(learnt)
@@ -223,7 +253,12 @@ impl AgentHands<'_> {
         Ok(learnt)
     }
 
-    async fn canary(&self, primary: &InstanceRef, replica: &InstanceRef, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+    async fn canary(
+        &self,
+        primary: &InstanceRef,
+        replica: &InstanceRef,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
         let value = format!("{:016x}", rand::random::<u64>());
         let write = Action::WriteCanary { value: value.clone() };
         let mut learnt = self.one(&format!("canary-{value}"), primary, write, progress).await?;
@@ -262,9 +297,25 @@ fn task(step: &str, on: &InstanceRef) -> String {
 
 fn running<'a>(name: &InstanceRef, report: &'a InstanceReport) -> Result<&'a Running, Fault> {
     let address: &HostPort = &report.address;
-    report.server.running().ok_or_else(|| {
-        Fault::new(FaultKind::Server, format!("the server of {name} at {address} does not answer"))
-    })
+    report
+        .server
+        .running()
+        .ok_or_else(|| Fault::new(FaultKind::Server, format!("the server of {name} at {address} does not answer")))
+}
+
+fn stands_as_planned(replica: &Survivor, now: &Running) -> Result<(), Fault> {
+    let name = &replica.instance;
+    let refuse = |why: String| {
+        Err(Fault::new(FaultKind::Refused, format!("{name} is not as it was when the plan was made: {why}"))
+            .hint("look at `coord status`: the primary may have come back"))
+    };
+    if let Role::Replica { link: Link::Up { .. } | Link::Syncing, primary, .. } = &now.role {
+        return refuse(format!("it is linked to {primary}"));
+    }
+    if now.replication.lineage != replica.lineage {
+        return refuse(format!("it stands at {}, not at {}", now.replication.lineage, replica.lineage));
+    }
+    Ok(())
 }
 
 fn no_record(step: &str) -> Fault {

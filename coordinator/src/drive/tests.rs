@@ -37,12 +37,13 @@ fn landing() -> Vec<Step> {
     vec![
         Step::Snapshot { source: instance("b"), method: SaveMethod::Save },
         Step::Transfer { source: instance("b"), target: instance("c") },
+        Step::Stop { target: instance("c"), save: false, appendonly: false },
         Step::Install { target: instance("c") },
     ]
 }
 
 fn replace() -> Plan {
-    let mut steps = vec![Step::Fence { replicas: vec![instance("b")] }];
+    let mut steps = vec![Step::Fence { replicas: Vec::new() }];
     steps.extend(landing());
     steps.extend([
         Step::Start { target: instance("c"), follow: None },
@@ -137,7 +138,8 @@ async fn the_steps_are_done_in_their_order_and_the_gate_stands_before_the_attach
     let puppet = Puppet::default();
     let (_, end, _) = driven(replace(), &puppet).await;
     assert_eq!(end, End::Done);
-    let order = ["fence", "snapshot", "transfer", "install", "load", "gate", "attach", "persist", "canary", "release"];
+    let order =
+        ["fence", "snapshot", "transfer", "stop", "install", "load", "gate", "attach", "persist", "canary", "release"];
     assert_eq!(did(&puppet), order);
 }
 
@@ -147,8 +149,8 @@ async fn a_failure_before_the_attach_is_undone_in_reverse_and_the_fence_stays() 
     let (run, end, _) = driven(replace(), &puppet).await;
     assert_eq!(end, End::RolledBack);
     assert_eq!(run.failure.unwrap().fault.kind, FaultKind::Server);
-    let undone = ["undo load", "undo install", "undo transfer", "undo snapshot"];
-    assert_eq!(did(&puppet).split_off(5), undone);
+    let undone = ["undo load", "undo install", "undo stop", "undo transfer", "undo snapshot"];
+    assert_eq!(did(&puppet).split_off(6), undone);
 }
 
 #[tokio::test]
@@ -278,7 +280,7 @@ fn events_that_do_not_fit_are_errors_that_name_both() {
     let undone = Event::Undone { index: 0, step: "fence".into(), learnt: Vec::new() };
     let error = run.apply(undone).unwrap_err().to_string();
     assert!(error.contains("undone") && error.contains("forward"), "{error}");
-    let late = Event::StepDone { index: 3, step: "install".into(), seconds: 0.0, learnt: Vec::new() };
+    let late = Event::StepDone { index: 4, step: "install".into(), seconds: 0.0, learnt: Vec::new() };
     assert!(run.apply(late).is_err());
     assert_eq!(run, Run::new(replace()), "an event that does not fit changes nothing");
     assert!(Run::replay([Event::Interrupted]).is_err());

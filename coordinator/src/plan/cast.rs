@@ -41,7 +41,11 @@ pub enum CastError {
 }
 
 fn known(groups: &[String]) -> String {
-    if groups.is_empty() { "no group is known at all".into() } else { format!("groups are led by {}", groups.join(", ")) }
+    if groups.is_empty() {
+        "no group is known at all".into()
+    } else {
+        format!("groups are led by {}", groups.join(", "))
+    }
 }
 
 impl CastError {
@@ -68,18 +72,24 @@ impl Cast {
         if group.members().any(|member| *member == target) {
             return Err(CastError::TargetInGroup { target, group: group.name.clone() });
         }
-        let survivors: Vec<Survivor> = group.replicas.iter().map(|replica| Survivor::of(group, replica, world)).collect();
+        let survivors: Vec<Survivor> =
+            group.replicas.iter().map(|replica| Survivor::of(group, replica, world)).collect();
         let reasons = |survivors: &[Survivor]| {
-            survivors.iter().filter_map(|survivor| Some(format!("{}: {}", survivor.name, survivor.unfit.as_ref()?))).collect()
+            survivors
+                .iter()
+                .filter_map(|survivor| Some(format!("{}: {}", survivor.name, survivor.unfit.as_ref()?)))
+                .collect()
         };
         let chosen = match source {
             Some(word) => survivors.iter().find(|s| s.unfit.is_none() && fits(word, s.name)).ok_or_else(|| {
-                CastError::BadSource { source_word: word.clone(), group: group.name.clone(), reasons: reasons(&survivors) }
+                CastError::BadSource {
+                    source_word: word.clone(),
+                    group: group.name.clone(),
+                    reasons: reasons(&survivors),
+                }
             })?,
-            None => freshest(&survivors).ok_or_else(|| CastError::NoSource {
-                group: group.name.clone(),
-                reasons: reasons(&survivors),
-            })?,
+            None => freshest(&survivors)
+                .ok_or_else(|| CastError::NoSource { group: group.name.clone(), reasons: reasons(&survivors) })?,
         };
         let others = || survivors.iter().filter(|survivor| survivor.name != chosen.name);
         let siblings = others().filter(|survivor| survivor.unfit.is_none()).map(|s| s.name.clone()).collect();

@@ -52,7 +52,9 @@ fn behind_a_loaded_primary(scene: &Scene, replica: Member) -> Forecast {
         _ if offset(replica) != offset(scene.source) => {
             (Resync::Full, "it lags, and the target's backlog begins at the snapshot".into())
         }
-        _ => (Resync::Partial, "it stands where the snapshot will be taken, and the target remembers that point".into()),
+        _ => {
+            (Resync::Partial, "it stands where the snapshot will be taken, and the target remembers that point".into())
+        }
     };
     forecast(scene, replica, to, resync, 0, &why)
 }

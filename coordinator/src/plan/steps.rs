@@ -5,7 +5,7 @@ use baton_proto::control::SaveMethod;
 
 use crate::plan::{Goal, Member, Mode, Scene};
 use crate::run::Step;
-use crate::run::step::Upstream;
+use crate::run::step::{Survivor, Upstream};
 
 /// A data set of this size is saved in less than a second, which a reader hardly notices; above it, a server with
 /// readers is asked for a forked save.
@@ -27,7 +27,8 @@ fn replace(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     let siblings = names(&scene.siblings);
     let to = upstream(scene.target);
     let survivors: Vec<_> = [source.clone()].into_iter().chain(siblings.clone()).collect();
-    let mut steps = vec![Step::Fence { replicas: survivors.clone() }];
+    let members: Vec<_> = [scene.source].into_iter().chain(scene.siblings.iter().copied()).collect();
+    let mut steps = vec![fence(&members)];
     steps.extend(land(scene, method));
     steps.push(Step::Start { target: target.clone(), follow: None });
     steps.push(Step::Gate { source: source.clone(), target: to.clone() });
@@ -48,7 +49,7 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     let to = upstream(scene.source);
     let mut steps = Vec::new();
     if !siblings.is_empty() {
-        steps.push(Step::Fence { replicas: siblings.clone() });
+        steps.push(fence(&scene.siblings));
     }
     steps.push(Step::Promote { on: source.clone() });
     if !siblings.is_empty() {
@@ -77,16 +78,23 @@ fn copy(scene: &Scene, method: SaveMethod, start: bool) -> Vec<Step> {
 /// Brings the snapshot to where the target will load it.
 fn land(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     let (source, target) = (scene.source.name.clone(), scene.target.name.clone());
-    let mut steps = vec![
-        Step::Snapshot { source: source.clone(), method },
-        Step::Transfer { source, target: target.clone() },
-    ];
+    let mut steps =
+        vec![Step::Snapshot { source: source.clone(), method }, Step::Transfer { source, target: target.clone() }];
     if let Some(running) = scene.target.running() {
         let save = !running.keyspace.is_empty();
-        steps.push(Step::Stop { target: target.clone(), save });
+        let appendonly = running.persistence.aof_enabled;
+        steps.push(Step::Stop { target: target.clone(), save, appendonly });
     }
     steps.push(Step::Install { target });
     steps
+}
+
+fn fence(members: &[Member]) -> Step {
+    let survivor = |member: &Member| {
+        let lineage = member.running()?.replication.lineage.clone();
+        Some(Survivor { instance: member.name.clone(), lineage })
+    };
+    Step::Fence { replicas: members.iter().filter_map(survivor).collect() }
 }
 
 fn aof(scene: &Scene) -> Option<Step> {
@@ -130,7 +138,9 @@ pub fn save_method(scene: &Scene) -> (SaveMethod, String) {
         (false, _, _) if quick => (SaveMethod::Save, "the data set is small".into()),
         (false, clients, true) => (SaveMethod::Bgsave, format!("{clients} clients read from the source meanwhile")),
         (true, _, true) => (SaveMethod::Bgsave, "the source serves meanwhile".into()),
-        (_, _, false) => (SaveMethod::Save, "memory is too short for a fork; the source serves nobody meanwhile".into()),
+        (_, _, false) => {
+            (SaveMethod::Save, "memory is too short for a fork; the source serves nobody meanwhile".into())
+        }
     }
 }
 

@@ -27,16 +27,43 @@ use crate::run::step::{OnFailure, Step};
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// Always the first.
-    Begun { plan: Box<Plan> },
-    StepStarted { index: usize, step: String },
-    StepDone { index: usize, step: String, seconds: f64, learnt: Vec<Learnt> },
-    StepFailed { index: usize, step: String, fault: Fault },
-    UndoStarted { index: usize, step: String },
-    Undone { index: usize, step: String, learnt: Vec<Learnt> },
-    UndoFailed { index: usize, step: String, fault: Fault },
+    Begun {
+        plan: Box<Plan>,
+    },
+    StepStarted {
+        index: usize,
+        step: String,
+    },
+    StepDone {
+        index: usize,
+        step: String,
+        seconds: f64,
+        learnt: Vec<Learnt>,
+    },
+    StepFailed {
+        index: usize,
+        step: String,
+        fault: Fault,
+    },
+    UndoStarted {
+        index: usize,
+        step: String,
+    },
+    Undone {
+        index: usize,
+        step: String,
+        learnt: Vec<Learnt>,
+    },
+    UndoFailed {
+        index: usize,
+        step: String,
+        fault: Fault,
+    },
     Interrupted,
     /// Always the last.
-    Ended { end: End },
+    Ended {
+        end: End,
+    },
 }
 
 /// How a run ended.
@@ -69,9 +96,13 @@ pub enum MachineError {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
-    Forward { index: usize },
+    Forward {
+        index: usize,
+    },
     /// `left` steps from the start are still to be undone.
-    Undoing { left: usize },
+    Undoing {
+        left: usize,
+    },
     Interrupted,
     Ended(End),
 }

@@ -2,36 +2,82 @@
 //! repeated. What each step asks of whom is in [`crate::drive::hands`]; here is what it means.
 
 use baton_proto::control::SaveMethod;
-use baton_proto::{HostPort, InstanceRef};
+use baton_proto::{HostPort, InstanceRef, Lineage};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
     /// Takes the survivors off the lost primary, so that it cannot overwrite them when it comes back.
-    Fence { replicas: Vec<InstanceRef> },
+    Fence {
+        replicas: Vec<Survivor>,
+    },
     /// Makes the source the primary.
-    Promote { on: InstanceRef },
-    Snapshot { source: InstanceRef, method: SaveMethod },
-    Transfer { source: InstanceRef, target: InstanceRef },
+    Promote {
+        on: InstanceRef,
+    },
+    Snapshot {
+        source: InstanceRef,
+        method: SaveMethod,
+    },
+    Transfer {
+        source: InstanceRef,
+        target: InstanceRef,
+    },
     /// Stops the target's server, which runs empty or holds what is to be replaced.
-    Stop { target: InstanceRef, save: bool },
-    Install { target: InstanceRef },
+    Stop {
+        target: InstanceRef,
+        save: bool,
+        appendonly: bool,
+    },
+    Install {
+        target: InstanceRef,
+    },
     /// Starts the target's server with the append-only file off: as a primary, or as a replica of `follow`.
-    Start { target: InstanceRef, follow: Option<Upstream> },
+    Start {
+        target: InstanceRef,
+        follow: Option<Upstream>,
+    },
     /// Proves that the target holds what the source holds, before anything is attached to it.
-    Gate { source: InstanceRef, target: Upstream },
+    Gate {
+        source: InstanceRef,
+        target: Upstream,
+    },
     /// Makes one server a replica of another and counts how it joined.
-    Attach { replica: InstanceRef, to: Upstream },
+    Attach {
+        replica: InstanceRef,
+        to: Upstream,
+    },
     /// Moves the other survivors below the new primary. They hold no more than the source did.
-    AttachSiblings { replicas: Vec<InstanceRef>, to: Upstream },
-    EnableAof { target: InstanceRef },
+    AttachSiblings {
+        replicas: Vec<InstanceRef>,
+        to: Upstream,
+    },
+    EnableAof {
+        target: InstanceRef,
+    },
     /// Has each server write its role into its configuration file, and reads the file back.
-    Persist { instances: Vec<InstanceRef> },
+    Persist {
+        instances: Vec<InstanceRef>,
+    },
     /// Writes a key on the primary and waits for it on the replica.
-    Canary { primary: InstanceRef, replica: InstanceRef },
+    Canary {
+        primary: InstanceRef,
+        replica: InstanceRef,
+    },
     /// Drops pins, tickets and partial files; keeps what stood in place of the dump if it was somebody's data.
-    Release { source: InstanceRef, target: InstanceRef, keep_old: bool },
+    Release {
+        source: InstanceRef,
+        target: InstanceRef,
+        keep_old: bool,
+    },
+}
+
+/// A replica of the lost primary, and where it stood when the plan was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Survivor {
+    pub instance: InstanceRef,
+    pub lineage: Lineage,
 }
 
 /// A server to follow: who it is and where its replicas reach it.
@@ -77,12 +123,15 @@ impl Step {
     pub fn title(&self) -> String {
         let list = |names: &[InstanceRef]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         match self {
-            Step::Fence { replicas } => format!("fence {} off the lost primary (REPLICAOF 127.0.0.1 1)", list(replicas)),
+            Step::Fence { replicas } => {
+                let names: Vec<_> = replicas.iter().map(|replica| replica.instance.clone()).collect();
+                format!("fence {} off the lost primary (REPLICAOF 127.0.0.1 1)", list(&names))
+            }
             Step::Promote { on } => format!("promote {on} (REPLICAOF NO ONE)"),
             Step::Snapshot { source, method } => format!("snapshot on {source} ({method}), pinned by a hard link"),
             Step::Transfer { source, target } => format!("transfer {source} -> {target} (QUIC, zstd, BLAKE3)"),
-            Step::Stop { target, save: true } => format!("save and stop the server on {target}"),
-            Step::Stop { target, save: false } => format!("stop the empty server on {target}"),
+            Step::Stop { target, save: true, .. } => format!("save and stop the server on {target}"),
+            Step::Stop { target, save: false, .. } => format!("stop the empty server on {target}"),
             Step::Install { target } => format!("install the snapshot on {target}, old files kept aside"),
             Step::Start { target, follow: None } => format!("start {target} with appendonly off, and load"),
             Step::Start { target, follow: Some(to) } => {
@@ -113,7 +162,8 @@ impl Step {
     /// Whether the step has something to take back. The fence has not, on purpose: a survivor that follows the lost
     /// primary again is one restart away from being emptied.
     pub fn has_undo(&self) -> bool {
-        matches!(self, Step::Snapshot { .. } | Step::Transfer { .. } | Step::Install { .. } | Step::Start { .. })
+        use Step::{Install, Snapshot, Start, Stop, Transfer};
+        matches!(self, Snapshot { .. } | Transfer { .. } | Stop { .. } | Install { .. } | Start { .. })
     }
 
     /// Whether the group is served by a new primary once the step is done; what follows cannot roll the run back.

@@ -48,7 +48,8 @@ pub(super) fn is_open(scene: &Scene) -> Vec<Check> {
     let (replicas, primary) = parts(scene);
     let settings = &primary.report.settings;
     if let Some(Err(fault)) = scene.rehearsals.get(primary.name) {
-        let remedy = fault.hint.clone().unwrap_or_else(|| format!("free port {} on {}", settings.port, primary.name.host));
+        let remedy =
+            fault.hint.clone().unwrap_or_else(|| format!("free port {} on {}", settings.port, primary.name.host));
         return vec![refuse("target-port", format!("{} cannot listen: {fault}", primary.name), remedy)];
     }
     let mut checks: Vec<Check> = protected(primary).into_iter().collect();

@@ -47,7 +47,9 @@ fn signs_of_life(scene: &Scene, group: &Group) -> Vec<String> {
     let mut signs = Vec::new();
     match &group.primary.state {
         PrimaryState::Running { .. } => signs.push(format!("{name} runs and answers as a primary")),
-        PrimaryState::Silent { error } => signs.push(format!("{name} has a server process that does not answer: {error}")),
+        PrimaryState::Silent { error } => {
+            signs.push(format!("{name} has a server process that does not answer: {error}"))
+        }
         PrimaryState::Denied { user, error } => {
             signs.push(format!("{name} runs, and refuses its agent, user `{user}`: {error}"));
         }

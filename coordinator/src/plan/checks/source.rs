@@ -115,7 +115,12 @@ pub(super) fn can_save(scene: &Scene) -> Vec<Check> {
     if files.free_bytes < wanted {
         checks.push(refuse(
             "source-disk",
-            format!("{name} has {} free in {}, the snapshot may take {}", Bytes(files.free_bytes), settings.dir, Bytes(wanted)),
+            format!(
+                "{name} has {} free in {}, the snapshot may take {}",
+                Bytes(files.free_bytes),
+                settings.dir,
+                Bytes(wanted)
+            ),
             "make room there, or lower disk_reserve in its agent.toml",
         ));
     }

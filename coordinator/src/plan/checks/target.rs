@@ -27,10 +27,9 @@ pub(super) fn is_free(scene: &Scene) -> Vec<Check> {
             format!("mend requirepass in {}, or user and password_file in its agent.toml", settings.config_file),
         )],
         ServerState::Stopped => match report.files.dump_bytes {
-            Some(bytes) => vec![ok(
-                ID,
-                format!("{name} is stopped; its {} ({}) is kept aside", settings.dbfilename, Bytes(bytes)),
-            )],
+            Some(bytes) => {
+                vec![ok(ID, format!("{name} is stopped; its {} ({}) is kept aside", settings.dbfilename, Bytes(bytes)))]
+            }
             None => vec![ok(ID, format!("{name} is stopped, and has no dump"))],
         },
         ServerState::Running(running) => {
@@ -130,7 +129,8 @@ pub(super) fn has_modules(scene: &Scene) -> Vec<Check> {
     let loaded = scene.target.running().map(|running| running.modules.as_slice()).unwrap_or_default();
     let configured = &report.settings.load_modules;
     let has = |module: &String| {
-        loaded.contains(module) || configured.iter().any(|path| file_name(path).contains(&bare(module)))
+        loaded.contains(module)
+            || configured.iter().any(|path| file_name(path).contains(&bare(module)))
             || source_files(scene, module).any(|file| configured.iter().any(|path| file_name(path) == file))
     };
     let missing: Vec<_> = source.modules.iter().filter(|module| !has(module)).cloned().collect();
