@@ -252,8 +252,10 @@ impl Inventory {
             .filter(|(typos, _)| *typos <= typos_max)
             .collect();
         near.sort();
-        // Names that differ in a number alone are all equally near; three show the pattern.
-        near.into_iter().take(3).map(|(_, host)| host.clone()).collect()
+        // The nearest alone; where names differ in a number, three show the pattern.
+        let nearest = near.first().map(|(typos, _)| *typos);
+        let near = near.into_iter().take_while(|(typos, _)| Some(*typos) == nearest);
+        near.take(3).map(|(_, host)| host.clone()).collect()
     }
 }
 

@@ -13,6 +13,7 @@
 mod describe;
 mod group;
 mod place;
+mod rival;
 mod spare;
 mod verdict;
 
@@ -27,14 +28,13 @@ use std::net::IpAddr;
 use baton_proto::control::Reach;
 use baton_proto::report::{HostReport, InstanceReport};
 use baton_proto::{Fault, HostName, HostPort, InstanceName, InstanceRef, Lineage, ReplId, RunId};
-use serde::{Deserialize, Serialize};
 
 pub use describe::describe;
 pub use place::{Place, WordError};
 pub use verdict::{Health, Trouble, Verdict};
 
 /// Everything that was observed, at about the same time.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct World {
     pub hosts: BTreeMap<HostName, Host>,
     /// How servers answered when they were tried from other hosts.
@@ -44,7 +44,7 @@ pub struct World {
 }
 
 /// A host of the inventory.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Host {
     /// Where its agent listens.
     pub agent: HostPort,
@@ -54,8 +54,7 @@ pub struct Host {
 }
 
 /// What became of the question to a host's agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum HostView {
     Answered {
         report: Box<HostReport>,
@@ -68,7 +67,7 @@ pub enum HostView {
 }
 
 /// How far a host's clock is from the coordinator's. It is only known to within half of the time that the answer took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClockOffset {
     /// Positive where the host is ahead.
     pub offset_ms: i64,
@@ -76,7 +75,7 @@ pub struct ClockOffset {
 }
 
 /// One try to reach a server from an instance's host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
     pub from: InstanceRef,
     pub to: HostPort,

@@ -116,7 +116,7 @@ async fn issued_identities_are_accepted_by_both_ends_of_a_connection() {
     let (_temp, dir) = made();
     let operator = Identity::load(&dir.join("operator.pem")).unwrap();
     let dialer = Dialer::new(&operator, "coord test").unwrap();
-    for (index, name) in ["machine-b", "db_1", "db1.example.net", "7a", "10.0x", &"x".repeat(63)].iter().enumerate() {
+    for (index, name) in ["machine-b", "db_1", "db1.example.net", "7a", "10.x0", &"x".repeat(63)].iter().enumerate() {
         let name = host(name);
         let out = dir.join(format!("agent{index}.pem"));
         issue(&name, &dir, &out).unwrap();

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use baton_proto::report::{InstanceReport, Link, ReplicaLine, Role, Running, ServerState, total_keys};
-use baton_proto::{HostName, HostPort, InstanceRef, ReplId};
+use baton_proto::{HostName, HostPort, InstanceRef};
 
 use super::{
-    Group, HostView, Lag, Place, Primary, PrimaryState, Replica, ReplicaLink, Topology, Verdict, World, verdict,
+    Group, HostView, Lag, Place, Primary, PrimaryState, Replica, ReplicaLink, Topology, Verdict, World, rival, verdict,
 };
 
 /// Where a fence points a replica: a port where nothing listens, on its own host.
@@ -61,7 +61,7 @@ pub(super) fn topology(world: &World) -> Topology {
             result.unreachable.push((name.clone(), error.clone()));
         }
     }
-    result.groups = join_rivals(result.groups, world);
+    result.groups = rival::join(result.groups, world);
     for group in &mut result.groups {
         set_lags(group);
         group.verdict = verdict::judge(group, world);
@@ -162,7 +162,7 @@ fn adopt_orphans(families: &mut BTreeMap<Root, Vec<&Node>>) {
         for orphan in families.remove(&root).unwrap_or_default() {
             let id = orphan.report.server.running().map(|running| &running.replication.lineage.id);
             let mut kin = families.iter_mut().filter(|(other, members)| {
-                **other != root && members.iter().any(|node| id.is_some_and(|id| ids(node.report).contains(&id)))
+                **other != root && members.iter().any(|node| id.is_some_and(|id| rival::ids(node.report).contains(&id)))
             });
             match (kin.next(), kin.next()) {
                 (Some((_, members)), None) => members.push(orphan),
@@ -172,18 +172,11 @@ fn adopt_orphans(families: &mut BTreeMap<Root, Vec<&Node>>) {
     }
 }
 
-/// The replication ids that a running server knows its data by.
-fn ids(report: &InstanceReport) -> Vec<&ReplId> {
-    let Some(running) = report.server.running() else { return Vec::new() };
-    let second = running.replication.second.as_ref().map(|second| &second.id);
-    std::iter::once(&running.replication.lineage.id).chain(second).filter(|id| !id.is_none()).collect()
-}
-
 fn group(root: &Root, members: &[&Node], families: &BTreeMap<Root, Vec<&Node>>, world: &World) -> Group {
     let primary = primary(root, members, world);
     let mut replicas: Vec<Replica> = members
         .iter()
-        .filter(|node| !matches!(root, Root::Instance(name) if *name == node.name))
+        .filter(|node| !matches!(root, Root::Instance(name) | Root::Circle(name) if *name == node.name))
         .map(|node| replica(node, root, world))
         .collect();
     replicas.sort_by(|a, b| a.instance.cmp(&b.instance));
@@ -314,53 +307,6 @@ fn strangers(place: &Place, replicas: &[Replica], world: &World) -> Vec<HostPort
     let online: Vec<&ReplicaLine> = lines.iter().filter(|line| line.online).collect();
     let unknown = online.iter().filter(|line| world.place(&line.address, host).instance().is_none());
     unknown.map(|line| line.address.clone()).take(online.len().saturating_sub(known)).collect()
-}
-
-/// Puts primaries whose data comes from the same lineage into one group, under the one that has the better claim. A
-/// group whose own primary is gone stays by itself; the primary that holds its data is named in it.
-fn join_rivals(groups: Vec<Group>, world: &World) -> Vec<Group> {
-    let (mut alive, mut gone): (Vec<Group>, Vec<Group>) =
-        groups.into_iter().partition(|group| group.primary.state.is_running());
-    alive.sort_by_cached_key(|group| std::cmp::Reverse(claim(group, world)));
-    let mut joined: Vec<Group> = Vec::new();
-    for group in alive {
-        let kin = joined.iter_mut().find(|other| shared(&primary_ids(other, world), &primary_ids(&group, world)));
-        match kin {
-            Some(other) => {
-                other.rivals.extend(group.primary.place.instance().cloned());
-                other.replicas.extend(group.replicas);
-                other.replicas.sort_by(|a, b| a.instance.cmp(&b.instance));
-                other.strangers.extend(group.strangers);
-            }
-            None => joined.push(group),
-        }
-    }
-    for group in &mut gone {
-        let held: Vec<ReplId> =
-            group.replicas.iter().filter_map(|replica| replica.lineage.as_ref()).map(|l| l.id.clone()).collect();
-        let heirs = joined.iter().filter(|other| shared(&primary_ids(other, world), &held));
-        group.rivals = heirs.filter_map(|other| other.primary.place.instance().cloned()).collect();
-    }
-    joined.append(&mut gone);
-    joined
-}
-
-/// The ids under which a group's running primary knows its data.
-fn primary_ids(group: &Group, world: &World) -> Vec<ReplId> {
-    let report = group.primary.place.instance().and_then(|name| world.instance(name));
-    report.map(|report| ids(report).into_iter().cloned().collect()).unwrap_or_default()
-}
-
-fn shared(a: &[ReplId], b: &[ReplId]) -> bool {
-    a.iter().any(|id| b.contains(id))
-}
-
-/// What speaks for a primary among rivals: linked replicas, then data that goes on from another lineage (it was promoted
-/// or built from a snapshot), then the amount of it.
-fn claim(group: &Group, world: &World) -> (usize, bool, u64) {
-    let linked = group.replicas.iter().filter(|replica| replica.is_linked()).count() + group.strangers.len();
-    let PrimaryState::Running { keys, .. } = group.primary.state else { return (linked, false, 0) };
-    (linked, primary_ids(group, world).len() > 1, keys)
 }
 
 fn set_lags(group: &mut Group) {

@@ -4,13 +4,11 @@ use std::net::IpAddr;
 
 use baton_proto::report::InstanceReport;
 use baton_proto::{HostName, HostPort, InstanceName, InstanceRef};
-use serde::{Deserialize, Serialize};
 
 use super::{HostView, World, instance_ref};
 
 /// What stands at an address.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     Instance(InstanceRef),
     /// A host of the inventory. Its agent does not answer, or it has no instance at that port.

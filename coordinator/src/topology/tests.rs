@@ -506,10 +506,3 @@ fn the_spare_to_propose_can_read_the_data_and_has_none_of_its_own() {
     let world = spare(world, "machine-e", "10.0.0.5", "7.0.15", None);
     assert_eq!(proposed(&world).as_deref(), Some("machine-e"), "it is of the same version");
 }
-
-#[test]
-fn a_world_survives_a_journal() {
-    let world = lost_primary().probe("machine-b", "10.0.0.1:6379", ReachVerdict::Refused);
-    let text = serde_json::to_string(&world).unwrap();
-    assert_eq!(serde_json::from_str::<World>(&text).unwrap(), world);
-}

@@ -52,6 +52,28 @@ pub struct Row {
     pub error: Option<String>,
 }
 
+impl Row {
+    /// A server of which nothing is known but its address and part.
+    fn blank(address: &HostPort, role: &'static str) -> Row {
+        Row {
+            mark: Mark::Fine,
+            node: None,
+            instance: None,
+            address: address.clone(),
+            role,
+            follows: None,
+            state: "running",
+            link: None,
+            lineage: None,
+            lag: None,
+            keys: None,
+            keyspace: None,
+            version: None,
+            error: None,
+        }
+    }
+}
+
 impl fmt::Display for ReplicaLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -115,17 +137,10 @@ fn primary(group: &Group, world: &World) -> Row {
         mark,
         node,
         instance: instance.cloned(),
-        address: shown.address.clone(),
-        role: if circle { "replica" } else { "primary" },
         follows: report.filter(|_| circle).and_then(followed).map(|to| known(to, instance, world)),
         state,
-        link: None,
-        lineage: None,
-        lag: None,
-        keys: None,
-        keyspace: None,
-        version: None,
         error,
+        ..Row::blank(&shown.address, if circle { "replica" } else { "primary" })
     };
     match report {
         Some(report) => with_facts(row, report),
@@ -139,17 +154,7 @@ fn rival(name: &InstanceRef, world: &World) -> Option<Row> {
         mark: Mark::Wrong,
         node: Some(name.to_string()),
         instance: Some(name.clone()),
-        address: report.address.clone(),
-        role: "primary",
-        follows: None,
-        state: "running",
-        link: None,
-        lineage: None,
-        lag: None,
-        keys: None,
-        keyspace: None,
-        version: None,
-        error: None,
+        ..Row::blank(&report.address, "primary")
     };
     Some(with_facts(row, report))
 }
@@ -177,17 +182,12 @@ fn replica_row(replica: &Replica, group: &Group, world: &World) -> Option<Row> {
         mark,
         node: Some(replica.instance.to_string()),
         instance: Some(replica.instance.clone()),
-        address: replica.address.clone(),
-        role: "replica",
         follows,
         state,
         link: Some(replica.link.clone()),
-        lineage: None,
         lag: Some(replica.lag),
-        keys: None,
-        keyspace: None,
-        version: None,
         error,
+        ..Row::blank(&replica.address, "replica")
     };
     Some(with_facts(row, report))
 }

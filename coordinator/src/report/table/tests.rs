@@ -83,11 +83,11 @@ fn a_fence_names_its_run_and_the_run_comes_first() {
     let fenced = instance("default", "10.0.0.2:6379").replica(FENCE, down(1), lineage('a', 1000), 200);
     let world = serving(lost_primary(), "machine-b", "10.0.0.2", fenced.fenced("10.0.0.1:6379", 40));
     let text = shown(&world);
-    let from = text.find(" !  machine-b").unwrap();
+    let from = text.find("machine-b  10.0.0.2").unwrap();
     assert!(
         text[from..].starts_with(
             "\
- !  machine-b  10.0.0.2:6379  replica  machine-a  running      fenced fo-7k2m    1000  frozen   200  redis 7.0.15
+machine-b  10.0.0.2:6379  replica  machine-a  running      fenced fo-7k2m    1000  frozen   200  redis 7.0.15
 ISSUES
   machine-a cannot be asked: no agent listens at 10.0.0.1:7400: Connection refused
   machine-b was taken off its primary by run fo-7k2m
