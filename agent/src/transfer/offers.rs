@@ -4,9 +4,9 @@
 //! is bounded whatever is asked: a chunk that is being sent holds a permit until the transport has let go of its bytes.
 //! Left out: who the peer is (its certificate has told), and making or removing the pin.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +16,7 @@ use baton_proto::digest::{ChunkDigest, FileDigest, file_digest};
 use baton_proto::rdb::{HEAD_BYTES_MAX, parse_head};
 use baton_proto::{Fault, FaultKind, HostName, RunId};
 use bytes::Bytes;
+use rustix::fs::OFlags;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::info;
 
@@ -165,7 +166,9 @@ struct Offer {
 impl Offer {
     fn open(pin: &Path, snapshot: SnapshotId) -> Result<Offer, Fault> {
         let broken = |error| host(pin, "open the pinned snapshot", error);
-        let file = File::open(pin).map_err(broken)?;
+        // No link is followed, and what is not a file does not make us wait.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(pin).map_err(broken)?;
         let metadata = file.metadata().map_err(broken)?;
         if !metadata.is_file() {
             return Err(Fault::new(FaultKind::Host, format!("{} is not a file", pin.display())));

@@ -36,8 +36,9 @@ use chunks::Chunks;
 pub const WINDOW_CHUNKS: usize = 12;
 /// Most chunks unpacked and written at a time.
 pub const UNPACKING_MAX: usize = 4;
-/// Most chunks that a break may cost: so many written ones are synced together.
-pub const SYNC_CHUNKS: usize = 64;
+/// So many written chunks are synced together: 64 MiB. Fewer cost more syncs; more are lost by a crash, and make the last
+/// sync, for which everybody waits, longer.
+pub const SYNC_CHUNKS: usize = 16;
 /// Longest time that a written chunk waits for its sync.
 pub const SYNC_AFTER: Duration = Duration::from_secs(2);
 /// How often a chunk may come damaged. QUIC's own cipher leaves a broken source as the one cause, so few are enough.

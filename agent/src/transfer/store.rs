@@ -227,7 +227,11 @@ fn missing_bytes(part_path: &Path, bytes: u64, free_bytes_min: u64, free: u64) -
     use std::os::unix::fs::MetadataExt;
     // Blocks of 512 bytes, whatever the file system's own are (stat(2)).
     let allocated = std::fs::symlink_metadata(part_path).map_or(0, |found| found.blocks().saturating_mul(512));
-    bytes.saturating_sub(allocated).saturating_add(free_bytes_min).saturating_sub(free)
+    match bytes.saturating_sub(allocated) {
+        // Going on with what is here takes no more space, however full the disk has become.
+        0 => 0,
+        needed => needed.saturating_add(free_bytes_min).saturating_sub(free),
+    }
 }
 
 fn no_room(part_path: &Path, bytes: u64, free_bytes_min: u64) -> Fault {
@@ -239,7 +243,7 @@ fn no_room(part_path: &Path, bytes: u64, free_bytes_min: u64) -> Fault {
         .because(format!(
             "{bytes} bytes are needed and {free_bytes_min} are to stay free, {free} are free: {missing} bytes are missing"
         ))
-        .hint(format!("free at least {missing} bytes in {}; what has arrived there is kept", dir.display()))
+        .hint(format!("free at least {missing} bytes on the file system of {}", dir.display()))
 }
 
 fn host(what: &str, path: &Path, error: &io::Error) -> Fault {
@@ -404,6 +408,15 @@ mod tests {
         assert!(verdict.rdb.is_err(), "noise is no snapshot");
         store.part.write_all_at(b"rot", CHUNK_BYTES + 9).unwrap();
         assert_eq!(store.verify(&digests, &AtomicU64::new(0)).unwrap().bad, [ChunkIndex(1)]);
+    }
+
+    #[test]
+    fn a_file_that_is_whole_needs_no_more_room() {
+        let place = Place::new(CHUNK);
+        let (store, _) = place.open();
+        place.fill(&store, &[0]);
+        let (_, found) = Store::open(&place.part(), &place.map(), &place.manifest, 1 << 60).unwrap();
+        assert_eq!(held(&found), [0]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) enum Act {
     Prepare,
     Arrive(u8),
     Damage(u8),
-    BreakLink,
+    BreakLink(u8),
     Sync,
     Seal,
     Verify,
@@ -52,7 +52,7 @@ impl Act {
         match rng.next() % 100 {
             0..60 => Act::Arrive(pick),
             60..63 => Act::Damage(pick),
-            63..66 => Act::BreakLink,
+            63..66 => Act::BreakLink(pick),
             66..76 => Act::Connect,
             76..78 => Act::FailConnect,
             78..82 => Act::Prepare,
@@ -70,7 +70,7 @@ impl Act {
             1 => any::<u8>().prop_map(Act::Damage),
             4 => Just(Act::Connect),
             1 => Just(Act::FailConnect),
-            1 => Just(Act::BreakLink),
+            1 => any::<u8>().prop_map(Act::BreakLink),
             3 => Just(Act::Prepare),
             3 => Just(Act::Sync),
             2 => Just(Act::Seal),
@@ -207,7 +207,7 @@ impl World {
             }
             Act::Arrive(pick) => self.arrive(pick, true),
             Act::Damage(pick) => self.arrive(pick, false),
-            Act::BreakLink => self.break_link(),
+            Act::BreakLink(pick) => self.break_link(pick),
             Act::Sync => self.sync(),
             Act::Seal => {
                 if let Some(link) = self.seal.take() {
@@ -244,9 +244,11 @@ impl World {
         }
     }
 
-    /// All that is on its way is lost, each with its own news; some may have come a moment before.
-    fn break_link(&mut self) {
-        for (index, link) in std::mem::take(&mut self.fetches) {
+    /// What is on its way is lost, each chunk with its own news. Some of it comes late, when there is another link
+    /// already; and some chunks had come a moment before the break.
+    fn break_link(&mut self, pick: u8) {
+        let late = usize::from(pick) % (self.fetches.len() + 1);
+        for (index, link) in self.fetches.split_off(late) {
             self.events.push(Event::Came(index, false));
             self.engine.handle_chunk_failed(index, link, lost()).unwrap();
         }
