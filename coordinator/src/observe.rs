@@ -144,33 +144,4 @@ async fn together<I: IntoIterator, F: Future>(items: I, run: impl FnMut(I::Item)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_is_compared_with_the_middle_of_question_and_answer() {
-        assert_eq!(clock_offset(1000, 1100, 1050), ClockOffset { offset_ms: 0, uncertainty_ms: 50 });
-        assert_eq!(clock_offset(1000, 1000, 4000), ClockOffset { offset_ms: 3000, uncertainty_ms: 0 });
-        assert_eq!(clock_offset(5000, 5003, 1), ClockOffset { offset_ms: -5000, uncertainty_ms: 2 });
-    }
-
-    #[test]
-    fn clocks_that_jumped_or_lie_are_no_panic() {
-        assert_eq!(clock_offset(1100, 1000, 1100).uncertainty_ms, 0);
-        assert_eq!(clock_offset(0, 0, u64::MAX).offset_ms, i64::MAX);
-        assert_eq!(clock_offset(u64::MAX, u64::MAX, 0).offset_ms, i64::MIN);
-    }
-
-    #[tokio::test]
-    async fn futures_run_together_and_keep_their_order() {
-        let barrier = tokio::sync::Barrier::new(3);
-        let barrier = &barrier;
-        // Each waits for the others: one after the other they would never end.
-        let all = together([3, 1, 2], |n| async move {
-            barrier.wait().await;
-            n
-        });
-        assert_eq!(tokio::time::timeout(Duration::from_secs(5), all).await.unwrap(), [3, 1, 2]);
-        assert!(together(Vec::<u8>::new(), |n| async move { n }).await.is_empty());
-    }
-}
+mod tests;

@@ -53,6 +53,10 @@ impl PkiError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Exists(path) if path.ends_with(CA_KEY) => Some(format!(
+                "an authority is there: `coord pki issue HOST --dir {} --out FILE` signs with it",
+                path.parent().unwrap_or(Path::new(".")).display()
+            )),
             Self::Exists(path) => Some(format!("name another path, or move {} away first", path.display())),
             Self::Open { path, .. } => Some(format!("run `chmod go-w {}`, or name another directory", path.display())),
             Self::Exposed { path, .. } => Some(format!(
