@@ -1,16 +1,44 @@
-//! One configured instance: where it is, how to talk to it, and the lock under which it is changed.
+//! One configured instance: where its server is, how to talk to it, and the lock under which it is changed.
+//!
+//! Nothing about the server is remembered: `redis.conf` is read afresh and a connection is made at each call, since
+//! operators change the one and restart the other without telling the agent. Not here: what is done to an instance
+//! (`actions`), and how its process is controlled (`service`).
 
+pub(crate) mod conf_file;
+pub(crate) mod endpoints;
+pub(crate) mod settings;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use baton_proto::report::Running;
-use baton_proto::{Fault, HostPort, InstanceName};
+use baton_proto::{Fault, FaultKind, HostPort, InstanceName};
 use tokio::sync::MutexGuard;
 
-use crate::config::{AgentConfig, InstanceConfig};
+use crate::config::{AgentConfig, InstanceConfig, ServiceConfig};
+use crate::info::Info;
+use crate::reach::Rehearsal;
 use crate::redis_conf::RedisConf;
-use crate::server::{ConnectError, Server};
+use crate::server::{ConnectError, Credentials, Server, ServerError};
 
-pub struct Instance {}
+/// Largest password file: a file of another kind was named by mistake.
+const PASSWORD_BYTES_MAX: u64 = 4096;
+
+/// One server process of this host, running or not.
+pub struct Instance {
+    config: InstanceConfig,
+    state: PathBuf,
+    listen: IpAddr,
+    disk_reserve_bytes: u64,
+    /// Held while an action works on the instance.
+    lock: tokio::sync::Mutex<()>,
+    /// Each connection of this agent to the server holds a copy.
+    connections: Arc<()>,
+    rehearsal: Mutex<Option<Rehearsal>>,
+}
 
 /// Where the server keeps its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +46,7 @@ pub struct DataFiles {
     pub dir: PathBuf,
     /// Names within `dir`.
     pub dbfilename: String,
-    /// The append-only file, before Redis 7.0 (later versions convert it).
+    /// The append-only file, before Redis 7.0 (later versions convert it when they start).
     pub appendfilename: String,
     /// The append-only directory, from Redis 7.0 on.
     pub appenddirname: String,
@@ -28,56 +56,188 @@ impl DataFiles {
     pub fn dump(&self) -> PathBuf {
         self.dir.join(&self.dbfilename)
     }
+
+    fn of_conf(conf: &RedisConf) -> Self {
+        Self {
+            dir: conf.dir(),
+            dbfilename: conf.dbfilename(),
+            appendfilename: conf.appendfilename(),
+            appenddirname: conf.appenddirname(),
+        }
+    }
+
+    /// What is in force, as far as the server tells it; older ones know no `appenddirname`.
+    pub(crate) fn in_force(conf: &RedisConf, told: Option<&BTreeMap<String, String>>) -> Self {
+        let files = Self::of_conf(conf);
+        let Some(told) = told else { return files };
+        let or = |name: &str, otherwise: String| told.get(name).cloned().unwrap_or(otherwise);
+        Self {
+            dir: told.get("dir").map_or(files.dir, PathBuf::from),
+            dbfilename: or("dbfilename", files.dbfilename),
+            appendfilename: or("appendfilename", files.appendfilename),
+            appenddirname: or("appenddirname", files.appenddirname),
+        }
+    }
 }
 
 impl Instance {
     pub fn new(config: InstanceConfig, agent: &AgentConfig) -> Instance {
-        unimplemented!()
+        Instance {
+            config,
+            state: agent.state.clone(),
+            listen: agent.listen.ip(),
+            disk_reserve_bytes: agent.disk_reserve_bytes,
+            lock: tokio::sync::Mutex::default(),
+            connections: Arc::default(),
+            rehearsal: Mutex::default(),
+        }
     }
 
     pub fn name(&self) -> &InstanceName {
-        unimplemented!()
+        &self.config.name
     }
 
     pub fn config(&self) -> &InstanceConfig {
-        unimplemented!()
+        &self.config
     }
 
+    /// Where the agent keeps what it must not forget.
     pub fn state_dir(&self) -> &Path {
-        unimplemented!()
+        &self.state
+    }
+
+    pub(crate) fn disk_reserve_bytes(&self) -> u64 {
+        self.disk_reserve_bytes
     }
 
     /// The directory of `redis.conf`: the working directory of a server that this agent starts.
     pub fn conf_dir(&self) -> &Path {
-        unimplemented!()
+        self.config.config.parent().unwrap_or(&self.config.config)
     }
 
-    pub async fn connect(&self) -> Result<Server, ConnectError> {
-        unimplemented!()
+    /// Waits until no other action works on this instance.
+    pub async fn lock(&self) -> MutexGuard<'_, ()> {
+        self.lock.lock().await
     }
 
-    /// Connects, and reads `INFO`.
-    pub async fn running(&self) -> Result<Running, Fault> {
-        unimplemented!()
-    }
-
-    /// Reads `redis.conf` from disk, afresh at each call.
+    /// Reads `redis.conf` from disk, afresh at each call, and what the service adds to it on the command line.
     pub fn conf(&self) -> Result<RedisConf, Fault> {
-        unimplemented!()
+        let path = &self.config.config;
+        let mut conf = conf_file::read(path, self.conf_dir()).map_err(|reason| {
+            Fault::new(FaultKind::Host, format!("read the configuration of instance `{}`", self.name()))
+                .because(reason)
+                .hint(format!("let the agent's user read {} and what it includes", path.display()))
+        })?;
+        if let ServiceConfig::Exec(argv) = &self.config.service {
+            // Behind the file's name; before it stand a wrapper's own arguments.
+            let file = argv.iter().position(|word| self.conf_dir().join(word) == *path);
+            conf.push_arguments(file.and_then(|at| argv.get(at..)).unwrap_or_default());
+        }
+        Ok(conf)
     }
 
     /// Where other hosts reach this instance.
     pub fn address(&self, conf: &RedisConf) -> HostPort {
-        unimplemented!()
+        endpoints::address(self.config.address.as_ref(), conf, self.listen)
     }
 
-    /// From the running server where it answers, else from `redis.conf`.
+    /// Connects to the server of this instance. Where it can listen in several places, each is tried: it is stopped
+    /// only if it is at none of them.
+    pub async fn connect(&self) -> Result<Server, ConnectError> {
+        let conf = self.conf().map_err(|fault| ConnectError::Silent(fault.to_string()))?;
+        self.connect_by(&conf).await
+    }
+
+    pub(crate) async fn connect_by(&self, conf: &RedisConf) -> Result<Server, ConnectError> {
+        let credentials = self.credentials(conf)?;
+        let endpoints = endpoints::endpoints(conf);
+        if endpoints.is_empty() {
+            let reason = match conf.tls_port() {
+                Some(port) => format!("it speaks TLS only, on port {port}; give it a `unixsocket` for this agent"),
+                None => "redis.conf gives it neither a `port` nor a `unixsocket`".to_owned(),
+            };
+            return Err(ConnectError::Silent(reason));
+        }
+        let mut worst = None;
+        for endpoint in &endpoints {
+            match Server::connect(endpoint, &credentials).await {
+                Ok(server) => return Ok(server.of_instance(conf.renames(), Arc::clone(&self.connections))),
+                Err(error) => worst = Some(worse(worst, error)),
+            }
+        }
+        Err(worst.unwrap_or_else(|| ConnectError::Stopped("it listens nowhere".to_owned())))
+    }
+
+    /// The user and password of `agent.toml`, else `requirepass`.
+    fn credentials(&self, conf: &RedisConf) -> Result<Credentials, ConnectError> {
+        let user = self.config.user.clone();
+        let password = match &self.config.password_file {
+            Some(path) => Some(read_password(path).map_err(|error| ConnectError::Denied {
+                user: user.clone().unwrap_or_else(|| "default".to_owned()),
+                error: format!("read password file {}: {error}", path.display()),
+            })?),
+            None => conf.requirepass().map(str::to_owned),
+        };
+        Ok(Credentials { user, password })
+    }
+
+    /// Connects, and reads `INFO`.
+    pub async fn running(&self) -> Result<Running, Fault> {
+        let mut server = self.connect().await.map_err(|error| error.fault(self.name()))?;
+        let text = server.info().await.map_err(|error| error.fault(self.name(), "INFO"))?;
+        self.report(&text).map_err(|error| {
+            Fault::new(FaultKind::Server, format!("the server of instance `{}` is not understood", self.name()))
+                .because(error)
+        })
+    }
+
+    /// Reads an `INFO` that came over one of this agent's connections.
+    pub(crate) fn report(&self, info: &str) -> Result<Running, crate::info::InfoError> {
+        let own = Arc::strong_count(&self.connections).saturating_sub(1);
+        Info::parse(info).running(own as u64)
+    }
+
+    /// Where the data is: as the running server says, else by `redis.conf`.
     pub async fn data_files(&self) -> Result<DataFiles, Fault> {
-        unimplemented!()
+        let conf = self.conf()?;
+        let told = match self.connect_by(&conf).await {
+            Ok(mut server) => match server.all_config().await {
+                Ok(told) => Some(told),
+                // CONFIG is disabled or not allowed: the file has to do.
+                Err(ServerError::Said(_)) => None,
+                Err(error) => return Err(error.fault(self.name(), "CONFIG GET")),
+            },
+            Err(_) => None,
+        };
+        Ok(DataFiles::in_force(&conf, told.as_ref()))
     }
 
-    /// One action at a time works on an instance.
-    pub async fn lock(&self) -> MutexGuard<'_, ()> {
-        unimplemented!()
+    /// Exchanges the rehearsal that runs on this instance.
+    pub(crate) fn set_rehearsal(&self, rehearsal: Option<Rehearsal>) -> Option<Rehearsal> {
+        // Nothing can panic while the slot is held, so it is whole even if poisoned.
+        std::mem::replace(&mut *self.rehearsal.lock().unwrap_or_else(PoisonError::into_inner), rehearsal)
     }
 }
+
+/// Which of two failures says more: a server that refuses is known to be there, a silent one may be.
+fn worse(known: Option<ConnectError>, new: ConnectError) -> ConnectError {
+    match (known, new) {
+        (None, new) => new,
+        (Some(ConnectError::Stopped(one)), ConnectError::Stopped(other)) => {
+            ConnectError::Stopped(format!("{one}; {other}"))
+        }
+        (Some(ConnectError::Stopped(_)), new) => new,
+        (Some(ConnectError::Silent(_)), new @ ConnectError::Denied { .. }) => new,
+        (Some(known), _) => known,
+    }
+}
+
+/// Reads the first line.
+fn read_password(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(PASSWORD_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,190 @@
-//! Observes the host and its instances.
+//! What an agent reports: its host, and every instance on it.
+//!
+//! All instances are looked at concurrently, and each of the three things that can hang (the server, the data
+//! directory, the program that tells its version) has a deadline: one that hangs is reported as such and holds up
+//! nothing else. Facts only; the coordinator judges.
 
-use baton_proto::report::HostReport;
+mod files;
 
-use crate::serve::Agent;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use baton_proto::report::{Files, HostReport, InstanceReport, ServerState, Settings};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::error;
+
+use crate::instance::{DataFiles, Instance, settings};
+use crate::redis_conf::RedisConf;
+use crate::serve::{Agent, SOFTWARE};
+use crate::server::{ConnectError, Server, ServerError};
+use crate::{fence, host, service};
+
+/// How long a server has to answer everything that is asked of it: a little more than one whole
+/// [call](crate::server::CALL_TIMEOUT), and less than those who wait for the report bear.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long the data directory has. A local disk answers at once; a network disk that is gone never does.
+const FILES_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the server program has to tell its version.
+const BINARY_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Observes the host and its instances.
 pub async fn observe(agent: &Agent) -> HostReport {
-    unimplemented!()
+    let mut looking = JoinSet::new();
+    for instance in agent.instances.values() {
+        let instance = Arc::clone(instance);
+        looking.spawn(async move { report(&instance).await });
+    }
+    let mut instances = Vec::with_capacity(agent.instances.len());
+    while let Some(seen) = looking.join_next().await {
+        match seen {
+            Ok(report) => instances.push(report),
+            Err(defect) => error!("an instance could not be observed: {defect}"),
+        }
+    }
+    instances.sort_by(|a, b| a.name.cmp(&b.name));
+    let memory = host::memory();
+    HostReport {
+        host: agent.host.clone(),
+        software: SOFTWARE.to_owned(),
+        clock_unix_ms: host::clock_unix_ms(),
+        cores: host::cores(),
+        memory_bytes: memory.total_bytes,
+        memory_available_bytes: memory.available_bytes.saturating_sub(agent.config.memory_reserve_bytes),
+        instances,
+    }
+}
+
+async fn report(instance: &Instance) -> InstanceReport {
+    let service = &instance.config().service;
+    let (binary, seen) = tokio::join!(timeout(BINARY_TIMEOUT, service::binary_version(service)), look(instance));
+    let late = |_| Err(format!("the program did not tell its version within {} s", BINARY_TIMEOUT.as_secs()));
+    let binary = binary.unwrap_or_else(late);
+    InstanceReport {
+        name: instance.name().clone(),
+        address: instance.address(&seen.conf),
+        service: service::fact(service),
+        binary: binary.as_ref().ok().copied(),
+        binary_error: binary.err(),
+        settings: seen.settings,
+        files: seen.files,
+        server: seen.server,
+        fence: fence::read(instance.state_dir(), instance.name()),
+    }
+}
+
+/// What was found out about one instance.
+struct Seen {
+    conf: RedisConf,
+    settings: Settings,
+    server: ServerState,
+    files: Files,
+}
+
+async fn look(instance: &Instance) -> Seen {
+    let path = &instance.config().config;
+    let (conf, unreadable) = match instance.conf() {
+        Ok(conf) => (conf, None),
+        Err(fault) => (RedisConf::empty(instance.conf_dir()), Some(fault.to_string())),
+    };
+    let mut settings = Settings { error: unreadable, ..settings::of_conf(&conf, path) };
+    let asked = timeout(SERVER_TIMEOUT, ask(instance, &conf, settings.error.as_deref())).await;
+    let answers = asked.unwrap_or_else(|_| {
+        Answers::none(ServerState::Silent {
+            error: format!("it did not answer everything within {} s", SERVER_TIMEOUT.as_secs()),
+        })
+    });
+    if let Some(told) = &answers.settings {
+        settings::in_force(&mut settings, told, &conf);
+    }
+    if let Some(file) = answers.config_file {
+        settings.config_file = file;
+    }
+    let data = DataFiles::in_force(&conf, answers.settings.as_ref());
+    let reserve = instance.disk_reserve_bytes();
+    // Without the configuration nobody knows where the data is; a look at the wrong place would mislead.
+    let files = match (&settings.error, &answers.settings) {
+        (Some(_), None) => {
+            Files { write_error: Some("the data directory is not known".to_owned()), ..Files::default() }
+        }
+        _ => look_at_files(data, reserve).await,
+    };
+    Seen { conf, settings, server: answers.server, files }
+}
+
+async fn look_at_files(data: DataFiles, reserve_bytes: u64) -> Files {
+    let dir = data.dir.display().to_string();
+    let looking = tokio::task::spawn_blocking(move || files::look(&data, reserve_bytes));
+    match timeout(FILES_TIMEOUT, looking).await {
+        Ok(Ok(files)) => files,
+        Ok(Err(defect)) => Files { write_error: Some(defect.to_string()), ..Files::default() },
+        Err(_) => {
+            let error = format!("{dir} does not answer within {} s", FILES_TIMEOUT.as_secs());
+            Files { write_error: Some(error), ..Files::default() }
+        }
+    }
+}
+
+/// What a server said.
+struct Answers {
+    server: ServerState,
+    /// `CONFIG GET *`, unless that is disabled or not allowed.
+    settings: Option<BTreeMap<String, String>>,
+    /// The file that the server was started with.
+    config_file: Option<String>,
+}
+
+impl Answers {
+    fn none(server: ServerState) -> Answers {
+        Answers { server, settings: None, config_file: None }
+    }
+}
+
+async fn ask(instance: &Instance, conf: &RedisConf, unreadable: Option<&str>) -> Answers {
+    if let Some(reason) = unreadable {
+        return Answers::none(ServerState::Silent { error: format!("it is not known where it listens: {reason}") });
+    }
+    let mut server = match instance.connect_by(conf).await {
+        Ok(server) => server,
+        Err(error) => return Answers::none(unconnected(error)),
+    };
+    match ask_server(instance, &mut server).await {
+        Ok(answers) => answers,
+        Err(error) => Answers::none(unanswered(instance, error)),
+    }
+}
+
+async fn ask_server(instance: &Instance, server: &mut Server) -> Result<Answers, ServerError> {
+    let info = server.info().await?;
+    let config_file =
+        crate::info::Info::parse(&info).field("config_file").filter(|file| !file.is_empty()).map(str::to_owned);
+    let state = match instance.report(&info) {
+        Ok(running) => ServerState::Running(Box::new(running)),
+        Err(error) => ServerState::Silent { error: error.to_string() },
+    };
+    let settings = match server.all_config().await {
+        Ok(settings) => Some(settings),
+        Err(ServerError::Said(_)) => None,
+        Err(lost) => return Err(lost),
+    };
+    Ok(Answers { server: state, settings, config_file })
+}
+
+fn unconnected(error: ConnectError) -> ServerState {
+    match error {
+        ConnectError::Stopped(_) => ServerState::Stopped,
+        ConnectError::Silent(error) => ServerState::Silent { error },
+        ConnectError::Denied { user, error } => ServerState::Denied { user, error },
+    }
+}
+
+fn unanswered(instance: &Instance, error: ServerError) -> ServerState {
+    match (error.code(), &error) {
+        (Some("NOPERM" | "NOAUTH"), ServerError::Said(line)) => ServerState::Denied {
+            user: instance.config().user.clone().unwrap_or_else(|| "default".to_owned()),
+            error: line.clone(),
+        },
+        _ => ServerState::Silent { error: error.to_string() },
+    }
 }

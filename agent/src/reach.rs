@@ -1,20 +1,159 @@
-//! Reach and rehearse.
+//! Whether one server could follow another: tried for real, from the host and with the login that it would use.
+//!
+//! `reach` speaks the first words of a replica to a server on another host. `rehearse` listens where a stopped server
+//! would, and answers as it would answer strangers: so the way to a server can be tried before it is started. Not here:
+//! whether the login may `PSYNC`; only a real attempt tells, and that would start a resync.
 
-use baton_proto::control::Reach;
+mod attempt;
+mod doorman;
+mod rehearsal;
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use baton_proto::control::{Reach, ReachVerdict};
 use baton_proto::{Fault, HostPort};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
+use self::attempt::Login;
+pub(crate) use self::rehearsal::Rehearsal;
+use crate::info::Info;
 use crate::instance::Instance;
+use crate::redis_conf::RedisConf;
+use crate::service;
 
+/// How long one address may take to accept. A host that drops packets says nothing for ever.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the answers may take, all together.
+const TALK_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the name of a host may take to be found.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Most addresses of a host that are tried.
+const ADDRESSES_MAX: usize = 4;
+
+/// Tries to reach a server as this instance would reach it as its primary.
 pub async fn reach(instance: &Instance, to: &HostPort) -> Reach {
-    unimplemented!()
+    let Approach { login, source } = match approach(instance).await {
+        Ok(approach) => approach,
+        Err(fault) => return verdict(ReachVerdict::Unreachable, format!("it is not known how to log in: {fault}")),
+    };
+    let addresses = match timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((to.host.as_str(), to.port))).await {
+        Ok(Ok(addresses)) => addresses.take(ADDRESSES_MAX).collect::<Vec<_>>(),
+        Ok(Err(error)) => {
+            return verdict(ReachVerdict::Unreachable, format!("the address of {} is not found: {error}", to.host));
+        }
+        Err(_) => {
+            return verdict(ReachVerdict::Unreachable, format!("the address of {} is not found in time", to.host));
+        }
+    };
+    let mut seen = verdict(ReachVerdict::Unreachable, format!("{} has no address", to.host));
+    for address in addresses {
+        seen = match timeout(CONNECT_TIMEOUT, open(address, source)).await {
+            Ok(Ok(mut stream)) => match timeout(TALK_TIMEOUT, attempt::talk(&mut stream, &login)).await {
+                Ok(reach) => return reach,
+                Err(_) => return verdict(ReachVerdict::Silent, format!("{address} accepts, and says nothing")),
+            },
+            Ok(Err(error)) => unopened(address, &error),
+            Err(_) => verdict(
+                ReachVerdict::Silent,
+                format!("{address} does not accept within {} s", CONNECT_TIMEOUT.as_secs()),
+            ),
+        };
+    }
+    seen
 }
 
-/// Listens where the stopped instance would, for a bounded time, in the background.
+fn verdict(verdict: ReachVerdict, detail: impl Into<String>) -> Reach {
+    Reach { verdict, detail: detail.into() }
+}
+
+fn unopened(address: SocketAddr, error: &io::Error) -> Reach {
+    let kind = match error.kind() {
+        ErrorKind::ConnectionRefused => ReachVerdict::Refused,
+        ErrorKind::TimedOut => ReachVerdict::Silent,
+        // Somebody accepted and hung up at once.
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => ReachVerdict::Busy,
+        _ => ReachVerdict::Unreachable,
+    };
+    verdict(kind, format!("{address}: {error}"))
+}
+
+/// Connects as a replica does: from the given address if that can be had, else from any.
+async fn open(to: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(source) = source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
+        let _ = socket.bind((source, 0).into());
+    }
+    let stream = socket.connect(to).await?;
+    // On a free port of the ephemeral range, Linux may connect a socket to itself; that is not a server.
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::Error::new(ErrorKind::ConnectionRefused, "nothing listens there"));
+    }
+    Ok(stream)
+}
+
+/// How an instance goes about its primary.
+struct Approach {
+    login: Login,
+    /// The address from which it connects.
+    source: Option<IpAddr>,
+}
+
+/// What the running server would use, else what `redis.conf` says that it will.
+async fn approach(instance: &Instance) -> Result<Approach, Fault> {
+    let conf = instance.conf()?;
+    Ok(match running_approach(instance, &conf).await {
+        Some(approach) => approach,
+        None => Approach { login: Login::of_conf(&conf), source: stopped_source(instance, &conf).await },
+    })
+}
+
+async fn running_approach(instance: &Instance, conf: &RedisConf) -> Option<Approach> {
+    let mut server = instance.connect_by(conf).await.ok()?;
+    let told = server.all_config().await.ok()?;
+    let version = Info::parse(&server.info().await.ok()?).version().ok()?;
+    let some = |name: &str| told.get(name).filter(|value| !value.is_empty()).cloned();
+    let source = match some("bind-source-addr") {
+        None if version.connects_from_bind() => some("bind").and_then(|bind| first(bind.split_whitespace())),
+        given => given.and_then(|address| address.parse().ok()),
+    };
+    Some(Approach { login: Login { user: some("masteruser"), password: some("masterauth") }, source })
+}
+
+async fn stopped_source(instance: &Instance, conf: &RedisConf) -> Option<IpAddr> {
+    if let Some(address) = conf.bind_source() {
+        return address.parse().ok();
+    }
+    let first = first(conf.bind().iter().map(String::as_str))?;
+    let version = service::binary_version(&instance.config().service).await.ok()?;
+    version.connects_from_bind().then_some(first)
+}
+
+/// The first address of `bind`, if it is one from which can be connected.
+fn first<'a>(mut bind: impl Iterator<Item = &'a str>) -> Option<IpAddr> {
+    let ip: IpAddr = bind.next()?.trim_start_matches('-').parse().ok()?;
+    (!ip.is_unspecified()).then_some(ip)
+}
+
+/// Listens where the stopped instance would, for a bounded time, in the background. A rehearsal that runs already
+/// starts anew.
 pub async fn rehearse(instance: &Instance, seconds: u32) -> Result<(), Fault> {
-    unimplemented!()
+    end_rehearsal(instance).await;
+    let rehearsal = rehearsal::start(instance, seconds).await?;
+    if let Some(other) = instance.set_rehearsal(Some(rehearsal)) {
+        other.end().await;
+    }
+    Ok(())
 }
 
 /// Ends a rehearsal that still runs, and returns when its ports are free. A start calls this first.
 pub async fn end_rehearsal(instance: &Instance) {
-    unimplemented!()
+    if let Some(rehearsal) = instance.set_rehearsal(None) {
+        rehearsal.end().await;
+    }
 }
+
+#[cfg(test)]
+mod tests;

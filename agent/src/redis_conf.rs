@@ -46,7 +46,8 @@ fn canonical(name: &str) -> String {
 }
 
 impl RedisConf {
-    fn new(cwd: &Path) -> Self {
+    /// A file that says nothing.
+    pub fn empty(cwd: &Path) -> Self {
         Self { directives: Vec::new(), dir: cwd.to_owned() }
     }
 
@@ -166,21 +167,21 @@ impl RedisConf {
         self.text("requirepass")
     }
 
-    /// Whether the default user must log in: by `requirepass`, or by a `user default` line. What an `aclfile` says is
-    /// not known here.
+    /// Whether the default user must log in: by its `user default` lines, else by `requirepass`. What an `aclfile`
+    /// says is not known here.
     pub fn requires_password(&self) -> bool {
-        let mut required = self.requirepass().is_some();
-        for rules in self.all("user").filter(|rules| rules.first().is_some_and(|user| user == "default")) {
-            for rule in rules.iter().skip(1) {
-                match rule.as_str() {
-                    "nopass" => required = false,
-                    "off" | "reset" | "resetpass" => required = true,
-                    _ if rule.starts_with(['>', '#']) => required = true,
-                    _ => {}
-                }
-            }
-        }
-        required
+        self.default_user_needs_password().unwrap_or(self.requirepass().is_some())
+    }
+
+    /// What the `user default` lines say about a password, if there are such lines.
+    pub fn default_user_needs_password(&self) -> Option<bool> {
+        let rules = self.all("user").filter(|rules| rules.first().is_some_and(|user| user == "default"));
+        let verdict = |rule: &String| match rule.as_str() {
+            "nopass" => Some(false),
+            "off" | "reset" | "resetpass" => Some(true),
+            _ => rule.starts_with(['>', '#']).then_some(true),
+        };
+        rules.flat_map(|rules| rules.iter().skip(1)).filter_map(verdict).last()
     }
 
     /// With what this server logs in to its primary.

@@ -49,7 +49,7 @@ pub fn parse(
     cwd: &Path,
     include: &mut dyn FnMut(&Path) -> Result<Vec<Source>, String>,
 ) -> Result<RedisConf, ConfError> {
-    let mut reader = Reader { conf: RedisConf::new(cwd), files: 0, include };
+    let mut reader = Reader { conf: RedisConf::empty(cwd), files: 0, include };
     reader.file(main, 0)?;
     Ok(reader.conf)
 }

@@ -46,8 +46,8 @@ async fn where_nothing_listens_no_server_is_running() {
 
 #[tokio::test]
 async fn an_address_of_another_host_is_not_asked() {
-    // TEST-NET-1: nobody has it.
-    let elsewhere = Endpoint::Tcp(HostPort::new("192.0.2.1", 6379));
+    // TEST-NET-3: nobody has it.
+    let elsewhere = Endpoint::Tcp(HostPort::new("203.0.113.1", 6379));
     match Server::connect(&elsewhere, &Credentials::default()).await.err() {
         Some(ConnectError::Stopped(reason)) => assert!(reason.contains("not an address of this host"), "{reason}"),
         other => panic!("{other:?}"),

@@ -1,0 +1,107 @@
+//! PURE: where a server can be reached, from its own host and from others.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use baton_proto::HostPort;
+
+use crate::redis_conf::RedisConf;
+use crate::server::Endpoint;
+
+/// Most addresses tried: Redis itself binds at most sixteen.
+const ENDPOINTS_MAX: usize = 17;
+
+/// Where the agent finds the server on its own host: the socket file first, then loopback addresses, since protected
+/// mode lets nobody else in, then the others.
+pub(crate) fn endpoints(conf: &RedisConf) -> Vec<Endpoint> {
+    let mut endpoints: Vec<_> = conf.unix_socket().map(Endpoint::Unix).into_iter().collect();
+    if conf.port() != 0 {
+        let mut hosts: Vec<String> = bound(conf).into_iter().map(reachable).collect();
+        hosts.sort_by_key(|host| !host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()));
+        endpoints.extend(hosts.into_iter().map(|host| Endpoint::Tcp(HostPort::new(host, conf.port()))));
+    }
+    endpoints.truncate(ENDPOINTS_MAX);
+    endpoints
+}
+
+/// The addresses of `bind`; none means all, as `*` does.
+pub(crate) fn bound(conf: &RedisConf) -> Vec<String> {
+    let mut hosts: Vec<String> = conf.bind().iter().map(|address| address.trim_start_matches('-').to_owned()).collect();
+    if hosts.is_empty() {
+        hosts.push("*".to_owned());
+    }
+    hosts
+}
+
+/// The address at which a server that listens everywhere is found.
+fn reachable(host: String) -> String {
+    match host.as_str() {
+        "*" | "0.0.0.0" => Ipv4Addr::LOCALHOST.to_string(),
+        "::*" | "::" => Ipv6Addr::LOCALHOST.to_string(),
+        _ => host,
+    }
+}
+
+/// Where other hosts reach the server: what `agent.toml` says, else what the server announces, else the first address
+/// that it binds and that others can reach, else the address of the agent.
+pub(super) fn address(configured: Option<&HostPort>, conf: &RedisConf, listen: IpAddr) -> HostPort {
+    if let Some(address) = configured {
+        return address.clone();
+    }
+    let (announced_host, announced_port) = conf.announced();
+    let port = announced_port.unwrap_or(conf.port());
+    let host =
+        announced_host.map(str::to_owned).or_else(|| bound(conf).into_iter().find(|host| is_public(host, listen)));
+    // By way of its text: only an address that its reader accepts may cross the wire.
+    let checked = host.and_then(|host| HostPort::new(host, port).to_string().parse().ok());
+    checked.unwrap_or_else(|| HostPort::new(listen.to_string(), port))
+}
+
+/// Whether other hosts can be told this address. The usual loopback address is one only where the agent itself listens
+/// there; other ones stand for hosts of their own in a rehearsal on one machine.
+fn is_public(host: &str, listen: IpAddr) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(ip) if ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST) => ip == listen,
+        Ok(ip) => !ip.is_unspecified(),
+        Err(_) => host != "*" && host != "::*" && host != "localhost",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::redis_conf::{Source, parse};
+
+    fn conf(text: &str) -> RedisConf {
+        let source = Source { path: "redis.conf".into(), text: text.into() };
+        parse(&source, Path::new("/data"), &mut |_| Ok(Vec::new())).unwrap()
+    }
+
+    fn shown(text: &str) -> Vec<String> {
+        endpoints(&conf(text)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_server_is_sought_where_it_can_listen() {
+        assert_eq!(shown(""), ["127.0.0.1:6379"]);
+        assert_eq!(shown("bind * -::*"), ["127.0.0.1:6379", "[::1]:6379"]);
+        assert_eq!(shown("bind 10.0.0.2 -10.0.0.3 127.0.0.1\nport 7"), ["127.0.0.1:7", "10.0.0.2:7", "10.0.0.3:7"]);
+        assert_eq!(shown("unixsocket r.sock\nport 0"), ["/data/r.sock"]);
+        assert_eq!(shown("port 0"), [""; 0]);
+    }
+
+    #[test]
+    fn others_are_told_an_address_that_they_can_reach() {
+        let told = |text: &str, listen: &str| address(None, &conf(text), listen.parse().unwrap()).to_string();
+        assert_eq!(told("", "10.0.0.2"), "10.0.0.2:6379");
+        assert_eq!(told("bind 127.0.0.1 10.0.0.9\nport 7", "10.0.0.2"), "10.0.0.9:7");
+        assert_eq!(told("bind 127.0.0.1", "10.0.0.2"), "10.0.0.2:6379");
+        assert_eq!(told("bind 127.0.0.1", "127.0.0.1"), "127.0.0.1:6379");
+        assert_eq!(told("bind 127.0.0.12", "127.0.0.1"), "127.0.0.12:6379");
+        assert_eq!(told("bind -::1 fe80::2", "::1"), "[::1]:6379");
+        assert_eq!(told("bind 10.0.0.9\nslave-announce-ip db1\nreplica-announce-port 70", "10.0.0.2"), "db1:70");
+        let configured = HostPort::new("db2", 1);
+        assert_eq!(address(Some(&configured), &conf("bind 10.0.0.9"), [10, 0, 0, 2].into()), configured);
+    }
+}

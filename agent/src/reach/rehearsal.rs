@@ -1,0 +1,222 @@
+//! Listens in the place of a server that does not run.
+//!
+//! The sockets are bound before `start` returns, so that a port that is taken is told to whoever asked. They are served
+//! by tasks of their own, which end by themselves; `end` frees the ports at once.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use baton_proto::{Fault, FaultKind};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::doorman::{Doorman, Visitor};
+use crate::info::Info;
+use crate::instance::{Instance, endpoints};
+use crate::redis_conf::RedisConf;
+use crate::server::{ConnectError, Server};
+use crate::service;
+
+/// Longest rehearsal: another agent needs seconds to try it.
+const SECONDS_MAX: u32 = 120;
+/// Most visitors at a time on one address.
+const VISITORS_MAX: usize = 16;
+/// How long a visitor may stay.
+const VISIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most bytes read from a visitor.
+const VISIT_BYTES_MAX: u64 = 16 * 1024;
+/// Most words of a command, and most bytes of a word: `AUTH user password` with room.
+const WORDS_MAX: usize = 8;
+const WORD_BYTES_MAX: usize = 1024;
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 16;
+
+/// A rehearsal that runs, or has ended by itself.
+pub(crate) struct Rehearsal(Vec<JoinHandle<()>>);
+
+impl Rehearsal {
+    /// Frees the ports.
+    pub(crate) async fn end(self) {
+        for task in self.0 {
+            task.abort();
+            // Only when the task is gone is its socket closed. That it was aborted is no news.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Binds every address of the instance and serves them in the background.
+pub(super) async fn start(instance: &Instance, seconds: u32) -> Result<Rehearsal, Fault> {
+    let conf = instance.conf()?;
+    if let Some(occupant) = occupant(instance, &conf).await {
+        return Err(Fault::new(
+            FaultKind::Refused,
+            format!("instance `{}` cannot rehearse its start", instance.name()),
+        )
+        .because(occupant)
+        .hint("stop that server, or name another target"));
+    }
+    if conf.port() == 0 {
+        return Err(Fault::new(
+            FaultKind::Refused,
+            format!("instance `{}` has no TCP port for others", instance.name()),
+        )
+        .hint(format!("give it a `port` in {}", instance.config().config.display())));
+    }
+    let listeners = bind_all(&conf).await?;
+    let version = service::binary_version(&instance.config().service).await.ok();
+    let name = format!("{} at {}", instance.name(), instance.address(&conf));
+    let doorman = Arc::new(Doorman::of_conf(&conf, version, name));
+    let until = Instant::now() + Duration::from_secs(seconds.min(SECONDS_MAX).into());
+    let serving = listeners.into_iter().map(|listener| {
+        let doorman = Arc::clone(&doorman);
+        tokio::spawn(async move {
+            let _ = timeout_at(until, serve(&listener, &doorman)).await;
+        })
+    });
+    Ok(Rehearsal(serving.collect()))
+}
+
+/// Who is where the instance would be, if anybody is.
+async fn occupant(instance: &Instance, conf: &RedisConf) -> Option<String> {
+    match instance.connect_by(conf).await {
+        Err(ConnectError::Stopped(_)) => None,
+        Err(error) if endpoints::endpoints(conf).is_empty() => Some(error.to_string()),
+        Err(error) => Some(format!("a server is there already: {error}")),
+        Ok(mut server) => Some(describe(&mut server).await),
+    }
+}
+
+async fn describe(server: &mut Server) -> String {
+    let info = server.info().await.map(|text| Info::parse(&text)).unwrap_or_default();
+    let version = info.version().map_or_else(|_| "a server".to_owned(), |version| version.to_string());
+    let pid = info.field("process_id").unwrap_or("unknown");
+    match info.field("config_file").filter(|file| !file.is_empty()) {
+        Some(file) => format!("{version} is running there already: process {pid}, started with {file}"),
+        None => format!("{version} is running there already: process {pid}, started without a configuration file"),
+    }
+}
+
+/// Binds as the server will: an address marked by `-` may be missing, and so may IPv6 where all interfaces are meant.
+async fn bind_all(conf: &RedisConf) -> Result<Vec<TcpListener>, Fault> {
+    let written = conf.bind();
+    let all = ["*".to_owned(), "-::*".to_owned()];
+    let mut listeners = Vec::new();
+    for word in if written.is_empty() { all.iter() } else { written.iter() } {
+        let (host, optional) = match word.strip_prefix('-') {
+            Some(host) => (host, true),
+            None => (word.as_str(), false),
+        };
+        match bind(host, conf.port()).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if optional && is_absence(&error) => {}
+            Err(error) => return Err(not_bound(host, conf.port(), &error)),
+        }
+    }
+    Ok(listeners)
+}
+
+async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let host = match host {
+        "*" => "0.0.0.0",
+        "::*" => "::",
+        host => host,
+    };
+    let address: SocketAddr = tokio::net::lookup_host((host, port)).await?.next().ok_or(ErrorKind::AddrNotAvailable)?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        let socket = TcpSocket::new_v6()?;
+        // As the server does: `::` beside `0.0.0.0` means IPv6 alone.
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+        socket
+    };
+    // As the server does: connections of its predecessor that are not quite gone do not matter.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn not_bound(host: &str, port: u16, error: &io::Error) -> Fault {
+    let fault = |kind, message: String| Fault::new(kind, message).because(error);
+    match error.kind() {
+        ErrorKind::AddrInUse => fault(FaultKind::Refused, format!("port {port} of {host} is taken by another process"))
+            .hint(format!("find it by `ss -ltnp 'sport = :{port}'`, and stop it")),
+        ErrorKind::AddrNotAvailable => fault(FaultKind::Refused, format!("{host} is not an address of this host"))
+            .hint("correct `bind` in redis.conf"),
+        ErrorKind::PermissionDenied => {
+            fault(FaultKind::Host, format!("the agent may not listen on port {port} of {host}"))
+        }
+        _ => fault(FaultKind::Host, format!("listen on port {port} of {host}")),
+    }
+}
+
+/// Accepts until it is dropped.
+async fn serve(listener: &TcpListener, doorman: &Arc<Doorman>) {
+    let mut visits = JoinSet::new();
+    loop {
+        while visits.len() >= VISITORS_MAX {
+            visits.join_next().await;
+        }
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                let doorman = Arc::clone(doorman);
+                visits.spawn(async move {
+                    let _ = timeout(VISIT_TIMEOUT, receive(stream, from, &doorman)).await;
+                });
+            }
+            // Out of descriptors, or the visitor left while it waited: others may come.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+        while visits.try_join_next().is_some() {}
+    }
+}
+
+async fn receive(mut stream: TcpStream, from: SocketAddr, doorman: &Doorman) -> io::Result<()> {
+    if let Some(refusal) = doorman.turns_away(from.ip().to_canonical()) {
+        stream.write_all(refusal.as_bytes()).await?;
+        return stream.shutdown().await;
+    }
+    let (reading, mut writing) = stream.split();
+    let mut reading = BufReader::new(reading.take(VISIT_BYTES_MAX));
+    let mut visitor = Visitor::default();
+    while let Some(words) = read_command(&mut reading).await? {
+        writing.write_all(doorman.answer(&mut visitor, &words).as_bytes()).await?;
+    }
+    Ok(())
+}
+
+/// Reads a command as clients send it, `*1 $4 PING`, or as a person types it. None: the visitor has left.
+async fn read_command(from: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Option<Vec<String>>> {
+    let strange = || io::Error::from(ErrorKind::InvalidData);
+    // The reader ends after VISIT_BYTES_MAX, and with it every line.
+    let mut line = String::new();
+    if from.read_line(&mut line).await? == 0 {
+        return Ok(None);
+    }
+    let Some(count) = line.trim_end().strip_prefix('*') else {
+        return Ok(Some(line.split_whitespace().map(str::to_owned).collect()));
+    };
+    let count: usize = count.parse().ok().filter(|count| *count <= WORDS_MAX).ok_or_else(strange)?;
+    let mut words = Vec::with_capacity(count);
+    for _ in 0..count {
+        line.clear();
+        from.read_line(&mut line).await?;
+        let bytes: Option<usize> = line.trim_end().strip_prefix('$').and_then(|bytes| bytes.parse().ok());
+        let bytes = bytes.filter(|bytes| *bytes <= WORD_BYTES_MAX).ok_or_else(strange)?;
+        let mut word = vec![0; bytes + 2];
+        from.read_exact(&mut word).await?;
+        word.truncate(bytes);
+        words.push(String::from_utf8_lossy(&word).into_owned());
+    }
+    Ok(Some(words))
+}
