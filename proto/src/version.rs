@@ -107,6 +107,18 @@ impl ServerVersion {
         self.product == Product::Valkey || self.at_least(7, 0)
     }
 
+    /// Tells whether protected mode takes every loopback address for this host. Older servers know `127.0.0.1` and `::1`
+    /// only.
+    pub fn trusts_every_loopback(&self) -> bool {
+        self.product == Product::Valkey || self.at_least(7, 2)
+    }
+
+    /// Tells whether a replica connects to its primary from the first address of its own `bind` (up to Redis 6.2; later
+    /// ones have `bind-source-addr` for it).
+    pub fn connects_from_bind(&self) -> bool {
+        self.product == Product::Redis && !self.at_least(7, 0)
+    }
+
     /// The command that makes a server a replica: `REPLICAOF`, or `SLAVEOF` before 5.0.
     pub fn replicaof(&self) -> &'static str {
         if self.product == Product::Valkey || self.at_least(5, 0) { "REPLICAOF" } else { "SLAVEOF" }
