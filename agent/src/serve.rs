@@ -149,10 +149,10 @@ impl Agent {
         let operator = operator.to_owned();
         self.tasks
             .begin(order.task, move |progress| async move {
-                info!(%task, instance = %instance.name(), operator, action = ?order.action, "begin");
+                info!(%task, instance = %instance.name(), operator, "begin: {}", order.action);
                 let outcome = actions::perform(&agent, &instance, &task.run, order.action, &progress).await;
                 match &outcome {
-                    Ok(outcome) => info!(%task, ?outcome, "done"),
+                    Ok(_) => info!(%task, "done"),
                     Err(fault) => warn!(%task, "failed: {fault}"),
                 }
                 outcome

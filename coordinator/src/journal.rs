@@ -60,8 +60,11 @@ impl Journals {
 
     /// Creates the journal of a new run; a run of that name must not exist.
     pub fn create(&self, run: &RunId) -> Result<Journal, JournalError> {
-        std::fs::create_dir_all(&self.dir)
-            .map_err(|error| JournalError::File { doing: "create directory", path: self.dir.clone(), error })?;
+        std::fs::create_dir_all(&self.dir).map_err(|error| JournalError::File {
+            doing: "create directory",
+            path: self.dir.clone(),
+            error,
+        })?;
         let path = self.path(run);
         let file = |error| JournalError::File { doing: "create journal", path: path.clone(), error };
         let opened = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path).map_err(file)?;
@@ -140,10 +143,11 @@ impl Journal {
         let record = Record { at_unix_ms, event: event.clone() };
         let mut line = serde_json::to_vec(&record).map_err(JournalError::Event)?;
         line.push(b'\n');
-        self.file
-            .write_all(&line)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|error| JournalError::File { doing: "append to journal", path: self.path.clone(), error })
+        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|error| JournalError::File {
+            doing: "append to journal",
+            path: self.path.clone(),
+            error,
+        })
     }
 
     pub fn path(&self) -> &Path {

@@ -153,6 +153,30 @@ pub enum Action {
     Release { keep_old: bool },
 }
 
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Fence => write!(f, "fence"),
+            Action::Promote => write!(f, "promote"),
+            Action::Follow { to, .. } => write!(f, "follow {to}"),
+            Action::Snapshot { method } => write!(f, "snapshot by {method}"),
+            Action::Offer { to, .. } => write!(f, "offer the snapshot to {to}"),
+            Action::Pull { from, address, .. } => write!(f, "pull the snapshot of {from} at {address}"),
+            Action::Stop { save: true } => write!(f, "save and stop"),
+            Action::Stop { save: false } => write!(f, "stop"),
+            Action::Install => write!(f, "install"),
+            Action::Start { follow: None, .. } => write!(f, "start"),
+            Action::Start { follow: Some(to), .. } => write!(f, "start as a replica of {to}"),
+            Action::EnableAof { .. } => write!(f, "turn appendonly on"),
+            Action::Persist => write!(f, "persist the configuration"),
+            Action::WriteCanary { .. } => write!(f, "write the canary"),
+            Action::ReadCanary { .. } => write!(f, "read the canary"),
+            Action::Restore => write!(f, "restore"),
+            Action::Release { .. } => write!(f, "release"),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SaveMethod {

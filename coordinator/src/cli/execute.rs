@@ -87,7 +87,9 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
     }
     if !consent.yes {
         if !console.is_interactive() {
-            return Err(CoordError::usage("nobody can be asked whether to go on").hint("say --yes, or run on a terminal"));
+            return Err(
+                CoordError::usage("nobody can be asked whether to go on").hint("say --yes, or run on a terminal")
+            );
         }
         if !console.confirms("go on?") {
             return Err(CoordError::new(Exit::Interrupted, "not confirmed, nothing was changed"));

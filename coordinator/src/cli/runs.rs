@@ -48,7 +48,8 @@ pub fn show(config: Option<&std::path::Path>, run: &RunId, console: Console) -> 
     let records = journals(config)?.read(run).map_err(unreadable)?;
     let replayed = replay(&records)?;
     for record in &records {
-        console.event(&json!({ "event": "record", "run": run, "at_unix_ms": record.at_unix_ms, "record": record.event }));
+        console
+            .event(&json!({ "event": "record", "run": run, "at_unix_ms": record.at_unix_ms, "record": record.event }));
     }
     console.result(|out| {
         report::plan::write(&replayed.plan, out)?;

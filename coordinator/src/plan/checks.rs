@@ -16,6 +16,7 @@ const FAILOVER: &[CheckFn] = &[
     primary::is_dead,
     primary::is_expected,
     source::is_freshest,
+    source::has_data,
     source::is_recent,
     source::is_idle,
     source::can_save,
@@ -32,6 +33,7 @@ const FAILOVER: &[CheckFn] = &[
 ];
 
 const COPY: &[CheckFn] = &[
+    source::has_data,
     source::is_idle,
     source::can_save,
     target::is_free,

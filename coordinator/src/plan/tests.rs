@@ -423,6 +423,14 @@ fn a_password_on_one_side_only_is_refused() {
 }
 
 #[test]
+fn an_empty_source_is_warned_of_since_it_may_never_have_been_in_sync() {
+    let mut case = Case::replace();
+    case.b = with_running(replica(B, 900), |running| running.keyspace.clear());
+    let plan = case.plan();
+    assert_eq!((plan.refusals().count(), plan.warnings()), (0, 1));
+}
+
+#[test]
 fn clocks_that_disagree_are_warned_of() {
     let mut case = Case::replace();
     case.spoil_world = |world| {

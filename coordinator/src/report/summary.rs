@@ -44,12 +44,18 @@ pub fn write(run: &Run, end: End, out: &mut dyn Write) -> io::Result<()> {
     if matches!(end, End::Done | End::Degraded) {
         let word = if end == End::Done { "done" } else { "done, but degraded" };
         match plan.goal {
-            Goal::Copy { start: false } => writeln!(out, "{word}: the snapshot of {} is on {}", plan.source, plan.target)?,
-            Goal::Copy { start: true } => writeln!(out, "{word}: {} runs on the snapshot of {}", plan.target, plan.source)?,
+            Goal::Copy { start: false } => {
+                writeln!(out, "{word}: the snapshot of {} is on {}", plan.source, plan.target)?
+            }
+            Goal::Copy { start: true } => {
+                writeln!(out, "{word}: {} runs on the snapshot of {}", plan.target, plan.source)?
+            }
             Goal::Failover(mode) => {
                 let primary = if mode == Mode::Replace { &plan.target } else { &plan.source };
-                let replicas: Vec<_> =
-                    joined(run).into_iter().map(|(replica, resync)| format!("{replica} follows it ({resync} resync)")).collect();
+                let replicas: Vec<_> = joined(run)
+                    .into_iter()
+                    .map(|(replica, resync)| format!("{replica} follows it ({resync} resync)"))
+                    .collect();
                 let replicas = if replicas.is_empty() { "nobody follows it".into() } else { replicas.join(", ") };
                 writeln!(out, "{word}: {primary} is primary, {replicas}")?;
             }

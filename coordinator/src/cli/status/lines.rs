@@ -69,7 +69,7 @@ fn dead_seconds(verdict: &Verdict) -> Option<u64> {
 fn instance(row: &Row) -> Value {
     let mut line = json!({
         "instance": row.node,
-        "host": row.instance.as_ref().map(|name| &name.host),
+        "host": row.host,
         "address": row.address,
         "role": row.role,
         "state": row.state,

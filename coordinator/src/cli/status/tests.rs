@@ -119,7 +119,7 @@ fn the_group_line_carries_the_verdict_in_words_and_as_a_code() {
             "replicas": ["machine-b"], "rivals": [], "unreported_replicas": [],
             "instances": [
                 {
-                    "instance": "machine-a", "host": null, "address": "10.0.0.1:6379", "role": "primary",
+                    "instance": "machine-a", "host": "machine-a", "address": "10.0.0.1:6379", "role": "primary",
                     "state": "unreachable", "follows": null, "lineage": null, "offset": null, "keys": null,
                     "keyspace": null, "version": null, "error": "no agent listens at 10.0.0.1:7400: Connection refused",
                 },

@@ -33,7 +33,10 @@ pub(super) fn is_dead(scene: &Scene) -> Vec<Check> {
     let since = down.max().map(|seconds| format!(", links down for {}", Span(seconds))).unwrap_or_default();
     let who = match &group.primary.state {
         PrimaryState::Stopped => "its agent says that it is stopped".to_owned(),
-        _ => format!("unreachable from {} of {} hosts that tried", tried.len(), tried.len()),
+        _ => {
+            let witnesses: Vec<_> = tried.iter().map(|probe| probe.from.to_string()).collect();
+            format!("neither its agent nor its port answers, tried from {}", witnesses.join(", "))
+        }
     };
     vec![ok(ID, format!("{name} at {}: {who}{since}", group.primary.address))]
 }

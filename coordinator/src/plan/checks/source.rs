@@ -31,6 +31,14 @@ pub(super) fn is_freshest(scene: &Scene) -> Vec<Check> {
     checks
 }
 
+/// The source holds something. An empty one may never have come level with the primary that was lost.
+pub(super) fn has_data(scene: &Scene) -> Vec<Check> {
+    let empty = scene.source.running().is_some_and(|running| running.keyspace.is_empty());
+    let says = || format!("{} holds no key: if the lost primary held any, they are not here", scene.source.name);
+    let check = || warn("source-empty", says(), "see that its first sync had ended before the primary was lost");
+    empty.then(check).into_iter().collect()
+}
+
 /// The source's data is not older than the operator allows.
 pub(super) fn is_recent(scene: &Scene) -> Vec<Check> {
     const ID: &str = "source-age";
