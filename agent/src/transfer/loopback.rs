@@ -355,5 +355,5 @@ async fn an_agent_that_does_not_answer_is_named() {
     let fault = stage.pull().await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Peer);
     assert!(fault.message.starts_with("transfer from machine-b:"), "{fault}");
-    assert!(fault.hint.is_some_and(|hint| hint.contains("coord resume fo-test")));
+    assert!(fault.hint.is_some_and(|hint| hint.contains("agent of machine-b runs")));
 }

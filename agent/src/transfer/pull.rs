@@ -46,12 +46,12 @@ pub struct PullOrder {
 /// Pulls a snapshot, going on from what an earlier attempt left. Afterwards the part file is whole, verified and synced;
 /// after a failure it is kept, and a further pull goes on from it.
 pub async fn pull(dialer: &Dialer, order: PullOrder, progress: &ProgressSink) -> Result<TransferFacts, Fault> {
-    let (run, from) = (order.run.clone(), order.from.clone());
+    let (from, address) = (order.from.clone(), order.address.clone());
     let outcome = Pull::new(dialer.clone(), order, progress.clone()).run().await;
     outcome.map_err(|mut fault| {
         fault.message = format!("transfer from {from}: {}", fault.message);
         if fault.kind == FaultKind::Peer && fault.hint.is_none() {
-            fault.hint = Some(format!("what has arrived is kept: `coord resume {run}` goes on from there"));
+            fault.hint = Some(format!("see that the agent of {from} runs, and that UDP to {address} is open from here"));
         }
         fault
     })

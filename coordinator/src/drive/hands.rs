@@ -15,6 +15,8 @@ use crate::run::{Learnt, Ledger, Resync, Step};
 const LOAD_TIMEOUT_SECONDS: u32 = 3600;
 /// How long a replica may take to come level: a full resync takes a save, a transfer and a load.
 const JOIN_TIMEOUT_SECONDS: u32 = 3600;
+/// How often a snapshot is offered in one run: once, and once more for each restart of its agent.
+const OFFERS_MAX: u32 = 5;
 /// How long the first rewrite of an append-only file may take.
 const AOF_TIMEOUT_SECONDS: u32 = 3600;
 /// How long a canary may take to reach a replica whose link is up.
@@ -110,7 +112,24 @@ impl AgentHands<'_> {
         Ok(learnt)
     }
 
+    /// An agent that was restarted has forgotten its offer: it is made anew, and the pull goes on where it was.
     async fn transfer(
+        &self,
+        source: &InstanceRef,
+        target: &InstanceRef,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.offer_and_pull(source, target, progress).await {
+                Err(fault) if fault.kind == FaultKind::NotFound && attempt < OFFERS_MAX => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn offer_and_pull(
         &self,
         source: &InstanceRef,
         target: &InstanceRef,
