@@ -144,6 +144,13 @@ pub struct Primary {
     pub state: PrimaryState,
 }
 
+impl Primary {
+    /// Whether nothing tells any more who it was: all that is left is a fence without a note.
+    pub fn is_forgotten(&self) -> bool {
+        group::is_fence(&self.address)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PrimaryState {
     /// It answers as a primary.
@@ -261,10 +268,10 @@ impl Topology {
     /// What to ask of whom, to know whether the primaries that did not show themselves are alive: every replica that
     /// answers tries its primary. The answers belong into [`World::probes`].
     pub fn questions(&self) -> Vec<(InstanceRef, HostPort)> {
-        let doubtful = self
-            .groups
-            .iter()
-            .filter(|group| !matches!(group.primary.state, PrimaryState::Running { .. } | PrimaryState::Circle));
+        let doubtful = self.groups.iter().filter(|group| {
+            let seen = matches!(group.primary.state, PrimaryState::Running { .. } | PrimaryState::Circle);
+            !seen && !group.primary.is_forgotten()
+        });
         doubtful
             .flat_map(|group| {
                 let witnesses = group.replicas.iter().filter(|replica| replica.is_running());

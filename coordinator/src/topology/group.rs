@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use baton_proto::report::{InstanceReport, Link, ReplicaLine, Role, Running, ServerState, total_keys};
-use baton_proto::{HostName, HostPort, InstanceRef};
+use baton_proto::{HostName, HostPort, InstanceRef, ReplId};
 
 use super::{
     Group, HostView, Lag, Place, Primary, PrimaryState, Replica, ReplicaLink, Topology, Verdict, World, rival, verdict,
@@ -12,7 +12,7 @@ use super::{
 /// Where a fence points a replica: a port where nothing listens, on its own host.
 const FENCE_PORT: u16 = 1;
 
-fn is_fence(address: &HostPort) -> bool {
+pub(super) fn is_fence(address: &HostPort) -> bool {
     address.port == FENCE_PORT && matches!(address.host.as_str(), "127.0.0.1" | "::1" | "localhost")
 }
 
@@ -38,6 +38,8 @@ enum Root {
     /// A port of a host of which no instance is known.
     Host(HostName, u16),
     Address(HostPort),
+    /// A fence, and nothing tells off whom; the first replica by name stands for those of its lineage.
+    Fence(InstanceRef),
 }
 
 pub(super) fn topology(world: &World) -> Topology {
@@ -133,6 +135,7 @@ fn root_of(start: &Node, nodes: &BTreeMap<InstanceRef, Node>) -> Root {
         let next = match &upstream.place {
             Place::Instance(name) => nodes.get(name),
             Place::Host(host) => return Root::Host(host.clone(), upstream.address.port),
+            Place::Unknown if is_fence(&upstream.address) => return Root::Fence(at.name.clone()),
             Place::Unknown => return Root::Address(upstream.address.clone()),
         };
         let Some(next) = next else { return Root::Address(upstream.address.clone()) };
@@ -156,17 +159,16 @@ fn circle(circle: &[&Node], entered: &InstanceRef) -> Root {
 
 /// Gives replicas that were fenced, and whose note is lost, back to the one family that has their lineage.
 fn adopt_orphans(families: &mut BTreeMap<Root, Vec<&Node>>) {
-    let lost: Vec<Root> =
-        families.keys().filter(|root| matches!(root, Root::Address(address) if is_fence(address))).cloned().collect();
+    let lost: Vec<Root> = families.keys().filter(|root| matches!(root, Root::Fence(_))).cloned().collect();
     for root in lost {
-        for orphan in families.remove(&root).unwrap_or_default() {
-            let id = orphan.report.server.running().map(|running| &running.replication.lineage.id);
-            let mut kin = families.iter_mut().filter(|(other, members)| {
-                **other != root && members.iter().any(|node| id.is_some_and(|id| rival::ids(node.report).contains(&id)))
-            });
-            match (kin.next(), kin.next()) {
-                (Some((_, members)), None) => members.push(orphan),
-                _ => families.entry(root.clone()).or_default().push(orphan),
+        let Some(orphans) = families.remove(&root) else { continue };
+        let held: Vec<&ReplId> = orphans.iter().flat_map(|orphan| rival::ids(orphan.report)).collect();
+        let is_kin = |node: &&Node| rival::ids(node.report).iter().any(|id| held.contains(id));
+        let mut kin = families.values_mut().filter(|members| members.iter().any(is_kin));
+        match (kin.next(), kin.next()) {
+            (Some(members), None) => members.extend(orphans),
+            _ => {
+                families.insert(root, orphans);
             }
         }
     }
@@ -194,7 +196,7 @@ fn group(root: &Root, members: &[&Node], families: &BTreeMap<Root, Vec<&Node>>, 
 
 fn group_name(root: &Root, primary: &Primary, families: &BTreeMap<Root, Vec<&Node>>, world: &World) -> String {
     match root {
-        Root::Instance(name) | Root::Circle(name) => name.to_string(),
+        Root::Instance(name) | Root::Circle(name) | Root::Fence(name) => name.to_string(),
         Root::Host(host, port) => {
             let groups = families.keys().filter(|other| matches!(other, Root::Host(name, _) if name == host)).count();
             let silent = world.report(host).is_none();
@@ -231,6 +233,10 @@ fn primary(root: &Root, members: &[&Node], world: &World) -> Primary {
         Root::Address(address) => {
             Primary { place: Place::Unknown, address: address.clone(), state: PrimaryState::Unwatched }
         }
+        Root::Fence(_) => {
+            let address = HostPort::new("127.0.0.1", FENCE_PORT);
+            Primary { place: Place::Unknown, address, state: PrimaryState::Unwatched }
+        }
     }
 }
 
@@ -251,7 +257,7 @@ fn replica(node: &Node, root: &Root, world: &World) -> Replica {
     let running = node.report.server.running();
     let chained = match (root, node.upstream.as_ref().map(|upstream| &upstream.place)) {
         (Root::Instance(primary), Some(Place::Instance(followed))) => followed != primary,
-        (Root::Host(..) | Root::Address(_), Some(Place::Instance(_))) => true,
+        (Root::Host(..) | Root::Address(_) | Root::Fence(_), Some(Place::Instance(_))) => true,
         _ => false,
     };
     Replica {

@@ -196,10 +196,15 @@ fn a_fence_without_a_note_is_known_by_its_lineage() {
     assert_eq!(replica_names(&group), ["machine-b", "machine-d"]);
     assert_eq!(group.replicas[1].follows, None);
     // Without kin it stands alone, and is not taken for a server at that address.
-    let world = World::default().with("machine-d", "10.0.0.4:7400", vec![orphan]);
+    let world = World::default().with("machine-d", "10.0.0.4:7400", vec![orphan.clone()]);
     let group = only(&world);
-    assert_eq!(group.primary.place, Place::Unknown);
+    assert_eq!((group.name.as_str(), &group.primary.place), ("machine-d", &Place::Unknown));
     assert_eq!(replica_names(&group), ["machine-d"]);
+    assert_eq!(group.verdict.to_string(), "degraded: fenced off a primary that is no longer known");
+    assert!(Topology::of(&world).questions().is_empty(), "nothing listens behind a fence");
+    // Two of one lineage are of one group.
+    let world = world.with("machine-e", "10.0.0.5:7400", vec![orphan]);
+    assert_eq!(replica_names(&only(&world)), ["machine-d", "machine-e"]);
 }
 
 #[test]

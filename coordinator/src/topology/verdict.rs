@@ -42,6 +42,8 @@ pub enum Verdict {
     },
     /// It runs where no agent watches it.
     PrimaryUnwatched,
+    /// Replicas are fenced, and nothing tells off whom.
+    PrimaryForgotten,
     /// Replicas follow each other and nobody writes.
     Circle,
     /// Some replicas are not in order; the worst is named.
@@ -111,6 +113,7 @@ impl Verdict {
             Verdict::PrimaryLoading => "primary_loading",
             Verdict::PrimaryDiffers { .. } => "primary_differs",
             Verdict::PrimaryUnwatched => "primary_unwatched",
+            Verdict::PrimaryForgotten => "primary_forgotten",
             Verdict::Circle => "circle",
             Verdict::Replica { .. } => "replica",
             Verdict::NoReplica => "no_replica",
@@ -144,6 +147,7 @@ impl fmt::Display for Verdict {
                 write!(f, "degraded: primary has another history than replica {replica}")
             }
             Verdict::PrimaryUnwatched => write!(f, "degraded: primary is on no host of the inventory"),
+            Verdict::PrimaryForgotten => write!(f, "degraded: fenced off a primary that is no longer known"),
             Verdict::Circle => write!(f, "degraded: no primary, replicas follow each other"),
             Verdict::Replica { instance, trouble, others } => {
                 write!(f, "degraded: replica {instance} {trouble}")?;
@@ -193,6 +197,9 @@ pub(super) fn judge(group: &Group, world: &World) -> Verdict {
         return Verdict::TwoPrimaries { others: group.rivals.clone() };
     }
     let linked = group.replicas.iter().filter(|replica| replica.is_linked()).count();
+    if group.primary.is_forgotten() {
+        return Verdict::PrimaryForgotten;
+    }
     match &group.primary.state {
         PrimaryState::Circle => Verdict::Circle,
         PrimaryState::Running { loading: true, .. } => Verdict::PrimaryLoading,

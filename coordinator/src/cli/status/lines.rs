@@ -4,7 +4,7 @@ use baton_proto::{HostName, InstanceRef};
 use serde_json::{Value, json};
 
 use super::Selection;
-use crate::report::table::row::{Row, rows};
+use crate::report::table::row::{Row, primary_name, rows};
 use crate::report::table::{issues, next};
 use crate::topology::{Group, Host, HostView, Lag, ReplicaLink, Topology, Verdict, World};
 
@@ -48,8 +48,8 @@ fn group_line(group: &Group, topology: &Topology, world: &World) -> Value {
         "health": group.verdict.health().to_string(),
         "reason": group.verdict.code(),
         "dead_seconds": dead_seconds(&group.verdict),
-        "primary": rows.first().and_then(|row| row.node.clone()),
-        "primary_address": group.primary.address,
+        "primary": primary_name(group),
+        "primary_address": Some(&group.primary.address).filter(|_| !group.primary.is_forgotten()),
         "replicas": group.replicas.iter().map(|replica| replica.instance.to_string()).collect::<Vec<_>>(),
         "rivals": group.rivals.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "unreported_replicas": group.strangers,

@@ -28,6 +28,9 @@ fn asks_for(probe: &Probe, group: &Group) -> bool {
 }
 
 fn of_primary(group: &Group) -> Option<String> {
+    if group.primary.is_forgotten() {
+        return None;
+    }
     let name = match &group.primary.place {
         Place::Instance(instance) => instance.to_string(),
         Place::Host(host) => host.to_string(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use baton_proto::report::{InstanceReport, Keyspace, Role, ServerState, total_keys};
 use baton_proto::version::ServerVersion;
-use baton_proto::{HostPort, InstanceRef, Lineage};
+use baton_proto::{HostName, HostPort, InstanceRef, Lineage};
 
 use crate::report::units::{Bytes, Span};
 use crate::topology::{Group, Lag, Place, PrimaryState, Replica, ReplicaLink, World};
@@ -36,7 +36,7 @@ pub struct Row {
     pub mark: Mark,
     /// The instance, or its host where no agent tells which instance it is.
     pub node: Option<String>,
-    pub instance: Option<InstanceRef>,
+    pub host: Option<HostName>,
     pub address: HostPort,
     pub role: &'static str,
     /// The instance that it follows, or an address where that is unknown.
@@ -58,7 +58,7 @@ impl Row {
         Row {
             mark: Mark::Fine,
             node: None,
-            instance: None,
+            host: None,
             address: address.clone(),
             role,
             follows: None,
@@ -104,17 +104,23 @@ impl fmt::Display for Lag {
 pub fn rows(group: &Group, world: &World) -> Vec<Row> {
     let rivals = group.rivals.iter().filter_map(|name| rival(name, world));
     let replicas = group.replicas.iter().filter_map(|replica| replica_row(replica, group, world));
-    std::iter::once(primary(group, world)).chain(rivals).chain(replicas).collect()
+    let primary = Some(primary(group, world)).filter(|_| !group.primary.is_forgotten());
+    primary.into_iter().chain(rivals).chain(replicas).collect()
+}
+
+/// The name of a group's primary, if anything tells it.
+pub fn primary_name(group: &Group) -> Option<String> {
+    match &group.primary.place {
+        _ if group.primary.state == PrimaryState::Circle => None,
+        Place::Instance(instance) => Some(instance.to_string()),
+        Place::Host(host) => Some(host.to_string()),
+        Place::Unknown => None,
+    }
 }
 
 fn primary(group: &Group, world: &World) -> Row {
     let shown = &group.primary;
     let instance = shown.place.instance();
-    let node = match &shown.place {
-        Place::Instance(instance) => Some(instance.to_string()),
-        Place::Host(host) => Some(host.to_string()),
-        Place::Unknown => None,
-    };
     let (mark, state) = match &shown.state {
         PrimaryState::Running { loading: true, .. } => (Mark::Wrong, "loading"),
         PrimaryState::Running { .. } => (Mark::Fine, "running"),
@@ -135,8 +141,8 @@ fn primary(group: &Group, world: &World) -> Row {
     let circle = shown.state == PrimaryState::Circle;
     let row = Row {
         mark,
-        node,
-        instance: instance.cloned(),
+        node: primary_name(group).or_else(|| instance.map(ToString::to_string)),
+        host: shown.place.host().cloned(),
         follows: report.filter(|_| circle).and_then(followed).map(|to| known(to, instance, world)),
         state,
         error,
@@ -153,7 +159,7 @@ fn rival(name: &InstanceRef, world: &World) -> Option<Row> {
     let row = Row {
         mark: Mark::Wrong,
         node: Some(name.to_string()),
-        instance: Some(name.clone()),
+        host: Some(name.host.clone()),
         ..Row::blank(&report.address, "primary")
     };
     Some(with_facts(row, report))
@@ -181,7 +187,7 @@ fn replica_row(replica: &Replica, group: &Group, world: &World) -> Option<Row> {
     let row = Row {
         mark,
         node: Some(replica.instance.to_string()),
-        instance: Some(replica.instance.clone()),
+        host: Some(replica.instance.host.clone()),
         follows,
         state,
         link: Some(replica.link.clone()),
