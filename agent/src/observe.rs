@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use baton_proto::report::{Files, HostReport, InstanceReport, ServerState, Settings};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::error;
 
+use crate::info::Info;
 use crate::instance::{DataFiles, Instance, settings};
 use crate::redis_conf::RedisConf;
 use crate::serve::{Agent, SOFTWARE};
@@ -89,12 +90,10 @@ async fn look(instance: &Instance) -> Seen {
         Err(fault) => (RedisConf::empty(instance.conf_dir()), Some(fault.to_string())),
     };
     let mut settings = Settings { error: unreadable, ..settings::of_conf(&conf, path) };
-    let asked = timeout(SERVER_TIMEOUT, ask(instance, &conf, settings.error.as_deref())).await;
-    let answers = asked.unwrap_or_else(|_| {
-        Answers::none(ServerState::Silent {
-            error: format!("it did not answer everything within {} s", SERVER_TIMEOUT.as_secs()),
-        })
-    });
+    let answers = match &settings.error {
+        Some(reason) => Answers::none(silent(format!("it is not known where it listens: {reason}"))),
+        None => ask(instance, &conf).await,
+    };
     if let Some(told) = &answers.settings {
         settings::in_force(&mut settings, told, &conf);
     }
@@ -104,11 +103,9 @@ async fn look(instance: &Instance) -> Seen {
     let data = DataFiles::in_force(&conf, answers.settings.as_ref());
     let reserve = instance.disk_reserve_bytes();
     // Without the configuration nobody knows where the data is; a look at the wrong place would mislead.
-    let files = match (&settings.error, &answers.settings) {
-        (Some(_), None) => {
-            Files { write_error: Some("the data directory is not known".to_owned()), ..Files::default() }
-        }
-        _ => look_at_files(data, reserve).await,
+    let files = match &settings.error {
+        Some(_) => Files { write_error: Some("the data directory is not known".to_owned()), ..Files::default() },
+        None => look_at_files(data, reserve).await,
     };
     Seen { conf, settings, server: answers.server, files }
 }
@@ -141,40 +138,37 @@ impl Answers {
     }
 }
 
-async fn ask(instance: &Instance, conf: &RedisConf, unreadable: Option<&str>) -> Answers {
-    if let Some(reason) = unreadable {
-        return Answers::none(ServerState::Silent { error: format!("it is not known where it listens: {reason}") });
-    }
-    let mut server = match instance.connect_by(conf).await {
-        Ok(server) => server,
-        Err(error) => return Answers::none(unconnected(error)),
+async fn ask(instance: &Instance, conf: &RedisConf) -> Answers {
+    let deadline = Instant::now() + SERVER_TIMEOUT;
+    let (mut server, info) = match timeout_at(deadline, greet(instance, conf)).await {
+        Ok(Ok(greeted)) => greeted,
+        Ok(Err(state)) => return Answers::none(state),
+        Err(_) => return Answers::none(silent(format!("no answer to INFO within {} s", SERVER_TIMEOUT.as_secs()))),
     };
-    match ask_server(instance, &mut server).await {
-        Ok(answers) => answers,
-        Err(error) => Answers::none(unanswered(instance, error)),
-    }
-}
-
-async fn ask_server(instance: &Instance, server: &mut Server) -> Result<Answers, ServerError> {
-    let info = server.info().await?;
-    let config_file =
-        crate::info::Info::parse(&info).field("config_file").filter(|file| !file.is_empty()).map(str::to_owned);
     let state = match instance.report(&info) {
         Ok(running) => ServerState::Running(Box::new(running)),
-        Err(error) => ServerState::Silent { error: error.to_string() },
+        Err(error) => silent(error.to_string()),
     };
-    let settings = match server.all_config().await {
-        Ok(settings) => Some(settings),
-        Err(ServerError::Said(_)) => None,
-        Err(lost) => return Err(lost),
-    };
-    Ok(Answers { server: state, settings, config_file })
+    let config_file = Info::parse(&info).field("config_file").filter(|file| !file.is_empty()).map(str::to_owned);
+    // It may be disabled or not allowed, and a server that loads may need more time than is left: the file has to do.
+    let settings = timeout_at(deadline, server.all_config()).await.ok().and_then(Result::ok);
+    Answers { server: state, settings, config_file }
+}
+
+async fn greet(instance: &Instance, conf: &RedisConf) -> Result<(Server, String), ServerState> {
+    let mut server = instance.connect_by(conf).await.map_err(unconnected)?;
+    let info = server.info().await.map_err(|error| unanswered(instance, error))?;
+    Ok((server, info))
+}
+
+fn silent(error: String) -> ServerState {
+    ServerState::Silent { error }
 }
 
 fn unconnected(error: ConnectError) -> ServerState {
     match error {
         ConnectError::Stopped(_) => ServerState::Stopped,
-        ConnectError::Silent(error) => ServerState::Silent { error },
+        ConnectError::Silent(error) => silent(error),
         ConnectError::Denied { user, error } => ServerState::Denied { user, error },
     }
 }
@@ -185,6 +179,6 @@ fn unanswered(instance: &Instance, error: ServerError) -> ServerState {
             user: instance.config().user.clone().unwrap_or_else(|| "default".to_owned()),
             error: line.clone(),
         },
-        _ => ServerState::Silent { error: error.to_string() },
+        _ => silent(error.to_string()),
     }
 }

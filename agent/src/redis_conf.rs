@@ -55,7 +55,8 @@ impl RedisConf {
         let name = canonical(name);
         // The server changes its directory as soon as it reads the line: what follows is relative to it.
         if let ("dir", [dir]) = (name.as_str(), arguments.as_slice()) {
-            self.dir = self.dir.join(dir);
+            // `components` drops the `.` of `dir ./`.
+            self.dir = self.dir.join(dir).components().collect();
         }
         self.directives.push(Directive { name, arguments });
     }

@@ -276,9 +276,9 @@ fn judge(line: Line, endpoint: &Endpoint, credentials: &Credentials) -> Result<(
         // The password of redis.conf is not in force: the server was started before, or was told otherwise since.
         Line::Error(error) if greeting::needs_no_password(&error) => Ok(()),
         Line::Error(error) => match error.split_whitespace().next() {
-            Some("NOAUTH" | "WRONGPASS" | "DENIED") => Err(denied(credentials, error)),
+            Some("NOAUTH" | "WRONGPASS" | "DENIED") => Err(denied(credentials, &error)),
             _ if greeting::asks_for_password(&error) || error.contains("invalid password") => {
-                Err(denied(credentials, error))
+                Err(denied(credentials, &error))
             }
             _ if error.contains("max number of clients") => Err(ConnectError::Silent(format!("{endpoint}: {error}"))),
             // It is loading, its primary is down, a script runs, or this user may not PING: a server lives here.
@@ -291,7 +291,8 @@ fn judge(line: Line, endpoint: &Endpoint, credentials: &Credentials) -> Result<(
     }
 }
 
-fn denied(credentials: &Credentials, error: String) -> ConnectError {
+fn denied(credentials: &Credentials, error: &str) -> ConnectError {
+    let error = greeting::first_sentence(error).to_owned();
     ConnectError::Denied { user: credentials.user().to_owned(), error }
 }
 

@@ -45,12 +45,13 @@ pub(crate) fn in_force(settings: &mut Settings, told: &BTreeMap<String, String>,
         settings.bind = bind.split_whitespace().map(str::to_owned).collect();
     }
     settings.protected_mode = yes(text("protected-mode"), settings.protected_mode);
-    settings.unix_socket = some("unixsocket");
     settings.requires_password = conf.default_user_needs_password().unwrap_or(some("requirepass").is_some());
     settings.has_primary_password = some("masterauth").is_some();
     settings.primary_user = some("masteruser");
     settings.appendonly = yes(text("appendonly"), settings.appendonly);
     settings.dir = some("dir").unwrap_or_else(|| settings.dir.clone());
+    // The server has opened it relative to its directory.
+    settings.unix_socket = some("unixsocket").map(|path| Path::new(&settings.dir).join(path).display().to_string());
     settings.dbfilename = some("dbfilename").unwrap_or_else(|| settings.dbfilename.clone());
     settings.maxmemory_bytes = number("maxmemory").unwrap_or(settings.maxmemory_bytes);
     settings.maxmemory_policy = some("maxmemory-policy").unwrap_or_else(|| settings.maxmemory_policy.clone());
@@ -80,6 +81,7 @@ mod tests {
             ("requirepass", ""),
             ("masterauth", "secret"),
             ("dir", "/data"),
+            ("unixsocket", "redis.sock"),
             ("maxmemory", "1048576"),
             ("slave-serve-stale-data", "no"),
         ];
@@ -88,6 +90,7 @@ mod tests {
         assert_eq!((settings.port, settings.appendonly, settings.requires_password), (2, false, false));
         assert_eq!((settings.bind.join(" "), settings.dir.as_str()), ("127.0.0.1 -::1".into(), "/data"));
         assert_eq!((settings.maxmemory_bytes, settings.serve_stale_data), (1 << 20, false));
+        assert_eq!(settings.unix_socket.as_deref(), Some("/data/redis.sock"));
         assert!(settings.has_primary_password && settings.protected_mode);
         assert_eq!((settings.replica_of.unwrap().to_string(), settings.load_modules.len()), ("a:6379".into(), 1));
     }

@@ -89,7 +89,9 @@ fn welcome(status: &str) -> Reach {
 
 fn unwelcome(line: Line) -> Reach {
     match line {
-        Line::Error(error) if error.starts_with("DENIED") => verdict(ReachVerdict::Denied, error),
+        Line::Error(error) if error.starts_with("DENIED") => {
+            verdict(ReachVerdict::Denied, greeting::first_sentence(&error))
+        }
         Line::Error(error) => verdict(ReachVerdict::Busy, error),
         Line::Status(status) => welcome(&status),
         Line::Foreign(text) => {

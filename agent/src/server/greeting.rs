@@ -47,6 +47,11 @@ pub(crate) fn asks_for_password(error: &str) -> bool {
     error.starts_with("NOAUTH") || error.starts_with("ERR operation not permitted")
 }
 
+/// Servers go on for a thousand characters about how to turn protected mode off.
+pub(crate) fn first_sentence(text: &str) -> &str {
+    text.split(". ").next().unwrap_or(text)
+}
+
 /// `AUTH` as it is sent: without a user, as every version knows it.
 pub(crate) fn auth<'a>(user: Option<&'a str>, password: &'a str) -> Vec<&'a str> {
     match user {
