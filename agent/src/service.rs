@@ -1,7 +1,7 @@
 //! Service control: how the server of an instance is started and stopped on this host.
 //!
-//! Three kinds, one file each: [`exec`] (the agent starts it), [`command`] (the operator's own commands) and
-//! [`systemd`]. Whether a server runs is asked of the server, not of these: so one that other hands started is found.
+//! Three kinds, one file each: `exec` (the agent starts it), `command` (the operator's own commands) and `systemd`.
+//! Whether a server runs is asked of the server, not of these: so one that other hands started is found.
 //! Not here: what a started server must be like before it counts (`actions::start`), and how one is brought to stop
 //! with or without its data saved (`actions::stop`).
 //!

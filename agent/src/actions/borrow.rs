@@ -81,6 +81,11 @@ pub(super) async fn give_back(instance: &Instance, server: &mut Server, pid: u32
     failed.map_or(Ok(()), Err)
 }
 
+/// Tells whether anything waits to be put back.
+pub(super) fn is_any(instance: &Instance) -> bool {
+    !noted(instance).is_empty()
+}
+
 /// Forgets what was borrowed: the server has stopped.
 pub(super) fn forget(instance: &Instance) -> Result<(), Fault> {
     note(instance, &[])

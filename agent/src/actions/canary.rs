@@ -10,7 +10,7 @@ use super::look;
 use super::pace::Pace;
 use crate::instance::Instance;
 use crate::names;
-use crate::server::Answer;
+use crate::server::{Answer, ServerError};
 
 /// How long the key lives: longer than any replica's wait for it.
 const LIFE_MS: &str = "60000";
@@ -37,6 +37,11 @@ pub(super) async fn read(instance: &Instance, run: &RunId, value: &str, limit: D
         let found = server.call(&["GET", &key]).await;
         if matches!(&found, Ok(answer) if answer.as_text() == Some(value)) {
             return Ok(Outcome::CanarySeen);
+        }
+        if let Err(ServerError::Lost(_)) = &found
+            && let Ok(again) = instance.connect().await
+        {
+            server = again;
         }
         if !pace.wait().await {
             let seen = match &found {

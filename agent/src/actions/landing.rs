@@ -6,9 +6,9 @@ use baton_proto::data::{SnapshotId, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
 use tracing::info;
 
-use super::borrow;
 use super::place::{self, Site};
 use super::stamp::Stamp;
+use super::{borrow, look};
 use crate::instance::Instance;
 use crate::reach;
 use crate::serve::Agent;
@@ -136,9 +136,12 @@ pub(super) async fn release(agent: &Agent, instance: &Instance, run: &RunId, kee
 
 /// Puts back settings that a crash left changed.
 async fn give_back(instance: &Instance) -> Result<(), Fault> {
+    if !borrow::is_any(instance) {
+        return Ok(());
+    }
     match instance.connect().await {
         Ok(mut server) => {
-            let pid = super::look::look(instance, &mut server).await?.running.pid;
+            let pid = look::look(instance, &mut server).await?.running.pid;
             borrow::give_back(instance, &mut server, pid).await
         }
         Err(ConnectError::Stopped(_)) => borrow::forget(instance),

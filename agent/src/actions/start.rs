@@ -209,7 +209,7 @@ fn with_hint(fault: Fault) -> Fault {
         return fault;
     }
     let says = |texts: &[&str]| fault.causes.iter().any(|line| texts.iter().any(|text| line.contains(text)));
-    if says(&["RDB format version", "Wrong signature"]) {
+    if says(&["RDB format version", "Wrong signature", "foreign type"]) {
         fault.hint("the snapshot is of a newer server: install at least that version here")
     } else if says(&["Short read", "Wrong RDB checksum", "Unexpected EOF", "Internal error in RDB"]) {
         fault.hint("the dump is damaged: check it with redis-check-rdb")
