@@ -138,7 +138,8 @@ impl Instance {
 
     /// Where other hosts reach this instance.
     pub fn address(&self, conf: &RedisConf) -> HostPort {
-        endpoints::address(self.config.address.as_ref(), conf, self.listen)
+        let own_name = rustix::system::uname();
+        endpoints::address(self.config.address.as_ref(), conf, self.listen, &own_name.nodename().to_string_lossy())
     }
 
     /// Connects to the server of this instance. Where it can listen in several places, each is tried: it is stopped

@@ -182,3 +182,68 @@ fn unanswered(instance: &Instance, error: ServerError) -> ServerState {
         _ => silent(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use baton_proto::InstanceName;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::{AgentConfig, InstanceConfig, ServiceConfig};
+
+    fn instance(dir: &Path) -> Instance {
+        let config = InstanceConfig {
+            name: InstanceName::new("default").unwrap(),
+            config: dir.join("redis.conf"),
+            address: None,
+            user: None,
+            password_file: None,
+            service: ServiceConfig::Exec(vec!["redis-server".into(), "redis.conf".into()]),
+        };
+        let agent = AgentConfig {
+            listen: "127.0.0.1:7400".parse().unwrap(),
+            identity: dir.join("id.pem"),
+            state: dir.join("state"),
+            disk_reserve_bytes: 0,
+            memory_reserve_bytes: 0,
+            instances: vec![config.clone()],
+        };
+        Instance::new(config, &agent)
+    }
+
+    #[tokio::test]
+    async fn a_stopped_server_is_described_by_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("redis.conf"), "port 0\nunixsocket none.sock\nappendonly yes\n").unwrap();
+        std::fs::write(dir.path().join("dump.rdb"), "REDIS0010").unwrap();
+        let seen = look(&instance(dir.path())).await;
+        assert_eq!(seen.server, ServerState::Stopped);
+        assert!(seen.settings.appendonly && seen.settings.error.is_none());
+        assert_eq!((seen.files.dump_bytes, seen.files.write_error), (Some(9), None));
+    }
+
+    #[tokio::test]
+    async fn without_its_file_nothing_is_claimed_about_a_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = look(&instance(dir.path())).await;
+        assert!(
+            matches!(&seen.server, ServerState::Silent { error } if error.contains("redis.conf")),
+            "{:?}",
+            seen.server
+        );
+        assert!(seen.settings.error.is_some() && seen.files.write_error.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_says_nothing_is_silent() {
+        let dir = tempfile::tempdir().unwrap();
+        let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let conf = format!("bind 127.0.0.1\nport {}\n", hung.local_addr().unwrap().port());
+        std::fs::write(dir.path().join("redis.conf"), conf).unwrap();
+        let seen = look(&instance(dir.path())).await;
+        assert!(matches!(seen.server, ServerState::Silent { .. }), "{:?}", seen.server);
+        assert!(seen.files.write_error.is_none(), "the rest is reported nevertheless");
+    }
+}

@@ -42,18 +42,20 @@ fn reachable(host: String) -> String {
 }
 
 /// Where other hosts reach the server: what `agent.toml` says, else what the server announces, else the first address
-/// that it binds and that others can reach, else the address of the agent.
-pub(super) fn address(configured: Option<&HostPort>, conf: &RedisConf, listen: IpAddr) -> HostPort {
+/// that it binds and that others can reach, else the address of the agent, or `own_name` of the host if the agent
+/// listens everywhere.
+pub(super) fn address(configured: Option<&HostPort>, conf: &RedisConf, listen: IpAddr, own_name: &str) -> HostPort {
     if let Some(address) = configured {
         return address.clone();
     }
     let (announced_host, announced_port) = conf.announced();
     let port = announced_port.unwrap_or(conf.port());
-    let host =
-        announced_host.map(str::to_owned).or_else(|| bound(conf).into_iter().find(|host| is_public(host, listen)));
+    let told = announced_host.map(str::to_owned);
+    let host = told.or_else(|| bound(conf).into_iter().find(|host| is_public(host, listen)));
+    let otherwise = if listen.is_unspecified() { own_name.to_owned() } else { listen.to_string() };
     // By way of its text: only an address that its reader accepts may cross the wire.
-    let checked = host.and_then(|host| HostPort::new(host, port).to_string().parse().ok());
-    checked.unwrap_or_else(|| HostPort::new(listen.to_string(), port))
+    let checked = |host: String| HostPort::new(host, port).to_string().parse().ok();
+    host.and_then(checked).or_else(|| checked(otherwise)).unwrap_or_else(|| HostPort::new(listen.to_string(), port))
 }
 
 /// Whether other hosts can be told this address. The usual loopback address is one only where the agent itself listens
@@ -93,7 +95,7 @@ mod tests {
 
     #[test]
     fn others_are_told_an_address_that_they_can_reach() {
-        let told = |text: &str, listen: &str| address(None, &conf(text), listen.parse().unwrap()).to_string();
+        let told = |text: &str, listen: &str| address(None, &conf(text), listen.parse().unwrap(), "db-b").to_string();
         assert_eq!(told("", "10.0.0.2"), "10.0.0.2:6379");
         assert_eq!(told("bind 127.0.0.1 10.0.0.9\nport 7", "10.0.0.2"), "10.0.0.9:7");
         assert_eq!(told("bind 127.0.0.1", "10.0.0.2"), "10.0.0.2:6379");
@@ -101,7 +103,8 @@ mod tests {
         assert_eq!(told("bind 127.0.0.12", "127.0.0.1"), "127.0.0.12:6379");
         assert_eq!(told("bind -::1 fe80::2", "::1"), "[::1]:6379");
         assert_eq!(told("bind 10.0.0.9\nslave-announce-ip db1\nreplica-announce-port 70", "10.0.0.2"), "db1:70");
+        assert_eq!(told("bind * -::*", "0.0.0.0"), "db-b:6379");
         let configured = HostPort::new("db2", 1);
-        assert_eq!(address(Some(&configured), &conf("bind 10.0.0.9"), [10, 0, 0, 2].into()), configured);
+        assert_eq!(address(Some(&configured), &conf("bind 10.0.0.9"), [10, 0, 0, 2].into(), ""), configured);
     }
 }
