@@ -119,6 +119,12 @@ impl ServerVersion {
         self.product == Product::Redis && !self.at_least(7, 0)
     }
 
+    /// Tells whether a module that the server lists is a part of it: Valkey 9.1 counts its Lua engine among the modules,
+    /// older servers run the same scripts and functions without listing one.
+    pub fn brings_module(&self, name: &str) -> bool {
+        self.product == Product::Valkey && self.at_least(9, 1) && name == "lua"
+    }
+
     /// The command that makes a server a replica: `REPLICAOF`, or `SLAVEOF` before 5.0.
     pub fn replicaof(&self) -> &'static str {
         if self.product == Product::Valkey || self.at_least(5, 0) { "REPLICAOF" } else { "SLAVEOF" }

@@ -10,8 +10,6 @@ use crate::run::step::{Survivor, Upstream};
 /// A data set of this size is saved in less than a second, which a reader hardly notices; above it, a server with
 /// readers is asked for a forked save.
 const QUICK_SAVE_BYTES_MAX: u64 = 64_000_000;
-/// An empty snapshot with its auxiliary fields is smaller than this; a larger dump may be somebody's data.
-const EMPTY_DUMP_BYTES_MAX: u64 = 512;
 
 /// The plan's steps.
 pub fn of(scene: &Scene, method: SaveMethod) -> Vec<Step> {
@@ -110,15 +108,12 @@ fn release(scene: &Scene) -> Step {
     }
 }
 
-/// Whether what the snapshot replaces may be of worth to somebody.
+/// Whether what the snapshot replaces may be of worth to somebody. A dump of a few keys is as small as an empty one, and a
+/// server that runs empty may have a full one beside it, so every dump counts.
 fn holds_somebodys_data(target: Member) -> bool {
-    match target.running() {
-        Some(running) => !running.keyspace.is_empty(),
-        None => {
-            let files = &target.report.files;
-            files.has_aof || files.dump_bytes.is_some_and(|bytes| bytes > EMPTY_DUMP_BYTES_MAX)
-        }
-    }
+    let files = &target.report.files;
+    let has_keys = target.running().is_some_and(|running| !running.keyspace.is_empty());
+    has_keys || files.has_aof || files.dump_bytes.is_some()
 }
 
 /// How the snapshot is written, and why so.

@@ -358,6 +358,17 @@ fn a_target_that_is_too_old_for_the_snapshot_is_refused_before_anything_is_sent(
 }
 
 #[test]
+fn a_module_that_is_a_part_of_the_server_is_not_missed() {
+    let mut case = Case::replace();
+    case.b = with_running(replica(B, 900), |running| {
+        running.modules = vec!["lua".into()];
+        running.version = ServerVersion::new(Product::Valkey, "9.1.2").unwrap();
+    });
+    case.c.binary = ServerVersion::new(Product::Valkey, "9.1.2").ok();
+    assert_eq!(case.refusals().0, Vec::<String>::new());
+}
+
+#[test]
 fn a_target_without_the_sources_modules_is_refused() {
     let mut case = Case::replace();
     case.b = with_running(replica(B, 900), |running| running.modules = vec!["ReJSON".into()]);

@@ -122,29 +122,32 @@ pub(super) fn reads_snapshot(scene: &Scene) -> Vec<Check> {
 /// Every module of the source is there: a server without it exits when it meets the module's data.
 pub(super) fn has_modules(scene: &Scene) -> Vec<Check> {
     const ID: &str = "target-modules";
-    let Some(source) = scene.source.running().filter(|running| !running.modules.is_empty()) else {
+    let Some(source) = scene.source.running() else { return Vec::new() };
+    let wanted: Vec<_> = source.modules.iter().filter(|module| !source.version.brings_module(module)).collect();
+    if wanted.is_empty() {
         return Vec::new();
-    };
+    }
     let (name, report) = (scene.target.name, scene.target.report);
     let loaded = scene.target.running().map(|running| running.modules.as_slice()).unwrap_or_default();
     let configured = &report.settings.load_modules;
     let has = |module: &String| {
         loaded.contains(module)
             || configured.iter().any(|path| file_name(path).contains(&bare(module)))
-            || source_files(scene, module).any(|file| configured.iter().any(|path| file_name(path) == file))
+            || only_module_files(scene, wanted.len()).any(|file| configured.iter().any(|path| file_name(path) == file))
     };
-    let missing: Vec<_> = source.modules.iter().filter(|module| !has(module)).cloned().collect();
+    let list = |modules: &[&String]| modules.iter().map(|module| module.as_str()).collect::<Vec<_>>().join(", ");
+    let missing: Vec<_> = wanted.iter().filter(|module| !has(module)).copied().collect();
     if missing.is_empty() {
-        return vec![ok(ID, format!("{name} loads the modules {}", source.modules.join(", ")))];
+        return vec![ok(ID, format!("{name} loads the modules {}", list(&wanted)))];
     }
-    let text = format!("the source has modules that {name} lacks: {}", missing.join(", "));
+    let text = format!("the source has modules that {name} lacks: {}", list(&missing));
     vec![refuse(ID, text, format!("install them and add `loadmodule` to {}", report.settings.config_file))]
 }
 
-/// Files from which the source loads a module, where its only module makes that plain.
-fn source_files<'a>(scene: &'a Scene, module: &str) -> impl Iterator<Item = String> + use<'a> {
-    let only = scene.source.running().is_some_and(|running| running.modules.as_slice() == [module.to_owned()]);
-    scene.source.report.settings.load_modules.iter().filter(move |_| only).map(|path| file_name(path))
+/// Files from which the source loads its module, where it has one alone and that makes them plain.
+fn only_module_files<'a>(scene: &'a Scene, modules: usize) -> impl Iterator<Item = String> + use<'a> {
+    let files = scene.source.report.settings.load_modules.iter();
+    files.filter(move |_| modules == 1).map(|path| file_name(path))
 }
 
 fn file_name(path: &str) -> String {
