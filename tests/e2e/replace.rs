@@ -3,9 +3,9 @@
 use baton_tests::dataset::Dataset;
 use baton_tests::servers::{REDIS_7_0, ServerProgram};
 use baton_tests::wait::wait_for;
-use baton_tests::world::{A, B, C, World};
+use baton_tests::world::{A, B, C, D, World};
 
-use crate::scene::{Lost, assert_serves, blake3_of, counts, on_every_server, resyncs};
+use crate::scene::{Lost, assert_serves, blake3_of, counts, files, lagging_sibling, on_every_server, resyncs};
 
 on_every_server! {
     c_takes_over_and_b_joins_it_without_losing_a_key
@@ -111,8 +111,27 @@ fn data_on_c_is_replaced_only_when_told_so_and_its_dump_is_kept() {
     let lost = Lost::after(world);
     lost.failover_done(&["--replace-target-data"]);
     lost.assert_replaced();
-    let kept = crate::scene::files(&lost.world.c().data_dir());
-    let kept = kept.iter().find(|name| name.starts_with("dump.rdb.before-")).unwrap_or_else(|| panic!("{kept:?}"));
+    assert_kept(&lost);
+}
+
+#[test]
+fn a_dump_of_a_stopped_c_is_kept_however_small_it_is() {
+    let world = World::in_sync(&ServerProgram::named(REDIS_7_0));
+    world.c().start_server();
+    world.c().client().call(&["SET", "precious", "of C"]);
+    world.c().client().call(&["SAVE"]);
+    world.c().kill_server();
+    let lost = Lost::after(world);
+    lost.failover_done(&[]);
+    lost.assert_replaced();
+    assert_kept(&lost);
+}
+
+/// Asserts that what C held is kept beside its dump.
+#[track_caller]
+fn assert_kept(lost: &Lost) {
+    let files = files(&lost.world.c().data_dir());
+    let kept = files.iter().find(|name| name.starts_with("dump.rdb.before-")).unwrap_or_else(|| panic!("{files:?}"));
     let bytes = std::fs::read(lost.world.c().data_dir().join(kept)).unwrap();
     assert!(bytes.windows(8).any(|window| window == b"precious"), "what C held is in {kept}");
 }
@@ -134,42 +153,21 @@ fn a_restart_of_everything_afterwards_finds_the_same_roles_and_data() {
 
 #[test]
 fn the_freshest_of_two_siblings_is_the_source_and_the_other_gets_everything() {
-    two_siblings("replace", C, [B, "machine-d"]);
+    two_siblings("replace", C, [B, D]);
 }
 
 #[test]
 fn a_promoted_source_takes_its_lagging_sibling_back_partially() {
-    two_siblings("promote", B, [C, "machine-d"]);
+    two_siblings("promote", B, [C, D]);
 }
 
-/// B and D follow A; D lags when A is lost.
 fn two_siblings(mode: &str, primary: &str, replicas: [&str; 2]) {
-    let mut world = World::of_three(&ServerProgram::named(REDIS_7_0));
-    let program = world.c().program.clone();
-    world.add("machine-d", &program);
-    world.replicate("machine-d", A);
-    world.start();
-    let d = world.host("machine-d").server_pids();
-    Dataset::mixed(5, 300 << 10).load(&mut world.a().client());
-    world.host("machine-d").await_in_sync_with(world.a());
-    d.iter().for_each(|pid| baton_tests::process::signal(*pid, rustix::process::Signal::STOP));
-    world.a().client().call(&["SET", "late", "seen by B alone"]);
-    world.b().await_in_sync_with(world.a());
-    let before = world.b().content();
-    world.a().lose();
-    d.iter().for_each(|pid| baton_tests::process::signal(*pid, rustix::process::Signal::CONT));
-    for host in [B, "machine-d"] {
-        world.host(host).await_info("master_link_status", "down");
-    }
-    let lag = |host: &str| world.host(host).info("slave_repl_offset").parse::<u64>().unwrap();
-    assert!(lag("machine-d") < lag(B), "D lags");
-    let lost = Lost { world, before };
+    let lost = lagging_sibling(REDIS_7_0);
     let plan = lost.world.coord(&["failover", A, "--to", C, "--mode", mode, "--dry-run"]).ends_with(0);
-    plan.says(&["machine-d"]);
+    plan.says(&["machine-d is not the source", "behind machine-b"]);
     lost.failover_done(&["--mode", mode]);
     // On a C that loaded the snapshot, the backlog begins there: D, which stands before it, gets everything anew.
     let expected = if mode == "replace" { counts(1, 1) } else { counts(0, 2) };
-    let since = resyncs(lost.world.host(primary));
-    assert_eq!(since, expected, "full and partial resyncs on {primary}");
+    assert_eq!(resyncs(lost.world.host(primary)), expected, "full and partial resyncs on {primary}");
     assert_serves(&lost.world, primary, &replicas, &lost.before);
 }

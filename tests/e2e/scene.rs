@@ -8,9 +8,11 @@ use baton_tests::content::Content;
 use baton_tests::coord::{Said, code};
 use baton_tests::dataset::Dataset;
 use baton_tests::host::Host;
+use baton_tests::process::signal;
 use baton_tests::servers::ServerProgram;
 use baton_tests::wait::wait_for;
-use baton_tests::world::{A, B, C, World};
+use baton_tests::world::{A, B, C, D, World};
+use rustix::process::Signal;
 
 pub(crate) const FAILOVER: [&str; 4] = ["failover", A, "--to", C];
 
@@ -152,6 +154,36 @@ pub(crate) fn files(dir: &Path) -> Vec<String> {
 /// BLAKE3 of a file, as `b3sum` prints it.
 pub(crate) fn blake3_of(path: &Path) -> String {
     blake3::hash(&fs::read(path).unwrap()).to_hex().to_string()
+}
+
+/// A world of A, B and D, which follow A, and C, in which D lags when A is lost.
+pub(crate) fn lagging_sibling(server: &str) -> Lost {
+    let mut world = World::of_three(&ServerProgram::named(server));
+    let program = world.c().program.clone();
+    world.add(D, &program);
+    world.replicate(D, A);
+    world.start();
+    Dataset::mixed(5, LITTLE_BYTES).load(&mut world.a().client());
+    let d = world.host(D);
+    d.await_in_sync_with(world.a());
+    // While D sleeps, A drops its link: what A writes then is for B alone.
+    d.server_pids().into_iter().for_each(|pid| signal(pid, Signal::STOP));
+    let mut client = world.a().client();
+    let link = client.call(&["CLIENT", "LIST", "TYPE", "replica"]).text();
+    let link = link.lines().find(|line| line.contains(&format!("addr={}:", d.ip)));
+    let link = link.and_then(|line| line.split(' ').find_map(|field| field.strip_prefix("addr=")));
+    client.call(&["CLIENT", "KILL", "ADDR", link.expect("A lists its link to D")]);
+    client.call(&["SET", "late", "seen by B alone"]);
+    world.b().await_in_sync_with(world.a());
+    let before = world.b().content();
+    world.a().lose();
+    d.server_pids().into_iter().for_each(|pid| signal(pid, Signal::CONT));
+    for host in [B, D] {
+        world.host(host).await_info("master_link_status", "down");
+    }
+    let offset = |host: &str| world.host(host).info("slave_repl_offset").parse::<u64>().unwrap();
+    assert!(offset(D) < offset(B), "D lags");
+    Lost { world, before }
 }
 
 /// The resyncs that a primary has served: full and partial.

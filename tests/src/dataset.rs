@@ -117,7 +117,7 @@ impl Dataset {
             }
             match self.mix {
                 Mix::Mixed => mixed_key(&mut wire, &mut rng, index),
-                Mix::Random => binary_key(&mut wire, &mut rng, index),
+                Mix::Random => binary_key(&mut wire, &mut rng, self.seed, index),
             }
             *counts.entry(database).or_default() += 1;
             index += 1;
@@ -166,7 +166,7 @@ fn mixed_key(wire: &mut Wire<'_>, rng: &mut Rng, index: u64) {
         938..958 => list_key(wire, rng, index),
         958..978 => set_key(wire, rng, index),
         978..984 => stream_key(wire, rng, index),
-        _ => binary_key(wire, rng, index),
+        _ => binary_key(wire, rng, 0, index),
     }
 }
 
@@ -260,8 +260,8 @@ fn stream_key(wire: &mut Wire<'_>, rng: &mut Rng, index: u64) {
 }
 
 /// A key and a value that are no text, with what could confuse a parser.
-fn binary_key(wire: &mut Wire<'_>, rng: &mut Rng, index: u64) {
-    let key = [b"blob\0\xff\r\n$".as_slice(), index.to_string().as_bytes()].concat();
+fn binary_key(wire: &mut Wire<'_>, rng: &mut Rng, series: u64, index: u64) {
+    let key = [b"blob\0\xff\r\n$".as_slice(), format!("{series}:{index}").as_bytes()].concat();
     let mut value = Vec::with_capacity(2000);
     let count = 200 + rng.below(1800);
     rng.bytes(count as usize, &mut value);

@@ -52,11 +52,11 @@ impl Host {
         conf.set("dir", dir.join("data").display()).set("logfile", dir.join("redis.log").display());
         // A save that starts by itself would change what a test compares.
         conf.set("save", "\"\"");
-        // On loopback a replica's connections come from 127.0.0.1 unless they are told otherwise.
-        conf.set("replica-announce-ip", ip);
         conf.set("repl-diskless-sync-delay", 0);
+        // As on a real network, hosts are strangers to each other, each with its own address.
+        conf.set("protected-mode", "no").set("replica-announce-ip", ip);
         if program.is_7_or_later() {
-            conf.set("enable-debug-command", "yes");
+            conf.set("bind-source-addr", ip).set("enable-debug-command", "yes");
         }
         let mut toml = AgentToml::default();
         toml.top.set("listen", quoted(&format!("{ip}:{AGENT_PORT}"))).set("identity", quoted(&format!("{name}.pem")));

@@ -87,9 +87,12 @@ pub fn kill_and_wait(pid: u32) {
 
 /// Whether a process runs. One that ended and was not waited for does not.
 pub fn is_running(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state follows the name, which stands in parentheses and may hold anything.
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    // The first thread of a process may be gone while others still hold its sockets, so all of them count.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.map(|thread| fs::read_to_string(thread.path().join("stat")).unwrap_or_default()).any(|stat| {
+        // The state follows the name, which stands in parentheses and may hold anything.
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    })
 }
 
 /// The processes that work below a directory: all that a world started, also those that an agent started for it.

@@ -94,9 +94,8 @@ impl World {
     /// Loses A, and waits until its replicas have noticed.
     pub fn lose_a(&self) {
         self.a().lose();
-        for host in self.hosts.iter().filter(|host| host.name != A && host.try_client().is_ok()) {
-            host.await_info("master_link_status", "down");
-        }
+        let is_replica = |host: &&Host| host.try_client().is_ok_and(|mut client| client.field("role") == "slave");
+        self.hosts.iter().filter(is_replica).for_each(|host| host.await_info("master_link_status", "down"));
     }
 
     /// Writes coord.toml anew, after a host moved behind a relay.
