@@ -64,6 +64,7 @@ pub async fn perform(
         Action::ReadCanary { value, timeout_seconds } => {
             canary::read(instance, run, &value, seconds(timeout_seconds)).await
         }
+        Action::DropCanary => canary::drop_key(instance, run).await,
         Action::Restore => landing::restore(instance, run).await,
         Action::Release { keep_old } => landing::release(agent, instance, run, keep_old).await,
     }

@@ -10,7 +10,11 @@ use crate::config::AgentConfig;
 use crate::serve;
 
 #[derive(Parser)]
-#[command(name = "baton-agent", version, about = "Observe and control the Redis or Valkey servers of this host for Baton")]
+#[command(
+    name = "baton-agent",
+    version,
+    about = "Observe and control the Redis or Valkey servers of this host for Baton"
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -46,9 +46,10 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
         .with_context(|| format!("create state directory {}", config.state.display()))?;
     let listener = Listener::bind(&identity, config.listen, SOFTWARE)
         .with_context(|| format!("listen on {} (UDP)", config.listen))?;
-    let instances = config.instances.iter().map(|instance| {
-        (instance.name.clone(), Arc::new(Instance::new(instance.clone(), &config)))
-    });
+    let instances = config
+        .instances
+        .iter()
+        .map(|instance| (instance.name.clone(), Arc::new(Instance::new(instance.clone(), &config))));
     let instances = instances.collect();
     let dialer = Dialer::new(&identity, SOFTWARE)?;
     let agent = Agent { host, config, instances, offers: Offers::default(), dialer, tasks: Tasks::default() };
@@ -119,7 +120,10 @@ impl Agent {
                 warn!(%host, "refused an order of another agent");
                 Err(Fault::new(
                     FaultKind::NotAllowed,
-                    format!("the agent of {} takes orders from operators only, not from the agent of {host}", self.host),
+                    format!(
+                        "the agent of {} takes orders from operators only, not from the agent of {host}",
+                        self.host
+                    ),
                 ))
             }
         }

@@ -98,7 +98,8 @@ impl Tasks {
         let work = tokio::spawn(work(ProgressSink(sender.clone())));
         tokio::spawn(async move {
             let outcome = work.await.unwrap_or_else(|error| {
-                Err(Fault::new(FaultKind::Internal, "the task broke off").because(error)
+                Err(Fault::new(FaultKind::Internal, "the task broke off")
+                    .because(error)
                     .hint("this is a defect of baton-agent; its log has the details"))
             });
             sender.send_modify(|state| {
@@ -124,7 +125,8 @@ impl Table {
             return Ok(());
         }
         let finished = |task: &Task| !matches!(task.state.borrow().status, TaskStatus::Running(_));
-        let oldest = self.tasks.iter().filter(|(_, t)| finished(t)).min_by_key(|(_, t)| t.number).map(|(id, _)| id.clone());
+        let oldest =
+            self.tasks.iter().filter(|(_, t)| finished(t)).min_by_key(|(_, t)| t.number).map(|(id, _)| id.clone());
         match oldest {
             Some(id) => {
                 self.tasks.remove(&id);

@@ -146,6 +146,8 @@ pub enum Action {
     WriteCanary { value: String },
     /// Wait for the key on a replica.
     ReadCanary { value: String, timeout_seconds: u32 },
+    /// Remove the key.
+    DropCanary,
     /// Undo `Install` and `Pull`: remove what the run put there and put back what stood there.
     Restore,
     /// Drop the run's pins, tickets and partial files. What stood in the place of the dump is dropped as well, unless
@@ -171,6 +173,7 @@ impl fmt::Display for Action {
             Action::Persist => write!(f, "persist the configuration"),
             Action::WriteCanary { .. } => write!(f, "write the canary"),
             Action::ReadCanary { .. } => write!(f, "read the canary"),
+            Action::DropCanary => write!(f, "remove the canary"),
             Action::Restore => write!(f, "restore"),
             Action::Release { .. } => write!(f, "release"),
         }
@@ -264,6 +267,7 @@ pub enum Outcome {
     },
     CanaryWritten,
     CanarySeen,
+    CanaryDropped,
     Restored {
         put_back: Vec<String>,
     },

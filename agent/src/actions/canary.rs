@@ -1,5 +1,5 @@
-//! A key that is written on the primary and must be seen on its replicas: the proof that writes flow. It expires by
-//! itself.
+//! A key that is written on the primary and must be seen on its replicas: the proof that writes flow. It is removed
+//! once it was seen, and expires by itself if nobody comes to remove it.
 
 use std::time::Duration;
 
@@ -27,6 +27,13 @@ pub(super) async fn write(instance: &Instance, run: &RunId, value: &str) -> Resu
         },
     )?;
     Ok(Outcome::CanaryWritten)
+}
+
+/// Removes the key, so that the data set is again what it was.
+pub(super) async fn drop_key(instance: &Instance, run: &RunId) -> Result<Outcome, Fault> {
+    let mut server = look::connect(instance).await?;
+    look::call(instance, &mut server, &["DEL", &names::canary_key(run)]).await?;
+    Ok(Outcome::CanaryDropped)
 }
 
 pub(super) async fn read(instance: &Instance, run: &RunId, value: &str, limit: Duration) -> Result<Outcome, Fault> {

@@ -5,19 +5,24 @@ use std::path::{Path, PathBuf};
 
 use baton_proto::control::Outcome;
 use baton_proto::report::Role;
-use baton_proto::{Fault, FaultKind};
+use baton_proto::{Fault, FaultKind, HostPort};
 use tracing::warn;
 
 use super::look;
 use crate::durable;
 use crate::instance::Instance;
-use crate::server::ServerError;
+use crate::server::{Server, ServerError};
 use crate::service;
 
 pub(super) async fn persist(instance: &Instance) -> Result<Outcome, Fault> {
     service::settle(instance).await?;
     let mut server = look::connect(instance).await?;
-    let look = look::look_loaded(instance, &mut server).await?;
+    persist_with(instance, &mut server).await
+}
+
+/// The same over a connection that is there already.
+pub(super) async fn persist_with(instance: &Instance, server: &mut Server) -> Result<Outcome, Fault> {
+    let look = look::look_loaded(instance, server).await?;
     let file = instance.config().config.clone();
     same_file(look.info.field("config_file").unwrap_or_default(), &file)?;
     if let Err(error) = server.call(&["CONFIG", "REWRITE"]).await {
@@ -40,8 +45,20 @@ pub(super) async fn persist(instance: &Instance) -> Result<Outcome, Fault> {
         Role::Primary { .. } => None,
         Role::Replica { primary, .. } => Some(primary.clone()),
     };
-    if replica_of != follows || appendonly != look.running.persistence.aof_enabled {
-        warn!(file = %file.display(), ?replica_of, appendonly, "the configuration file says otherwise than the server; see what it includes");
+    let shown = |address: &Option<HostPort>| address.as_ref().map_or("nobody".to_owned(), ToString::to_string);
+    let mut differences = Vec::new();
+    if replica_of != follows {
+        differences.push(format!("it says that the server follows {}, not {}", shown(&replica_of), shown(&follows)));
+    }
+    if appendonly != look.running.persistence.aof_enabled {
+        differences.push(format!("it says appendonly {}", if appendonly { "yes" } else { "no" }));
+    }
+    if !differences.is_empty() {
+        let mut fault =
+            Fault::new(FaultKind::Verification, format!("{} says otherwise than the server", file.display()))
+                .hint("see the files that it includes: what stands there last wins");
+        fault.causes = differences;
+        return Err(fault);
     }
     Ok(Outcome::Persisted { file: file.display().to_string(), replica_of, appendonly })
 }

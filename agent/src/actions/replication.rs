@@ -6,10 +6,11 @@ use baton_proto::control::{Outcome, Progress};
 use baton_proto::report::{Fence, Link, Role, Running};
 use baton_proto::{Fault, FaultKind, HostPort, Lineage, RunId};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::look::{self, Look, Watch};
 use super::pace::Pace;
+use super::persist;
 use crate::fence;
 use crate::info::Info;
 use crate::instance::Instance;
@@ -41,6 +42,10 @@ pub(super) async fn fence(instance: &Instance, run: &RunId) -> Result<Outcome, F
     if after.replication.lineage.id != before.replication.lineage.id {
         return Err(Fault::new(FaultKind::Verification, "the server changed its lineage while it was fenced")
             .because(format!("{} before, {} after", before.replication.lineage, after.replication.lineage)));
+    }
+    // A restart before the run's end would read the former primary from the file, and follow it again.
+    if let Err(fault) = persist::persist_with(instance, &mut server).await {
+        warn!(instance = %instance.name(), "fenced until the server's next restart only: {fault}");
     }
     info!(instance = %instance.name(), %from, "fenced");
     Ok(Outcome::Fenced { from, lineage: after.replication.lineage })

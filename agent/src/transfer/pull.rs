@@ -51,7 +51,8 @@ pub async fn pull(dialer: &Dialer, order: PullOrder, progress: &ProgressSink) ->
     outcome.map_err(|mut fault| {
         fault.message = format!("transfer from {from}: {}", fault.message);
         if fault.kind == FaultKind::Peer && fault.hint.is_none() {
-            fault.hint = Some(format!("see that the agent of {from} runs, and that UDP to {address} is open from here"));
+            fault.hint =
+                Some(format!("see that the agent of {from} runs, and that UDP to {address} is open from here"));
         }
         fault
     })

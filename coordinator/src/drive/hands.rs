@@ -283,6 +283,7 @@ impl AgentHands<'_> {
         let mut learnt = self.one(&format!("canary-{value}"), primary, write, progress).await?;
         let read = Action::ReadCanary { value: value.clone(), timeout_seconds: CANARY_TIMEOUT_SECONDS };
         learnt.extend(self.one(&format!("canary-{value}"), replica, read, progress).await?);
+        learnt.extend(self.one(&format!("canary-drop-{value}"), primary, Action::DropCanary, progress).await?);
         Ok(learnt)
     }
 
