@@ -4,9 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use baton_proto::{Fault, FaultKind};
-
-use crate::run::machine::{End, Run};
+use baton_proto::Fault;
 
 /// The command's exit codes; scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,22 +28,6 @@ pub enum Exit {
     Mismatch = 8,
     /// Interrupted by the operator.
     Interrupted = 130,
-}
-
-impl Exit {
-    /// The exit code of a run that has ended.
-    pub fn of(end: End, run: &Run) -> Exit {
-        let mismatch = run.failure.as_ref().is_some_and(|f| f.fault.kind == FaultKind::Verification);
-        match end {
-            End::Done => Exit::Done,
-            End::Degraded => Exit::Degraded,
-            End::Refused => Exit::Refused,
-            End::RolledBack if mismatch => Exit::Mismatch,
-            End::RolledBack => Exit::RolledBack,
-            End::Interrupted => Exit::Interrupted,
-            End::Failed => Exit::Halted,
-        }
-    }
 }
 
 impl From<Exit> for ExitCode {

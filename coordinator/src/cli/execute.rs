@@ -1,7 +1,7 @@
 //! From a plan to its end: shown, confirmed, journaled, driven, told.
 
 use baton_proto::control::SaveMethod;
-use baton_proto::{InstanceRef, RunId};
+use baton_proto::{FaultKind, InstanceRef, RunId};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::drive::hands::AgentHands;
 use crate::drive::{self, DriveError, Log, Watcher};
 use crate::error::{CoordError, Exit};
 use crate::observe;
-use crate::plan::{Level, Plan};
+use crate::plan::{Level, Plan, Step};
 use crate::report::progress::Display;
 use crate::report::{self, summary};
 use crate::run::{End, Event, Run};
@@ -115,12 +115,25 @@ async fn carry_out(context: &Context, mut run: Run, journal: &mut impl Log) -> R
     let driven = drive::drive(&mut run, &hands, journal, &display, interrupted).await;
     let end = driven.map_err(|error| stopped(&run, &display, &error))?;
     context.console.event(&summary::event(&run, end));
-    let exit = Exit::of(end, &run);
+    let exit = exit_of(end, &run);
     if matches!(end, End::Done | End::Degraded) {
         context.console.result(|out| summary::write(&run, end, out));
         return Ok(exit);
     }
     Err(failed(context, &run, end, exit).await)
+}
+
+fn exit_of(end: End, run: &Run) -> Exit {
+    let mismatch = run.failure.as_ref().is_some_and(|failure| failure.fault.kind == FaultKind::Verification);
+    match end {
+        End::Done => Exit::Done,
+        End::Degraded => Exit::Degraded,
+        End::Refused => Exit::Refused,
+        End::RolledBack if mismatch => Exit::Mismatch,
+        End::RolledBack => Exit::RolledBack,
+        End::Interrupted => Exit::Interrupted,
+        End::Failed => Exit::Halted,
+    }
 }
 
 fn refused(context: &Context, plan: &Plan) -> CoordError {
@@ -156,7 +169,7 @@ async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordErro
     };
     let mut error = match &run.failure {
         Some(failure) => {
-            let step = run.step(failure.index).map_or("step", crate::run::Step::name);
+            let step = run.step(failure.index).map_or("step", Step::name);
             let mut error = CoordError::of_fault(exit, step, &failure.fault);
             error.causes.push(format!("run {} {what}", plan.run));
             error
@@ -164,7 +177,7 @@ async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordErro
         None => CoordError::new(exit, format!("run {} {what}", plan.run)),
     };
     for undo in &run.undo_failures {
-        let step = run.step(undo.index).map_or("step", crate::run::Step::name);
+        let step = run.step(undo.index).map_or("step", Step::name);
         error.causes.push(format!("undo of {step}: {}", undo.fault));
     }
     error.state = states(context, plan).await;

@@ -8,8 +8,9 @@ use baton_proto::{Fault, FaultKind, HostPort, InstanceRef, Lineage, RunId};
 use crate::client::Agents;
 use crate::drive::Hands;
 use crate::gate;
-use crate::run::step::{Survivor, Upstream};
-use crate::run::{Learnt, Ledger, Resync, Step};
+use crate::plan::step::{Survivor, Upstream};
+use crate::plan::{Resync, Step};
+use crate::run::{Learnt, Ledger};
 
 /// How long a server may take to load its snapshot: an hour covers some 500 GB at the speed of a slow disk.
 const LOAD_TIMEOUT_SECONDS: u32 = 3600;

@@ -8,8 +8,8 @@ use baton_proto::{FaultKind, HostName, HostPort, InstanceName, RunId};
 use proptest::prelude::*;
 
 use super::*;
+use crate::plan::step::Upstream;
 use crate::plan::{Goal, Mode, Plan};
-use crate::run::step::Upstream;
 
 fn instance(host: &str) -> InstanceRef {
     InstanceRef { host: HostName::new(host).unwrap(), instance: InstanceName::new("default").unwrap() }

@@ -3,9 +3,9 @@
 use baton_proto::InstanceRef;
 use baton_proto::control::SaveMethod;
 
+use crate::plan::Step;
+use crate::plan::step::{Survivor, Upstream};
 use crate::plan::{Goal, Member, Mode, Scene};
-use crate::run::Step;
-use crate::run::step::{Survivor, Upstream};
 
 /// A data set of this size is saved in less than a second, which a reader hardly notices; above it, a server with
 /// readers is asked for a forked save.

@@ -10,7 +10,6 @@ use baton_proto::{FaultKind, RunId};
 use super::*;
 use crate::inventory::Word;
 use crate::plan::cast::{Cast, CastError};
-use crate::run::Resync;
 use crate::topology::fixture::{Populate, Shape, down, host, instance, lineage, named, up};
 use crate::topology::{HostView, Topology};
 

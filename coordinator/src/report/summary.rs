@@ -6,9 +6,10 @@ use std::io::{self, Write};
 use baton_proto::report::total_keys;
 use serde_json::{Value, json};
 
+use crate::plan::Resync;
 use crate::plan::{Goal, Mode};
 use crate::report::units::{Bytes, Count, Seconds};
-use crate::run::{End, Resync, Run};
+use crate::run::{End, Run};
 
 /// The steps whose seconds are told, and their names in the result.
 const TOLD: [&str; 4] = ["snapshot", "transfer", "load", "attach"];

@@ -19,8 +19,8 @@ use baton_proto::{Fault, FaultKind};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
+use crate::plan::step::{OnFailure, Step};
 use crate::run::ledger::{Learnt, Ledger};
-use crate::run::step::{OnFailure, Step};
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
