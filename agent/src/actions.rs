@@ -28,8 +28,8 @@ use std::time::Duration;
 use baton_proto::control::{Action, Outcome};
 use baton_proto::{Fault, RunId};
 
+use crate::agent::Agent;
 use crate::instance::Instance;
-use crate::serve::Agent;
 use crate::tasks::ProgressSink;
 
 /// Does one action, when the instance is free.

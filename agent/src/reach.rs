@@ -18,7 +18,6 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use self::attempt::Login;
-pub(crate) use self::rehearsal::Rehearsal;
 use crate::info::Info;
 use crate::instance::Instance;
 use crate::redis_conf::RedisConf;
