@@ -33,13 +33,16 @@ fn by_hand_a_c_with_appendonly_yes_comes_up_empty_and_empties_b(server: &str) {
 
 fn with_appendonly_yes_at_c_the_data_is_there_and_the_append_only_file_is_on_again(server: &str) {
     let world = World::of_three(&ServerProgram::named(server));
-    world.c().configure(|conf| {
-        conf.set("appendonly", "yes");
-    });
+    for host in world.hosts() {
+        host.configure(|conf| {
+            conf.set("appendonly", "yes");
+        });
+    }
     let lost = Lost::with_little_in(world);
     lost.failover_done(&[]);
     let c = lost.world.c();
     assert_eq!(c.client().config("appendonly"), "yes");
+    assert_eq!(lost.world.b().client().config("appendonly"), "yes");
     lost.assert_replaced();
     // What a restart finds is the append-only file: the data is in it.
     let written = baton_tests::conf::directives(&c.conf_path());
@@ -47,6 +50,21 @@ fn with_appendonly_yes_at_c_the_data_is_there_and_the_append_only_file_is_on_aga
     c.kill_server();
     c.start_server();
     assert_eq!(c.content(), lost.before);
+}
+
+#[test]
+fn with_appendonly_yes_a_promoted_b_gets_its_replica_partially() {
+    let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+    for host in world.hosts() {
+        host.configure(|conf| {
+            conf.set("appendonly", "yes");
+        });
+    }
+    let lost = Lost::with_little_in(world);
+    lost.failover_done(&["--mode", "promote"]);
+    assert_eq!(lost.world.c().client().config("appendonly"), "yes");
+    assert_eq!(crate::scene::resyncs(lost.world.b()), crate::scene::counts(0, 1));
+    lost.assert_promoted();
 }
 
 /// Gives C a service of kind `command`, whose start script does something of its own before it starts the server.

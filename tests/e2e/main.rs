@@ -9,6 +9,7 @@ mod promote;
 mod refusals;
 mod replace;
 mod returning;
+mod runs;
 mod scene;
 mod status;
 mod transfer;

@@ -108,7 +108,6 @@ impl Lost {
 /// and that the run left nothing behind.
 #[track_caller]
 pub(crate) fn assert_serves(world: &World, primary: &str, replicas: &[&str], before: &Content) {
-    world.forget_canaries(primary, replicas);
     let first = world.host(primary);
     assert_eq!(first.info("role"), "master");
     assert_eq!(configured_primary(first), None, "{primary} would come back as a replica");
