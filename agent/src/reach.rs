@@ -137,9 +137,12 @@ fn first<'a>(mut bind: impl Iterator<Item = &'a str>) -> Option<IpAddr> {
 }
 
 /// Listens where the stopped instance would, for a bounded time, in the background. A rehearsal that runs already
-/// starts anew.
+/// starts anew, or ends if no time is given.
 pub async fn rehearse(instance: &Instance, seconds: u32) -> Result<(), Fault> {
     end_rehearsal(instance).await;
+    if seconds == 0 {
+        return Ok(());
+    }
     let rehearsal = rehearsal::start(instance, seconds).await?;
     if let Some(other) = instance.set_rehearsal(Some(rehearsal)) {
         other.end().await;

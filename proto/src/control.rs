@@ -31,7 +31,8 @@ pub enum Request {
     Observe,
     /// Try to reach a server from here, the way this instance would reach it as its primary.
     Reach { instance: InstanceName, to: HostPort },
-    /// Listen for a moment where this stopped instance would, so that another host can try to reach it.
+    /// Listen for a moment where this stopped instance would, so that another host can try to reach it. With no seconds,
+    /// stop listening.
     Rehearse { instance: InstanceName, seconds: u32 },
     /// Start an action, or join it.
     Begin(Order),

@@ -104,5 +104,11 @@ async fn try_paths(
     }
     let answers = observe::reach(&context.agents, &questions).await;
     world.probes.extend(answers);
+    for (on, rehearsed) in &rehearsals {
+        // The port is free again once the plan is made. One that could not be freed is so in a few seconds.
+        if rehearsed.is_ok() {
+            let _ = context.agents.rehearse(on, 0).await;
+        }
+    }
     rehearsals
 }
