@@ -77,6 +77,8 @@ fn a_dry_run_shows_checks_steps_and_forecast_and_changes_nothing() {
     let said = lost.world.coord(&["failover", A, "--to", C, "--dry-run"]).ends_with(0);
     said.says(&["ok", "fence", "snapshot", "transfer", "gate", "partial", B, C]);
     assert_eq!(baton_tests::footprint::Footprint::of(&lost.world), before);
+    // The trial of the way to C is over as well: its port is free.
+    lost.world.c().start_server();
 }
 
 #[test]
