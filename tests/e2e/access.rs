@@ -212,3 +212,12 @@ fn a_wrong_password_is_told_with_host_and_user() {
     assert_eq!(baton_tests::content::Content::of(&mut client), lost.before);
     assert_eq!(client.field("master_host"), lost.world.host(A).ip.to_string());
 }
+
+#[test]
+fn a_c_that_refuses_its_agent_is_told_with_host_and_user() {
+    let lost = Lost::with_little_on(REDIS_7_0);
+    lost.world.c().start_server();
+    lost.world.c().client().call(&["CONFIG", "SET", "requirepass", "changed-by-hand"]);
+    lost.failover(&[]).ends_with(code::PREFLIGHT).says(&[C, "user `default`", "NOAUTH", "requirepass"]);
+    lost.assert_b_is_untouched();
+}

@@ -37,6 +37,17 @@ fn c_takes_over_and_b_joins_it_without_losing_a_key(server: &str) {
 }
 
 fn keys_that_expire_meanwhile_are_gone_on_both_sides_and_the_others_stay(server: &str) {
+    let lost = with_expiring_keys(server, "replace");
+    lost.assert_replaced();
+    assert!(lost.world.c().client().call(&["PTTL", "lasting"]).int() > 3_000_000);
+}
+
+#[test]
+fn keys_that_expire_on_a_promoted_source_are_gone_on_its_replica_as_well() {
+    with_expiring_keys(REDIS_7_0, "promote").assert_promoted();
+}
+
+fn with_expiring_keys(server: &str, mode: &str) -> Lost {
     let world = World::in_sync(&ServerProgram::named(server));
     Dataset::mixed(3, 300 << 10).load(&mut world.a().client());
     let mut client = world.a().client();
@@ -50,7 +61,7 @@ fn keys_that_expire_meanwhile_are_gone_on_both_sides_and_the_others_stay(server:
     world.b().await_in_sync_with(world.a());
     world.lose_a();
     let lost = Lost { world, before: lasting };
-    lost.failover_done(&[]);
+    lost.failover_done(&["--mode", mode]);
     for host in [C, B] {
         wait_for(&format!("the short-lived keys are gone on {host}"), || {
             let keys = baton_tests::content::keys(&mut lost.world.host(host).try_client()?);
@@ -58,8 +69,7 @@ fn keys_that_expire_meanwhile_are_gone_on_both_sides_and_the_others_stay(server:
             if left == 0 { Ok(()) } else { Err(format!("{left} keys are left")) }
         });
     }
-    lost.assert_replaced();
-    assert!(lost.world.c().client().call(&["PTTL", "lasting"]).int() > 3_000_000);
+    lost
 }
 
 fn an_empty_data_set_is_replaced(server: &str) {

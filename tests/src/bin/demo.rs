@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread::{self, JoinHandle};
@@ -119,10 +119,9 @@ fn without_data(program: &ServerProgram) -> anyhow::Result<()> {
 
 fn three_hosts(program: &ServerProgram) -> anyhow::Result<World> {
     for (name, ip) in HOSTS {
-        for port in [SERVER_PORT, AGENT_PORT] {
-            let address = SocketAddr::from((ip, port));
-            TcpListener::bind(address).with_context(|| format!("{name} needs {address}: end what listens there"))?;
-        }
+        let taken = |what: &str| format!("{name} needs {what} of {ip} for itself: end what listens there");
+        TcpListener::bind((ip, SERVER_PORT)).with_context(|| taken("TCP port 6379"))?;
+        UdpSocket::bind((ip, AGENT_PORT)).with_context(|| taken("UDP port 7400"))?;
     }
     let mut world = World::new();
     for (name, ip) in HOSTS {
