@@ -52,7 +52,7 @@ pub async fn reach(instance: &Instance, to: &HostPort) -> Reach {
         seen = match timeout(CONNECT_TIMEOUT, open(address, source)).await {
             Ok(Ok(mut stream)) => match timeout(TALK_TIMEOUT, attempt::talk(&mut stream, &login)).await {
                 Ok(reach) => return reach,
-                Err(_) => return verdict(ReachVerdict::Silent, format!("{address} accepts, and says nothing")),
+                Err(_) => return verdict(ReachVerdict::Busy, format!("{address} accepts, and says nothing")),
             },
             Ok(Err(error)) => unopened(address, &error),
             Err(_) => verdict(

@@ -2,7 +2,7 @@
 
 use baton_proto::control::{Outcome, SnapshotFacts, TransferFacts};
 use baton_proto::report::SyncCounters;
-use baton_proto::{InstanceRef, Lineage};
+use baton_proto::{InstanceRef, Lineage, ReplId};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Resync;
@@ -15,6 +15,8 @@ pub enum Learnt {
     Outcome { on: InstanceRef, outcome: Outcome },
     /// The resyncs that a primary had served before anything was attached to it.
     Counters { on: InstanceRef, counters: SyncCounters },
+    /// Which process is the new primary, and under which id its data stands.
+    Primary { on: InstanceRef, pid: u32, id: ReplId },
     /// The gate's findings, in words.
     Gate { findings: Vec<String>, keys: u64 },
     /// How a replica joined its primary, by the primary's counters.
@@ -85,6 +87,14 @@ impl Ledger {
     pub fn counters(&self, primary: &InstanceRef) -> Option<SyncCounters> {
         self.find(|learnt| match learnt {
             Learnt::Counters { on, counters } if on == primary => Some(*counters),
+            _ => None,
+        })
+    }
+
+    /// The process and replication id that the new primary had when it was last looked at.
+    pub fn primary(&self, primary: &InstanceRef) -> Option<(u32, &ReplId)> {
+        self.find(|learnt| match learnt {
+            Learnt::Primary { on, pid, id } if on == primary => Some((*pid, id)),
             _ => None,
         })
     }
