@@ -20,14 +20,18 @@ on_every_server! {
 }
 
 /// A failover that is in the middle of its transfer.
-fn in_the_middle() -> (Lost, Relay, Running) {
-    let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+pub(crate) fn in_the_middle() -> (Lost, Relay, Running) {
+    in_the_middle_of(World::of_three(&ServerProgram::named(REDIS_7_0)), &[])
+}
+
+/// The same in a world that was configured, and with more words on the command line.
+pub(crate) fn in_the_middle_of(world: World, more: &[&str]) -> (Lost, Relay, Running) {
     let relay = Relay::to(world.b().agent_address());
     world.b().reach_agent_via(relay.address);
     world.write_coord_toml();
     let lost = Lost::with(world, Dataset::random(3, 12 << 20));
     relay.limit(3 << 20);
-    let running = lost.world.start_coord(&[&FAILOVER[..], &["--yes", "--json"]].concat());
+    let running = lost.world.start_coord(&[&FAILOVER[..], &["--yes", "--json"], more].concat());
     wait_for("a part of the snapshot has crossed", || {
         if relay.brought() > 3 << 20 { Ok(()) } else { Err(running.so_far().to_string()) }
     });
