@@ -47,7 +47,7 @@ pub struct CoordError {
     pub state: Vec<String>,
     pub hint: Option<String>,
     /// The run that it is about, if one was named.
-    pub run: Option<RunId>,
+    pub run: Option<Box<RunId>>,
     /// Whether programs have been told already how the run ended.
     pub told: bool,
 }

@@ -154,7 +154,7 @@ fn refused(plan: &Plan) -> CoordError {
         error = error.because(format!("{}: {}", check.id, check.says));
     }
     error.hint = plan.refusals().find_map(|check| check.remedy.clone());
-    error.run = Some(plan.run.clone());
+    error.run = Some(Box::new(plan.run.clone()));
     error
 }
 
