@@ -15,6 +15,8 @@ const YIELD_FALL: f64 = 0.10;
 /// The window grows by this each round, little enough to let CUBIC have its turn.
 const GROWTH_PACKETS: u64 = 4;
 const GROWTH_PART: f64 = 0.002;
+/// Shorter rounds grow by that part of it: CUBIC grows by the clock, not by the round.
+const GROWTH_ROUND_SECONDS: f64 = 0.020;
 /// On loss beyond the bound it falls by this, but not again within so many rounds.
 const CUT: f64 = 0.85;
 const CUT_ROUNDS: u32 = 30;
@@ -117,6 +119,7 @@ impl Beside {
             return;
         }
         let growth = GROWTH_PACKETS.saturating_mul(model.mtu) as f64 + self.window * GROWTH_PART;
+        let growth = growth * (shown.rtt / GROWTH_ROUND_SECONDS).min(1.0);
         let share = model.capacity().map(|capacity| shown.rate / capacity.max(1.0));
         self.window = match share {
             Some(SHARE_HIGH..) => self.window * SHARE_FALL,

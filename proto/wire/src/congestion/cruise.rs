@@ -13,8 +13,9 @@ const PROBE_PART: f64 = 0.35;
 
 /// A rate beyond the one known by this, without a queue, starts start-up again...
 const SURGE: f64 = 1.12;
-/// ...but not sooner than so many rounds after it was in vain.
-const SURGE_PAUSE_ROUNDS: u32 = 24;
+/// ...but not sooner than so many rounds after the last one; twice as many each time that it was in vain.
+pub(super) const SURGE_PAUSE_ROUNDS: u32 = 24;
+pub(super) const SURGE_PAUSE_ROUNDS_MAX: u32 = 1536;
 
 /// A whole cycle's mean beyond the smallest round-trip time by this many headrooms is a queue of others: one that has
 /// been there since before the connection, so that the path's own delay was never seen.
@@ -55,12 +56,12 @@ pub(super) struct Cruise {
     /// Whether the window was used up in each round of the cycle.
     used: bool,
     suspicions: u32,
-    since_startup: u32,
+    surge_after: u32,
 }
 
 impl Cruise {
-    pub(super) fn new(after_startup: bool) -> Cruise {
-        let since_startup = if after_startup { 0 } else { SURGE_PAUSE_ROUNDS };
+    /// `surge_after` is the rounds in which start-up is not tried again.
+    pub(super) fn new(surge_after: u32) -> Cruise {
         Cruise {
             round: 0,
             rtt_least: f64::MAX,
@@ -68,7 +69,7 @@ impl Cruise {
             yielded: (0.0, 0.0),
             used: true,
             suspicions: 0,
-            since_startup,
+            surge_after,
         }
     }
 
@@ -93,9 +94,9 @@ impl Cruise {
         if shown.loss > LOSS_COLLAPSE {
             model.slow_down(COLLAPSE_FACTOR);
         }
-        self.since_startup = self.since_startup.saturating_add(1);
+        self.surge_after = self.surge_after.saturating_sub(1);
         let surging = !shown.app_limited && shown.rate > known * SURGE && shown.rtt <= model.queue_from();
-        if surging && self.since_startup > SURGE_PAUSE_ROUNDS {
+        if surging && self.surge_after == 0 {
             return Turn::Surge;
         }
         self.rtt_least = self.rtt_least.min(shown.rtt);

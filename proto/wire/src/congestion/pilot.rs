@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::beside::Beside;
-use super::cruise::{Cruise, Rival, Turn};
+use super::cruise::{Cruise, Rival, SURGE_PAUSE_ROUNDS, SURGE_PAUSE_ROUNDS_MAX, Turn};
 use super::model::{INITIAL_PACKETS, Model};
 use super::round::{Round, Shown};
 use super::startup::{End, Startup};
@@ -30,6 +30,7 @@ pub(super) struct Pilot {
     phase: Phase,
     /// Since when none was seen of a rival, and what is to be in flight if it is back soon.
     went: Option<(Duration, f64)>,
+    surge_pause: u32,
     window: u64,
     round: Round,
     /// Of the present batch of acknowledgements: when the newest packet was sent, and how many bytes arrived.
@@ -45,6 +46,7 @@ impl Pilot {
             model: Model::new(mtu),
             phase: Phase::Startup(Startup::new(0.0)),
             went: None,
+            surge_pause: SURGE_PAUSE_ROUNDS,
             window: INITIAL_PACKETS.saturating_mul(mtu),
             round: Round::new(now),
             newest_sent: None,
@@ -115,7 +117,11 @@ impl Pilot {
             Phase::Startup(startup) => startup.judge(model, shown, lossy).map(|end| match end {
                 End::Alone => {
                     self.went = Some((now, self.window as f64 * STARTUP_TAKEN_BACK));
-                    Phase::Cruise(Cruise::new(true))
+                    self.surge_pause = match startup.in_vain() {
+                        true => self.surge_pause.saturating_mul(2).min(SURGE_PAUSE_ROUNDS_MAX),
+                        false => SURGE_PAUSE_ROUNDS,
+                    };
+                    Phase::Cruise(Cruise::new(self.surge_pause))
                 }
                 End::Rival => {
                     let held = self.window as f64 * STARTUP_KEPT;
@@ -129,7 +135,7 @@ impl Pilot {
             },
             Phase::Beside(beside) => beside.judge(model, shown, lossy).then(|| {
                 self.went = Some((now, beside.held()));
-                Phase::Cruise(Cruise::new(false))
+                Phase::Cruise(Cruise::new(0))
             }),
         };
         if let Some(next) = next {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// Shortest round. On a path of less the jitter of hosts would be measured, not the path.
-const ROUND_MIN: Duration = Duration::from_millis(2);
+const ROUND_MIN: Duration = Duration::from_millis(5);
 
 /// What a round has shown.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -30,6 +30,8 @@ pub(super) enum End {
 
 #[derive(Debug, Clone)]
 pub(super) struct Startup {
+    /// Rate that was known before.
+    known: f64,
     best: f64,
     stalls: u32,
     trial: Trial,
@@ -39,12 +41,17 @@ pub(super) struct Startup {
 impl Startup {
     /// Begins where `rate` is known already.
     pub(super) fn new(rate: f64) -> Startup {
-        Startup { best: rate, stalls: 0, trial: Trial::Free, rival: false }
+        Startup { known: rate, best: rate, stalls: 0, trial: Trial::Free, rival: false }
     }
 
     /// Whether the window grows by what is acknowledged.
     pub(super) fn grows(&self) -> bool {
         matches!(self.trial, Trial::Free | Trial::Passed)
+    }
+
+    /// Whether nothing was found beyond what was known before.
+    pub(super) fn in_vain(&self) -> bool {
+        self.best < self.known * GROWTH
     }
 
     pub(super) fn saw_rtt(&mut self, model: &Model, rtt: f64) {

@@ -15,6 +15,8 @@ pub(super) const PACKET: u64 = 1_400;
 const ACK_EVERY: u32 = 10;
 const ACK_DELAY: Duration = Duration::from_millis(10);
 const REORDER: u64 = 3;
+/// All that is in flight counts as lost after such a silence.
+const PROBE_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Path {
@@ -39,6 +41,7 @@ enum Event {
     Arrive(usize, u64),
     AckTimer(usize, u64),
     Ack(usize, u64),
+    Probe(usize),
 }
 
 pub(super) struct Flow {
@@ -52,6 +55,8 @@ pub(super) struct Flow {
     tokens: f64,
     refilled: Duration,
     send_at: Option<Duration>,
+    /// When the last acknowledgement came.
+    heard: Duration,
     /// The receiver: arrived and not acknowledged, and the number of the acknowledgement to come.
     arrived: Vec<u64>,
     acks: u64,
@@ -93,6 +98,7 @@ impl Flow {
             tokens: 10.0 * PACKET as f64,
             refilled: Duration::ZERO,
             send_at: None,
+            heard: Duration::ZERO,
             arrived: Vec::new(),
             acks: 0,
             on_the_way: BTreeMap::new(),
@@ -165,6 +171,7 @@ impl Path {
             world.flows[index].srtt = self.rtt;
             world.flows[index].refilled = start;
             world.at(start, Event::Send(index));
+            world.at(start + PROBE_AFTER, Event::Probe(index));
         }
         while let Some(Reverse((now, _, event))) = world.events.pop() {
             if now > end {
@@ -205,6 +212,15 @@ impl World<'_> {
                 }
             }
             Event::Ack(index, acks) => self.acknowledged(now, index, acks),
+            Event::Probe(index) => {
+                let flow = &mut self.flows[index];
+                if flow.heard + PROBE_AFTER <= now {
+                    let gone: Vec<u64> = flow.sent.keys().copied().collect();
+                    gone.into_iter().for_each(|number| flow.lose(now, number));
+                    self.send(now, index);
+                }
+                self.at(now + PROBE_AFTER, Event::Probe(index));
+            }
         }
     }
 
@@ -219,6 +235,7 @@ impl World<'_> {
 
     fn acknowledged(&mut self, now: Duration, index: usize, acks: u64) {
         let flow = &mut self.flows[index];
+        flow.heard = now;
         let numbers = flow.on_the_way.remove(&acks).expect("sent once");
         let largest = *numbers.last().expect("never empty");
         for number in numbers {
