@@ -40,6 +40,16 @@ const BDPS_MAX: f64 = 3.0;
 /// A round-trip time below all that was known by this: the rival has gone that had hidden the path's own delay.
 const DELAY_FALL: f64 = 0.9;
 
+/// What a round has shown of the rival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stand {
+    There,
+    /// It sends nothing, at present.
+    Gone,
+    /// The queue was our own.
+    Nobody,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Beside {
     why: Rival,
@@ -62,8 +72,8 @@ impl Beside {
         Beside {
             why,
             window: (shown.rate.max(share) * shown.rtt).max(back.unwrap_or(0.0)),
-            // Not the first: that a queue does not drain was just seen.
-            round: 1,
+            // Where it is not sure whose the queue is, that is found out soon.
+            round: if why == Rival::Flat { ROUNDS - 4 } else { 2 },
             rtt_least: f64::MAX,
             rtt_known: model.rtt_min(),
             rtt_before: shown.rtt,
@@ -85,8 +95,7 @@ impl Beside {
         })
     }
 
-    /// Judges a round. Returns whether the rival has gone.
-    pub(super) fn judge(&mut self, model: &Model, shown: &Shown, lossy: bool) -> bool {
+    pub(super) fn judge(&mut self, model: &Model, shown: &Shown, lossy: bool) -> Stand {
         self.since_cut = self.since_cut.saturating_add(1);
         self.lossy_rounds += (f64::from(u8::from(lossy)) - self.lossy_rounds) * LOSSY_GAIN;
         self.rtt_least = self.rtt_least.min(shown.rtt);
@@ -96,16 +105,19 @@ impl Beside {
             self.rtt_before = shown.rtt;
         }
         let fell = self.round == 1 && shown.rtt < self.rtt_before * (1.0 - YIELD_FALL);
-        if model.rtt_min() < self.rtt_known * DELAY_FALL || (self.why == Rival::Flat && fell) {
-            return true;
+        if model.rtt_min() < self.rtt_known * DELAY_FALL {
+            return Stand::Gone;
+        }
+        if self.why == Rival::Flat && fell {
+            return Stand::Nobody;
         }
         self.round = self.round.saturating_add(1);
         if self.round < ROUNDS {
-            return false;
+            return Stand::There;
         }
         let drained = self.why == Rival::Queue && self.rtt_least <= model.queue_from();
         (self.round, self.rtt_least) = (0, f64::MAX);
-        drained
+        if drained { Stand::Gone } else { Stand::There }
     }
 
     fn steer(&mut self, model: &Model, shown: &Shown, lossy: bool) {

@@ -100,7 +100,8 @@ impl Cruise {
             return Turn::Surge;
         }
         self.rtt_least = self.rtt_least.min(shown.rtt);
-        self.rtt_sum += shown.rtt;
+        // The first two show the queue of the cycle before, and none.
+        self.rtt_sum += if self.round > 1 { shown.rtt } else { 0.0 };
         self.used &= used && !shown.app_limited;
         if self.round == 1 {
             // These are the packets of the round before.
@@ -112,7 +113,7 @@ impl Cruise {
     }
 
     fn end_cycle(&mut self, model: &mut Model, shown: &Shown, wary: bool) -> Turn {
-        let mean = self.rtt_sum / f64::from(ROUNDS);
+        let mean = self.rtt_sum / f64::from(ROUNDS - 2);
         let headroom = model.headroom_seconds();
         let (yielded_rtt, yielded_rate) = self.yielded;
         let queue = self.rtt_least > model.queue_from() || mean > model.rtt_min() + headroom * MEAN_HEADROOMS;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::beside::Beside;
+use super::beside::{Beside, Stand};
 use super::cruise::{Cruise, Rival, SURGE_PAUSE_ROUNDS, SURGE_PAUSE_ROUNDS_MAX, Turn};
 use super::model::{INITIAL_PACKETS, Model};
 use super::round::{Round, Shown};
@@ -133,10 +133,13 @@ impl Pilot {
                 Turn::Surge => Some(Phase::Startup(Startup::new(shown.rate))),
                 Turn::Rival(why) => Some(Phase::Beside(Beside::new(model, why, shown, back))),
             },
-            Phase::Beside(beside) => beside.judge(model, shown, lossy).then(|| {
-                self.went = Some((now, beside.held()));
-                Phase::Cruise(Cruise::new(0))
-            }),
+            Phase::Beside(beside) => match beside.judge(model, shown, lossy) {
+                Stand::There => None,
+                stand => {
+                    self.went = (stand == Stand::Gone).then(|| (now, beside.held()));
+                    Some(Phase::Cruise(Cruise::new(0)))
+                }
+            },
         };
         if let Some(next) = next {
             self.phase = next;

@@ -5,7 +5,7 @@ use super::round::Shown;
 
 /// A round has grown if its rate is this much more than the best one before...
 const GROWTH: f64 = 1.25;
-/// ...and so many rounds without growth are the end.
+/// ...and so many rounds without growth are the end, one with loss.
 const STALLS_MAX: u32 = 3;
 
 /// What is made of a queue: alone on the path, the rate has stopped growing by then; beside a rival it grows on.
