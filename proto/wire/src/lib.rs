@@ -9,10 +9,12 @@
 //!
 //! Who may ask what is not decided here: a [`Peer`] tells its role, and the agent decides.
 
+mod congestion;
 mod identity;
 mod knock;
 mod link;
 mod listener;
+mod socket;
 mod tls;
 mod words;
 

@@ -11,7 +11,7 @@ use baton_proto::{Fault, FaultKind, HostName, HostPort};
 use quinn::{Connection, Endpoint, ReadExactError, ReadToEndError, RecvStream, WriteError};
 
 use crate::identity::{Identity, Role, role_of};
-use crate::{knock, tls, words};
+use crate::{knock, socket, tls, words};
 
 /// How long a host may take to be found, shake hands and agree on a version. Longer than three lost first packets.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
@@ -61,7 +61,7 @@ impl Dialer {
     pub fn new(identity: &Identity, software: &str) -> anyhow::Result<Dialer> {
         let config = tls::client(identity)?;
         let endpoint = |any: SocketAddr| -> std::io::Result<Endpoint> {
-            let mut endpoint = Endpoint::client(any)?;
+            let mut endpoint = socket::endpoint(any, None)?;
             endpoint.set_default_client_config(config.clone());
             Ok(endpoint)
         };

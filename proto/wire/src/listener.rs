@@ -14,7 +14,7 @@ use quinn::{Connection, Endpoint, Incoming, SendStream};
 
 use crate::identity::{Identity, Role};
 use crate::link::{defect, peer_role};
-use crate::{tls, words};
+use crate::{socket, tls, words};
 
 /// How long a newcomer has for its handshake and greeting. It bounds what a port scan can hold.
 const GREET_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ pub struct Listener {
 impl Listener {
     /// Must be called within a tokio runtime.
     pub fn bind(identity: &Identity, listen: SocketAddr, software: &str) -> anyhow::Result<Listener> {
-        let endpoint = Endpoint::server(tls::server(identity)?, listen)?;
+        let endpoint = socket::endpoint(listen, Some(tls::server(identity)?))?;
         Ok(Listener { endpoint, software: software.into() })
     }
 

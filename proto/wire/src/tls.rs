@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use baton_proto::hello::ALPN;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 
+use crate::congestion::ModelBased;
 use crate::identity::Identity;
 
 /// How long a connection lives without a packet. With [`KEEP_ALIVE`] it only ends so when the peer is gone.
@@ -21,8 +22,14 @@ const STREAMS_MAX: u32 = 128;
 /// Receive window of one stream. A larger one lets a lossy path collect more gaps in one stream than quinn tolerates
 /// (1024), and quinn then ends the whole connection; throughput comes from many streams.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-/// Window of a connection: bounds what a peer can make us buffer, and covers 1 Gbit/s at 250 ms.
-const WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+/// Window of a connection, both ways: what a transfer's twelve chunk streams can use of their own windows, and so the
+/// most a peer can make us buffer. 1 Gbit/s at 100 ms is 12 MB; where packets are lost as much again waits behind gaps.
+const WINDOW_BYTES: u32 = 24 * 1024 * 1024;
+/// Packets for one acknowledgement. Each costs both sides a packet, and a cipher operation, to no use: loss shows at once
+/// in any case, for packets out of order are acknowledged as they come.
+const ACK_EVERY_PACKETS: u32 = 10;
+/// How long fewer packets than that wait. It bounds what is added to the round trip of a slow path.
+const ACK_DELAY: Duration = Duration::from_millis(10);
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
@@ -35,8 +42,12 @@ fn roots(identity: &Identity) -> anyhow::Result<Arc<RootCertStore>> {
 }
 
 fn transport() -> Arc<TransportConfig> {
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY_PACKETS)).max_ack_delay(Some(ACK_DELAY));
     let mut config = TransportConfig::default();
     config
+        .congestion_controller_factory(Arc::new(ModelBased))
+        .ack_frequency_config(Some(acknowledgements))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))

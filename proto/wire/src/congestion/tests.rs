@@ -1,0 +1,161 @@
+//! The controller on simulated paths. Time is virtual, so every figure is the same in every run.
+
+mod path;
+mod rivals;
+
+use std::time::Duration;
+
+use self::path::{Flow, Kind, Path};
+
+/// Bytes a second.
+const MBIT_200: f64 = 25e6;
+const MBIT_500: f64 = 62.5e6;
+const GBIT: f64 = 125e6;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// One bandwidth-delay product of queue, as most routers have.
+fn long_path(rate: f64, rtt: Duration, loss: f64) -> Path {
+    Path { rate, rtt, queue_bytes: (rate * rtt.as_secs_f64()).max(524_288.0), loss }
+}
+
+fn alone(path: &Path, seconds: u64) -> Flow {
+    path.run(&[(Kind::Ours, ms(0))], Duration::from_secs(seconds)).remove(0)
+}
+
+#[test]
+fn a_clean_long_path_is_filled_without_loss_and_without_a_queue() {
+    let path = long_path(MBIT_200, ms(40), 0.0);
+    let flow = alone(&path, 10);
+    assert!(flow.rate(ms(1_000)..) >= 0.97 * path.rate, "{flow}");
+    assert!(flow.lost_part() <= 0.01, "{flow}");
+    assert!(flow.queueing(0.5) <= ms(18), "{flow}");
+    assert!(flow.queueing(0.9) <= ms(25), "{flow}");
+}
+
+#[test]
+fn the_rate_of_the_path_is_reached_within_half_a_second() {
+    for (path, by) in [
+        (long_path(MBIT_200, ms(40), 0.0), ms(450)),
+        (long_path(MBIT_500, ms(60), 0.005), ms(800)),
+        (long_path(GBIT, Duration::from_micros(500), 0.0), ms(50)),
+    ] {
+        let flow = alone(&path, 3);
+        assert!(flow.rate(by..by + ms(300)) >= 0.9 * path.rate, "{path:?}: {flow}");
+    }
+}
+
+#[test]
+fn random_loss_up_to_the_bound_costs_little_more_than_what_is_lost() {
+    for loss in [0.001, 0.005, 0.01, 0.018] {
+        let path = long_path(MBIT_500, ms(60), loss);
+        let flow = alone(&path, 8);
+        assert!(flow.rate(ms(1_500)..) >= (0.96 - loss) * path.rate, "loss {loss}: {flow}");
+        assert!(flow.lost_part() <= loss + 0.01, "loss {loss}: {flow}");
+        assert!(flow.queueing(0.5) <= ms(20), "loss {loss}: {flow}");
+    }
+}
+
+#[test]
+fn more_loss_slows_it_and_does_not_stop_it() {
+    for (loss, least) in [(0.03, 0.7), (0.06, 0.5), (0.10, 0.3)] {
+        let path = long_path(MBIT_200, ms(40), loss);
+        let flow = alone(&path, 10);
+        assert!(flow.rate(ms(2_000)..) >= least * path.rate, "loss {loss}: {flow}");
+    }
+}
+
+#[test]
+fn a_short_fast_path_is_filled() {
+    let path = long_path(GBIT, Duration::from_micros(500), 0.0);
+    let flow = alone(&path, 3);
+    assert!(flow.rate(ms(100)..) >= 0.97 * path.rate, "{flow}");
+    assert!(flow.lost_part() <= 0.005, "{flow}");
+}
+
+#[test]
+fn a_queue_shorter_than_the_headroom_is_not_flooded() {
+    for part in [0.10, 0.25, 0.50] {
+        let mut path = long_path(MBIT_200, ms(40), 0.0);
+        path.queue_bytes *= part;
+        let flow = alone(&path, 10);
+        assert!(flow.rate(ms(1_000)..) >= 0.8 * path.rate, "queue {part}: {flow}");
+        assert!(flow.lost_part() <= 0.03, "queue {part}: {flow}");
+    }
+}
+
+#[test]
+fn slow_and_fast_short_and_long_paths_are_filled() {
+    for rate in [0.25e6, 1.25e6, 12.5e6, 125e6] {
+        for rtt in [1, 10, 100] {
+            let path = long_path(rate, ms(rtt), 0.0);
+            let flow = alone(&path, 5);
+            assert!(flow.rate(ms(2_000)..) >= 0.93 * path.rate, "{path:?}: {flow}");
+            assert!(flow.lost_part() <= 0.02, "{path:?}: {flow}");
+        }
+    }
+}
+
+/// Runs both, and wants a part of the path's rate for each of them from a second after the later one's start.
+fn share(rival: Kind, ours: Duration, theirs: Duration, least: f64) {
+    let path = long_path(MBIT_200, ms(40), 0.0);
+    let flows = path.run(&[(Kind::Ours, ours), (rival, theirs)], Duration::from_secs(60));
+    let from = ours.max(theirs) + ms(1_000);
+    for flow in &flows {
+        assert!(flow.rate(from..) >= least * path.rate, "{from:?}: ours {}; {rival:?} {}", flows[0], flows[1]);
+    }
+}
+
+#[test]
+fn beside_cubic_each_has_a_quarter_if_ours_is_first() {
+    share(Kind::Cubic, ms(0), ms(5_000), 0.25);
+}
+
+#[test]
+fn beside_cubic_each_has_a_quarter_if_ours_is_second() {
+    share(Kind::Cubic, ms(5_000), ms(0), 0.25);
+}
+
+#[test]
+fn beside_cubic_each_has_a_quarter_if_both_begin_together() {
+    share(Kind::Cubic, ms(0), ms(0), 0.25);
+}
+
+#[test]
+fn beside_bbr_each_has_a_quarter_if_ours_is_first() {
+    share(Kind::Bbr, ms(0), ms(5_000), 0.25);
+}
+
+/// BBR has filled the queue by then, and gives way only once it finds the path slower, in its own time.
+#[test]
+fn beside_bbr_each_has_a_fifth_if_ours_is_second() {
+    share(Kind::Bbr, ms(5_000), ms(0), 0.20);
+}
+
+#[test]
+fn beside_bbr_each_has_a_quarter_if_both_begin_together() {
+    share(Kind::Bbr, ms(0), ms(0), 0.25);
+}
+
+#[test]
+fn two_of_a_kind_share() {
+    let path = long_path(MBIT_200, ms(40), 0.0);
+    for later in [0, 3_000] {
+        let flows = path.run(&[(Kind::Ours, ms(0)), (Kind::Ours, ms(later))], Duration::from_secs(30));
+        for flow in &flows {
+            assert!(flow.rate(ms(5_000)..) >= 0.3 * path.rate, "{later}: {} {}", flows[0], flows[1]);
+        }
+        let both: f64 = flows.iter().map(|flow| flow.rate(ms(5_000)..)).sum();
+        assert!(both >= 0.95 * path.rate, "{later}: {} {}", flows[0], flows[1]);
+    }
+}
+
+#[test]
+fn what_a_rival_leaves_is_taken_within_two_seconds() {
+    let path = long_path(MBIT_200, ms(40), 0.0);
+    let flows = [(Kind::Ours, ms(0)), (Kind::CubicUntil(ms(12_000)), ms(2_000))];
+    let flows = path.run(&flows, Duration::from_secs(16));
+    assert!(flows[0].rate(ms(14_000)..) >= 0.9 * path.rate, "{} {}", flows[0], flows[1]);
+}
