@@ -14,6 +14,8 @@ pub enum Mix {
     /// Strings with JSON-like text, hashes, sorted sets, lists, sets, streams and binary strings, a few of them with a
     /// time to live that is far away: about what a shop or a session store holds.
     Mixed,
+    /// Strings with JSON-like text, and nothing else: a cache of documents.
+    Json,
     /// Strings of random bytes, which nothing compresses: the size of the data is the size on the wire.
     Random,
 }
@@ -96,6 +98,10 @@ impl Dataset {
         Self { seed, bytes, mix: Mix::Mixed }
     }
 
+    pub fn json(seed: u64, bytes: u64) -> Self {
+        Self { seed, bytes, mix: Mix::Json }
+    }
+
     pub fn random(seed: u64, bytes: u64) -> Self {
         Self { seed, bytes, mix: Mix::Random }
     }
@@ -117,6 +123,7 @@ impl Dataset {
             }
             match self.mix {
                 Mix::Mixed => mixed_key(&mut wire, &mut rng, index),
+                Mix::Json => string_key(&mut wire, &mut rng, index),
                 Mix::Random => binary_key(&mut wire, &mut rng, self.seed, index),
             }
             *counts.entry(database).or_default() += 1;
