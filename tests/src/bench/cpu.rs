@@ -20,7 +20,8 @@ pub fn seconds(pid: u32) -> Option<f64> {
 /// Seconds of a core that the link's own threads have used.
 pub fn link_seconds() -> f64 {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_link = |path: &std::path::PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|n| n.starts_with("link-"));
+    let is_link =
+        |path: &std::path::PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|n| n.starts_with("link-"));
     threads.filter(is_link).filter_map(|path| used(&path.join("stat").display().to_string())).sum()
 }
 

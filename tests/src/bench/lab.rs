@@ -140,7 +140,7 @@ impl Coord {
         ensure!(status.success(), "coord ended with {status}: {}", tail(&self.log, 6));
         let text = fs::read_to_string(&self.out)?;
         let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let result = events.filter(|event| event["event"] == "result").last().context("coord told no result")?;
+        let result = events.filter(|event| event["event"] == "result").next_back().context("coord told no result")?;
         let transfer_seconds = result["seconds"]["transfer"].as_f64();
         Ok(Copied { seconds, transfer_seconds, bytes_wire: result["bytes_wire"].as_u64() })
     }

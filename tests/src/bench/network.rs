@@ -38,7 +38,10 @@ pub const KINDS: [Kind; 4] = [GIGABIT, WAN, LOSSY, UNSHAPED];
 impl Kind {
     pub fn named(name: &str) -> Result<Self, String> {
         let known = || KINDS.map(|kind| kind.name).join(", ");
-        KINDS.into_iter().find(|kind| kind.name == name).ok_or_else(|| format!("no link `{name}`; there are {}", known()))
+        KINDS
+            .into_iter()
+            .find(|kind| kind.name == name)
+            .ok_or_else(|| format!("no link `{name}`; there are {}", known()))
     }
 }
 

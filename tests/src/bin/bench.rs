@@ -85,14 +85,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         files.push(QUICK_FILE);
     }
     let setting = Setting { program, repetitions, tcp: cli.tcp.clone(), files, link: cli.links.first().copied() };
-    let everything = [
-        What::Links { peers: Vec::new() },
-        What::Rss,
-        What::Civility,
-        What::Resume,
-        What::Save,
-        What::Latency,
-    ];
+    let everything =
+        [What::Links { peers: Vec::new() }, What::Rss, What::Civility, What::Resume, What::Save, What::Latency];
     let parts = match &cli.what {
         Some(what) => vec![what.clone()],
         // The others need a file that takes some time, and are no proof of anything with this one.

@@ -34,7 +34,8 @@ pub fn run(setting: &Setting) -> anyhow::Result<Section> {
     lab.place(&snapshot)?;
     lab.b().start_server();
     lab.start_agents();
-    let head = ["meanwhile", "reads a second", "median, ms", "p99, ms", "p99.9, ms", "p99 to BGSAVE alone", "bar", "verdict"];
+    let head =
+        ["meanwhile", "reads a second", "median, ms", "p99, ms", "p99.9, ms", "p99 to BGSAVE alone", "bar", "verdict"];
     let mut table = Table::new(&head);
     let mut notes = Vec::new();
     let (mut idle, mut save, mut copy) = (Seen::default(), Seen::default(), Seen::default());
@@ -45,7 +46,7 @@ pub fn run(setting: &Setting) -> anyhow::Result<Section> {
         })?);
         save.add(during(&lab, || bgsave(&lab))?);
         lab.clear_target()?;
-        match during(&lab, || Ok(lab.start_copy("bgsave")?.wait().map(|_| ())?)) {
+        match during(&lab, || lab.start_copy("bgsave")?.wait().map(|_| ())) {
             Ok(seen) => copy.add(seen),
             Err(error) => notes.push(format!("failed: the copy, turn {turn}: {error:#}")),
         }
@@ -58,7 +59,11 @@ pub fn run(setting: &Setting) -> anyhow::Result<Section> {
         let [bar, verdict] = bars::at_most(multiple, Some(bars::LATENCY_MAX).filter(|_| is_copy));
         let rate = (seen.seconds > 0.0).then(|| seen.waits_ms.len() as f64 / seen.seconds);
         let percentiles = [50.0, 99.0, 99.9].map(|percent| figure(seen.percentile(percent), 3));
-        table.row([name.to_owned(), figure(rate, 0)].into_iter().chain(percentiles).chain([figure(multiple, 2), bar, verdict]));
+        table.row([name.to_owned(), figure(rate, 0)].into_iter().chain(percentiles).chain([
+            figure(multiple, 2),
+            bar,
+            verdict,
+        ]));
     }
     let text = format!(
         "A server with the data of {}, on {}; {READERS} connections on B's own host read random keys in a closed loop (the \

@@ -32,8 +32,10 @@ struct Times {
 
 /// Measures the files on the links.
 pub fn run(setting: &Setting, links: &[Kind], peers: &[Peer]) -> anyhow::Result<Section> {
-    let mut table = Table::new(&["link", "file", "peer", "seconds", "fastest", "slowest", "MB/s", "baton/peer", "bar", "verdict"]);
-    let mut facts = Table::new(&["link", "idle RTT, ms", "raw TCP, MB/s", "TCP", "cores the link takes", "packets baton lost"]);
+    let mut table =
+        Table::new(&["link", "file", "peer", "seconds", "fastest", "slowest", "MB/s", "baton/peer", "bar", "verdict"]);
+    let mut facts =
+        Table::new(&["link", "idle RTT, ms", "raw TCP, MB/s", "TCP", "cores the link takes", "packets baton lost"]);
     let mut notes = Vec::new();
     for kind in links {
         let lab = setting.lab(*kind)?;

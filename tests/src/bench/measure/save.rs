@@ -40,9 +40,17 @@ pub fn run(setting: &Setting) -> anyhow::Result<Section> {
     let least = save.zip(wire).map(|(save, wire)| save.max(wire));
     let multiple = whole.zip(least).map(|(whole, least)| whole / least);
     let [bar, verdict] = bars::at_most(multiple, Some(bars::SAVE_OVERLAP_MAX));
-    let head = ["SAVE alone, s", "copy of an existing dump, s", "copy with --snapshot save, s", "to the longer", "bar", "verdict"];
+    let head = [
+        "SAVE alone, s",
+        "copy of an existing dump, s",
+        "copy with --snapshot save, s",
+        "to the longer",
+        "bar",
+        "verdict",
+    ];
     let mut table = Table::new(&head);
     table.row([figure(save, 2), figure(wire, 2), figure(whole, 2), figure(multiple, 2), bar, verdict]);
-    let text = format!("On {}, medians of {} runs with the data of {}.", kind.title, setting.repetitions, snapshot.kind);
+    let text =
+        format!("On {}, medians of {} runs with the data of {}.", kind.title, setting.repetitions, snapshot.kind);
     Ok(Section { title: "Save and send".to_owned(), text, tables: vec![table], notes })
 }
