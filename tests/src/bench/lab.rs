@@ -139,8 +139,8 @@ impl Coord {
         let seconds = self.begun.elapsed().as_secs_f64();
         ensure!(status.success(), "coord ended with {status}: {}", tail(&self.log, 6));
         let text = fs::read_to_string(&self.out)?;
-        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let result = events.filter(|event| event["event"] == "result").next_back().context("coord told no result")?;
+        let mut events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let result = events.rfind(|event| event["event"] == "result").context("coord told no result")?;
         let transfer_seconds = result["seconds"]["transfer"].as_f64();
         Ok(Copied { seconds, transfer_seconds, bytes_wire: result["bytes_wire"].as_u64() })
     }

@@ -93,9 +93,13 @@ pub fn percentile(values: &[f64], percent: f64) -> Option<f64> {
     sorted.get((last as f64 * percent / 100.0).round() as usize).copied()
 }
 
-/// The middle value.
+/// The middle value, or the mean of the two in the middle.
 pub fn median(values: &[f64]) -> Option<f64> {
-    percentile(values, 50.0)
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let upper = sorted.get(sorted.len() / 2)?;
+    let lower = sorted.get(sorted.len().saturating_sub(1) / 2)?;
+    Some((lower + upper) / 2.0)
 }
 
 #[cfg(test)]
@@ -107,6 +111,7 @@ mod tests {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
         let values: Vec<f64> = (1..=100).map(f64::from).collect();
         assert_eq!(percentile(&values, 99.0), Some(99.0));
         assert_eq!(percentile(&values, 100.0), Some(100.0));
