@@ -28,8 +28,8 @@ use std::time::Duration;
 use baton_proto::control::{Action, Outcome};
 use baton_proto::{Fault, RunId};
 
+use crate::agent::Agent;
 use crate::instance::Instance;
-use crate::serve::Agent;
 use crate::tasks::ProgressSink;
 
 /// Does one action, when the instance is free.
@@ -43,7 +43,7 @@ pub async fn perform(
     let _lock = instance.lock().await;
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     match action {
-        Action::Fence => replication::fence(instance, run).await,
+        Action::Fence { expect } => replication::fence(instance, run, &expect).await,
         Action::Promote => replication::promote(instance).await,
         Action::Follow { to, expect, timeout_seconds } => {
             replication::follow(instance, &to, expect.as_ref(), seconds(timeout_seconds), progress).await

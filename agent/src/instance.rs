@@ -6,6 +6,7 @@
 
 pub(crate) mod conf_file;
 pub(crate) mod endpoints;
+mod rehearsal;
 pub(crate) mod settings;
 
 use std::collections::BTreeMap;
@@ -20,9 +21,10 @@ use tokio::sync::MutexGuard;
 
 use crate::config::{AgentConfig, InstanceConfig, ServiceConfig};
 use crate::info::Info;
-use crate::reach::Rehearsal;
 use crate::redis_conf::RedisConf;
 use crate::server::{ConnectError, Credentials, Server, ServerError};
+
+pub(crate) use self::rehearsal::Rehearsal;
 
 /// Largest password file: a file of another kind was named by mistake.
 const PASSWORD_BYTES_MAX: u64 = 4096;

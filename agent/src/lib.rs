@@ -10,6 +10,7 @@
 //! comes from the wire; one action at a time works on an instance; a task outlives whoever ordered it.
 
 pub mod actions;
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod durable;

@@ -15,10 +15,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::error;
 
+use crate::agent::{Agent, SOFTWARE};
 use crate::info::Info;
 use crate::instance::{DataFiles, Instance, settings};
 use crate::redis_conf::RedisConf;
-use crate::serve::{Agent, SOFTWARE};
 use crate::server::{ConnectError, Server, ServerError};
 use crate::{fence, host, service};
 

@@ -18,7 +18,6 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use self::attempt::Login;
-pub(crate) use self::rehearsal::Rehearsal;
 use crate::info::Info;
 use crate::instance::Instance;
 use crate::redis_conf::RedisConf;
@@ -53,7 +52,7 @@ pub async fn reach(instance: &Instance, to: &HostPort) -> Reach {
         seen = match timeout(CONNECT_TIMEOUT, open(address, source)).await {
             Ok(Ok(mut stream)) => match timeout(TALK_TIMEOUT, attempt::talk(&mut stream, &login)).await {
                 Ok(reach) => return reach,
-                Err(_) => return verdict(ReachVerdict::Silent, format!("{address} accepts, and says nothing")),
+                Err(_) => return verdict(ReachVerdict::Busy, format!("{address} accepts, and says nothing")),
             },
             Ok(Err(error)) => unopened(address, &error),
             Err(_) => verdict(
@@ -138,9 +137,12 @@ fn first<'a>(mut bind: impl Iterator<Item = &'a str>) -> Option<IpAddr> {
 }
 
 /// Listens where the stopped instance would, for a bounded time, in the background. A rehearsal that runs already
-/// starts anew.
+/// starts anew, or ends if no time is given.
 pub async fn rehearse(instance: &Instance, seconds: u32) -> Result<(), Fault> {
     end_rehearsal(instance).await;
+    if seconds == 0 {
+        return Ok(());
+    }
     let rehearsal = rehearsal::start(instance, seconds).await?;
     if let Some(other) = instance.set_rehearsal(Some(rehearsal)) {
         other.end().await;

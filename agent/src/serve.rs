@@ -1,6 +1,5 @@
 //! The agent at work: accepts connections, decides who may ask what, and hands requests to where they are done.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,25 +9,19 @@ use baton_wire::{Arrival, Dialer, Identity, Listener, Peer, Responder, Role};
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
+use crate::agent::{Agent, SOFTWARE};
 use crate::config::AgentConfig;
 use crate::instance::Instance;
 use crate::tasks::Tasks;
 use crate::transfer::Offers;
 use crate::{actions, observe, reach};
 
-/// How this program names itself to its peers.
-pub const SOFTWARE: &str = concat!("baton-agent ", env!("CARGO_PKG_VERSION"));
-
 /// Most connections at a time, greeted or not: a few coordinators and the agents of a group.
 const CONNECTIONS_MAX: usize = 256;
 
-/// What every action can use.
-pub struct Agent {
-    pub host: HostName,
-    pub config: AgentConfig,
-    pub instances: BTreeMap<InstanceName, Arc<Instance>>,
-    pub offers: Offers,
-    pub dialer: Dialer,
+/// The agent and its long work.
+struct Desk {
+    agent: Arc<Agent>,
     tasks: Tasks,
 }
 
@@ -52,33 +45,33 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
         .map(|instance| (instance.name.clone(), Arc::new(Instance::new(instance.clone(), &config))));
     let instances = instances.collect();
     let dialer = Dialer::new(&identity, SOFTWARE)?;
-    let agent = Agent { host, config, instances, offers: Offers::default(), dialer, tasks: Tasks::default() };
-    let agent = Arc::new(agent);
+    let agent = Arc::new(Agent { host, config, instances, offers: Offers::default(), dialer });
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
+    let desk = Arc::new(Desk { agent, tasks: Tasks::default() });
     tokio::select! {
-        () = accept(&agent, &listener) => {}
+        () = accept(&desk, &listener) => {}
         () = stop => info!("agent is stopping; servers go on"),
     }
     listener.close().await;
     Ok(())
 }
 
-async fn accept(agent: &Arc<Agent>, listener: &Listener) {
+async fn accept(desk: &Arc<Desk>, listener: &Listener) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Some(arrival) = listener.accept().await {
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
             warn!(peer = %arrival.address(), "connection refused: {CONNECTIONS_MAX} are open");
             continue;
         };
-        let agent = Arc::clone(agent);
+        let desk = Arc::clone(desk);
         tokio::spawn(async move {
-            converse(agent, arrival).await;
+            converse(desk, arrival).await;
             drop(permit);
         });
     }
 }
 
-async fn converse(agent: Arc<Agent>, arrival: Arrival) {
+async fn converse(desk: Arc<Desk>, arrival: Arrival) {
     let address = arrival.address();
     let peer = match arrival.greet().await {
         Ok(peer) => Arc::new(peer),
@@ -90,21 +83,21 @@ async fn converse(agent: Arc<Agent>, arrival: Arrival) {
     debug!(peer = %address, role = %peer.role(), "connected");
     // Bounded by the transport's limit on open streams.
     while let Some(asking) = peer.next().await {
-        let (agent, peer) = (Arc::clone(&agent), Arc::clone(&peer));
+        let (desk, peer) = (Arc::clone(&desk), Arc::clone(&peer));
         tokio::spawn(async move {
             if let Some((request, responder)) = asking.read().await {
-                agent.respond(&peer, request, responder).await;
+                desk.respond(&peer, request, responder).await;
             }
         });
     }
     debug!(peer = %address, "disconnected");
 }
 
-impl Agent {
-    async fn respond(self: &Arc<Self>, peer: &Peer, request: Request, responder: Responder) {
+impl Desk {
+    async fn respond(&self, peer: &Peer, request: Request, responder: Responder) {
         match (peer.role(), request) {
             (Role::Agent(host), Request::Chunk { ticket, index }) => {
-                responder.chunk(self.offers.chunk(host, &ticket, index).await).await;
+                responder.chunk(self.agent.offers.chunk(host, &ticket, index).await).await;
             }
             (Role::Agent(host), request) => responder.answer(&self.answer_agent(host, request).await).await,
             (Role::Operator(name), request) => responder.answer(&self.answer_operator(name, request).await).await,
@@ -114,15 +107,17 @@ impl Agent {
     /// Agents may pull what a ticket allows them, and nothing else.
     async fn answer_agent(&self, host: &HostName, request: Request) -> Answer {
         match request {
-            Request::Open { ticket } => self.offers.open(host, &ticket).map(Reply::Opened),
-            Request::Seal { ticket } => self.offers.seal(host, &ticket).await.map(|digest| Reply::Sealed { digest }),
+            Request::Open { ticket } => self.agent.offers.open(host, &ticket).map(Reply::Opened),
+            Request::Seal { ticket } => {
+                self.agent.offers.seal(host, &ticket).await.map(|digest| Reply::Sealed { digest })
+            }
             _ => {
                 warn!(%host, "refused an order of another agent");
                 Err(Fault::new(
                     FaultKind::NotAllowed,
                     format!(
                         "the agent of {} takes orders from operators only, not from the agent of {host}",
-                        self.host
+                        self.agent.host
                     ),
                 ))
             }
@@ -130,9 +125,9 @@ impl Agent {
     }
 
     /// Operators may ask and order everything, but get no snapshot's bytes.
-    async fn answer_operator(self: &Arc<Self>, name: &str, request: Request) -> Answer {
+    async fn answer_operator(&self, name: &str, request: Request) -> Answer {
         match request {
-            Request::Observe => Ok(Reply::Observed(Box::new(observe::observe(self).await))),
+            Request::Observe => Ok(Reply::Observed(Box::new(observe::observe(&self.agent).await))),
             Request::Reach { instance, to } => Ok(Reply::Reached(reach::reach(&*self.instance(&instance)?, &to).await)),
             Request::Rehearse { instance, seconds } => {
                 reach::rehearse(&*self.instance(&instance)?, seconds).await.map(|()| Reply::Rehearsing)
@@ -146,9 +141,9 @@ impl Agent {
         }
     }
 
-    async fn begin(self: &Arc<Self>, operator: &str, order: Order) -> Result<baton_proto::control::TaskState, Fault> {
+    async fn begin(&self, operator: &str, order: Order) -> Result<baton_proto::control::TaskState, Fault> {
         let instance = self.instance(&order.instance)?;
-        let agent = Arc::clone(self);
+        let agent = Arc::clone(&self.agent);
         let task = order.task.clone();
         let operator = operator.to_owned();
         self.tasks
@@ -165,9 +160,9 @@ impl Agent {
     }
 
     fn instance(&self, name: &InstanceName) -> Result<Arc<Instance>, Fault> {
-        self.instances.get(name).cloned().ok_or_else(|| {
-            let known: Vec<_> = self.instances.keys().map(InstanceName::as_str).collect();
-            Fault::new(FaultKind::NotFound, format!("host {} has no instance `{name}`", self.host))
+        self.agent.instances.get(name).cloned().ok_or_else(|| {
+            let known: Vec<_> = self.agent.instances.keys().map(InstanceName::as_str).collect();
+            Fault::new(FaultKind::NotFound, format!("host {} has no instance `{name}`", self.agent.host))
                 .hint(format!("its agent.toml names: {}", known.join(", ")))
         })
     }

@@ -56,6 +56,9 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let console = Console { json: cli.json };
     let exit = run(cli, console).unwrap_or_else(|error| {
+        if !error.told {
+            console.event(&error.event());
+        }
         console.note(|mut out| error.write(&mut out));
         error.exit
     });

@@ -12,8 +12,9 @@ use baton_proto::control::Progress;
 use baton_proto::{Fault, InstanceRef};
 
 use crate::journal::JournalError;
+use crate::plan::Step;
 use crate::run::machine::MachineError;
-use crate::run::{End, Event, Learnt, Ledger, Next, Run, Step};
+use crate::run::{End, Event, Learnt, Ledger, Next, Run};
 
 /// Does what steps say. The real one orders agents about; tests have their own.
 pub trait Hands {

@@ -4,9 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use baton_proto::{Fault, FaultKind};
-
-use crate::run::machine::{End, Run};
+use baton_proto::{Fault, RunId};
+use serde_json::{Value, json};
 
 /// The command's exit codes; scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,22 +31,6 @@ pub enum Exit {
     Interrupted = 130,
 }
 
-impl Exit {
-    /// The exit code of a run that has ended.
-    pub fn of(end: End, run: &Run) -> Exit {
-        let mismatch = run.failure.as_ref().is_some_and(|f| f.fault.kind == FaultKind::Verification);
-        match end {
-            End::Done => Exit::Done,
-            End::Degraded => Exit::Degraded,
-            End::Refused => Exit::Refused,
-            End::RolledBack if mismatch => Exit::Mismatch,
-            End::RolledBack => Exit::RolledBack,
-            End::Interrupted => Exit::Interrupted,
-            End::Failed => Exit::Halted,
-        }
-    }
-}
-
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)
@@ -63,11 +46,29 @@ pub struct CoordError {
     /// A sentence for each host involved.
     pub state: Vec<String>,
     pub hint: Option<String>,
+    /// The run that it is about, if one was named.
+    pub run: Option<RunId>,
+    /// Whether programs have been told already how the run ended.
+    pub told: bool,
 }
 
 impl CoordError {
     pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Self { exit, message: message.to_string(), causes: Vec::new(), state: Vec::new(), hint: None }
+        let message = message.to_string();
+        Self { exit, message, causes: Vec::new(), state: Vec::new(), hint: None, run: None, told: false }
+    }
+
+    /// The error as a program reads it: the last line of a command that did not come to a result of its own.
+    pub fn event(&self) -> Value {
+        let outcome = match self.exit {
+            Exit::Usage | Exit::Preflight | Exit::Refused => "refused",
+            Exit::Interrupted => "interrupted",
+            _ => "failed",
+        };
+        json!({
+            "event": "result", "run": self.run, "outcome": outcome, "resync": "none", "error": self.message,
+            "causes": self.causes, "hint": self.hint,
+        })
     }
 
     pub fn usage(message: impl fmt::Display) -> Self {

@@ -68,7 +68,9 @@ impl Journals {
         let path = self.path(run);
         let file = |error| JournalError::File { doing: "create journal", path: path.clone(), error };
         let opened = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path).map_err(file)?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(file)?;
+        for dir in [Some(self.dir.as_path()), self.dir.parent()].into_iter().flatten() {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(file)?;
+        }
         Ok(Journal { path, file: opened })
     }
 

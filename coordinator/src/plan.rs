@@ -12,6 +12,7 @@
 pub mod cast;
 pub mod checks;
 pub mod resync;
+pub mod step;
 pub mod steps;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,8 @@ use baton_proto::report::{InstanceReport, Running};
 use baton_proto::{Fault, HostPort, InstanceRef, RunId};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::resync::Forecast;
-use crate::run::Step;
+pub use crate::plan::resync::{Forecast, Resync};
+pub use crate::plan::step::Step;
 use crate::topology::{Group, World};
 
 /// How a lost primary is replaced.

@@ -31,7 +31,8 @@ pub enum Request {
     Observe,
     /// Try to reach a server from here, the way this instance would reach it as its primary.
     Reach { instance: InstanceName, to: HostPort },
-    /// Listen for a moment where this stopped instance would, so that another host can try to reach it.
+    /// Listen for a moment where this stopped instance would, so that another host can try to reach it. With no seconds,
+    /// stop listening.
     Rehearse { instance: InstanceName, seconds: u32 },
     /// Start an action, or join it.
     Begin(Order),
@@ -119,8 +120,9 @@ pub struct Order {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Take a replica off its primary without promoting it: it keeps its data, lineage and read-only state.
-    Fence,
+    /// Take a replica off its primary without promoting it: it keeps its data, lineage and read-only state. Refused if
+    /// it is linked, or does not stand at `expect`: its primary then lives.
+    Fence { expect: Lineage },
     /// Make a replica a primary.
     Promote,
     /// Make the instance a replica of `to`, and wait until the link is up. Refused if it does not stand at `expect`.
@@ -131,8 +133,8 @@ pub enum Action {
     Offer { ticket: Ticket, to: HostName },
     /// Pull a snapshot from another agent into a partial file beside the dump.
     Pull { from: HostName, address: HostPort, ticket: Ticket },
-    /// Stop the server. Its data is saved first if it is told so.
-    Stop { save: bool },
+    /// Stop the server. Refused if replicas follow it, or if it holds keys and `save` says that it is empty.
+    Stop { save: Saving },
     /// Put the pulled snapshot in the place of the dump, and keep what stood there.
     Install,
     /// Start the server on its dump with the append-only file off, whatever its configuration says, and wait until it
@@ -158,14 +160,15 @@ pub enum Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::Fence => write!(f, "fence"),
+            Action::Fence { .. } => write!(f, "fence"),
             Action::Promote => write!(f, "promote"),
             Action::Follow { to, .. } => write!(f, "follow {to}"),
             Action::Snapshot { method } => write!(f, "snapshot by {method}"),
             Action::Offer { to, .. } => write!(f, "offer the snapshot to {to}"),
             Action::Pull { from, address, .. } => write!(f, "pull the snapshot of {from} at {address}"),
-            Action::Stop { save: true } => write!(f, "save and stop"),
-            Action::Stop { save: false } => write!(f, "stop"),
+            Action::Stop { save: Saving::Empty } => write!(f, "stop the empty server"),
+            Action::Stop { save: Saving::Always } => write!(f, "save and stop"),
+            Action::Stop { save: Saving::IfChanged } => write!(f, "stop, and save what changed"),
             Action::Install => write!(f, "install"),
             Action::Start { follow: None, .. } => write!(f, "start"),
             Action::Start { follow: Some(to), .. } => write!(f, "start as a replica of {to}"),
@@ -178,6 +181,18 @@ impl fmt::Display for Action {
             Action::Release { .. } => write!(f, "release"),
         }
     }
+}
+
+/// What becomes of a server's data when it is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Saving {
+    /// There is none: the server is known to be empty.
+    Empty,
+    /// It is saved.
+    Always,
+    /// It is saved if it changed since it was loaded.
+    IfChanged,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -268,8 +283,10 @@ pub enum Outcome {
     CanaryWritten,
     CanarySeen,
     CanaryDropped,
+    /// `set_aside` names what a server wrote in the meantime.
     Restored {
         put_back: Vec<String>,
+        set_aside: Vec<String>,
     },
     Released {
         kept: Vec<String>,

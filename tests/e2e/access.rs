@@ -198,7 +198,7 @@ fn an_agent_of_another_ca_is_not_believed() {
         toml.top.set("identity", quoted("stranger.pem"));
     });
     lost.world.c().restart_agent();
-    lost.failover(&[]).ends_with(code::PREFLIGHT).says(&[C, "certificate", "UnknownIssuer"]);
+    lost.failover(&[]).ends_with(code::PREFLIGHT).says(&[C, "certificate", "another CA"]);
     lost.assert_b_is_untouched();
 }
 
@@ -207,8 +207,17 @@ fn a_wrong_password_is_told_with_host_and_user() {
     let lost = Lost::with_little_on(REDIS_7_0);
     lost.world.b().client().call(&["CONFIG", "SET", "requirepass", "changed-by-hand"]);
     let said = lost.failover(&[]);
-    said.ends_with(code::PREFLIGHT).says(&[B, "user `default`", "NOAUTH", "hint:"]);
+    said.ends_with(code::PREFLIGHT).says(&[B, "user `default`", "NOAUTH", "password_file", "hint:"]);
     let mut client = baton_tests::resp::Client::connect(lost.world.b().address(), Some("changed-by-hand")).unwrap();
     assert_eq!(baton_tests::content::Content::of(&mut client), lost.before);
     assert_eq!(client.field("master_host"), lost.world.host(A).ip.to_string());
+}
+
+#[test]
+fn a_c_that_refuses_its_agent_is_told_with_host_and_user() {
+    let lost = Lost::with_little_on(REDIS_7_0);
+    lost.world.c().start_server();
+    lost.world.c().client().call(&["CONFIG", "SET", "requirepass", "changed-by-hand"]);
+    lost.failover(&[]).ends_with(code::PREFLIGHT).says(&[C, "user `default`", "NOAUTH", "requirepass"]);
+    lost.assert_b_is_untouched();
 }

@@ -2,7 +2,7 @@
 
 use baton_tests::coord::code;
 use baton_tests::dataset::Dataset;
-use baton_tests::servers::{REDIS_7_0, ServerProgram};
+use baton_tests::servers::{REDIS_7_0, ServerProgram, VALKEY_9_1};
 use baton_tests::world::{A, B, C, World};
 
 use crate::scene::{MIXED_BYTES, assert_no_leftovers, blake3_of, on_every_server};
@@ -59,6 +59,26 @@ fn an_existing_dump_is_taken_as_it_is_even_where_the_server_is_stopped() {
     world.coord(&["copy", B, C, "--snapshot", "existing", "--start", "--yes"]).ends_with(code::DONE);
     assert_eq!(world.c().content(), before);
     assert_eq!(blake3_of(&world.b().dump_path()), hash);
+}
+
+#[test]
+fn an_existing_dump_that_the_target_cannot_read_is_refused_before_a_byte_is_sent() {
+    let mut world = World::new();
+    for (name, server) in [(B, VALKEY_9_1), (C, REDIS_7_0)] {
+        world.add(name, &ServerProgram::named(server));
+    }
+    world.hosts().iter().for_each(|host| host.start_agent());
+    world.b().start_server();
+    Dataset::mixed(1, 1 << 20).load(&mut world.b().client());
+    world.b().client().call(&["SAVE"]);
+    world.b().kill_server();
+    let hash = blake3_of(&world.b().dump_path());
+    let said = world.coord(&["copy", B, C, "--snapshot", "existing", "--yes"]);
+    assert_ne!(said.code, code::DONE, "{said}");
+    said.says(&["VALKEY080", C, "hint:"]);
+    assert!(!world.c().dump_path().exists());
+    assert_eq!(blake3_of(&world.b().dump_path()), hash);
+    assert_no_leftovers(&world);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use baton_tests::coord::code;
-use baton_tests::host::{Host, quoted};
+use baton_tests::host::{Host, quoted_path};
 use baton_tests::servers::{REDIS_7_0, ServerProgram};
 use baton_tests::world::{B, C, World};
 
@@ -13,6 +13,8 @@ use crate::scene::{Lost, on_every_server};
 on_every_server! {
     by_hand_a_c_with_appendonly_yes_comes_up_empty_and_empties_b
     with_appendonly_yes_at_c_the_data_is_there_and_the_append_only_file_is_on_again
+    a_c_whose_start_script_loses_the_dump_is_never_followed
+    a_c_that_loads_an_older_dump_is_never_followed
 }
 
 /// The trap, without Baton: the procedure that every operator knows by hand.
@@ -33,13 +35,16 @@ fn by_hand_a_c_with_appendonly_yes_comes_up_empty_and_empties_b(server: &str) {
 
 fn with_appendonly_yes_at_c_the_data_is_there_and_the_append_only_file_is_on_again(server: &str) {
     let world = World::of_three(&ServerProgram::named(server));
-    world.c().configure(|conf| {
-        conf.set("appendonly", "yes");
-    });
+    for host in world.hosts() {
+        host.configure(|conf| {
+            conf.set("appendonly", "yes");
+        });
+    }
     let lost = Lost::with_little_in(world);
     lost.failover_done(&[]);
     let c = lost.world.c();
     assert_eq!(c.client().config("appendonly"), "yes");
+    assert_eq!(lost.world.b().client().config("appendonly"), "yes");
     lost.assert_replaced();
     // What a restart finds is the append-only file: the data is in it.
     let written = baton_tests::conf::directives(&c.conf_path());
@@ -49,28 +54,43 @@ fn with_appendonly_yes_at_c_the_data_is_there_and_the_append_only_file_is_on_aga
     assert_eq!(c.content(), lost.before);
 }
 
-/// Gives C a service of kind `command`, whose start script does something of its own before it starts the server.
+#[test]
+fn with_appendonly_yes_a_promoted_b_gets_its_replica_partially() {
+    let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+    for host in world.hosts() {
+        host.configure(|conf| {
+            conf.set("appendonly", "yes");
+        });
+    }
+    let lost = Lost::with_little_in(world);
+    lost.failover_done(&["--mode", "promote"]);
+    assert_eq!(lost.world.c().client().config("appendonly"), "yes");
+    assert_eq!(crate::scene::resyncs(lost.world.b()), crate::scene::counts(0, 1));
+    lost.assert_promoted();
+}
+
+/// Gives C a service of kind `command`, whose start script does something of its own before it starts the server. The
+/// program is named in the command, so that the agent can ask it for its version.
 fn start_by_script(c: &Host, before: &str) {
-    let (program, conf, dir) = (c.program.path.display(), c.conf_path(), c.dir.display());
+    let (conf, dir) = (c.conf_path(), c.dir.display());
     let script = |name: &str, body: String| {
         let path = c.dir.join(name);
         fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        quoted(&path.display().to_string())
+        quoted_path(&path)
     };
-    let conf = conf.display();
-    let start = format!(
-        "cd {dir}/data\n{before}\nsetsid {program} {conf} \"$@\" </dev/null >>{dir}/server.out 2>&1 &\necho $! >{dir}/server.pid"
-    );
     let running = format!("test -f {dir}/server.pid && kill -0 $(cat {dir}/server.pid) 2>/dev/null");
-    let start = script("start.sh", start);
-    let stop = script(
-        "stop.sh",
-        format!("{running} || exit 0\nkill $(cat {dir}/server.pid)\nwhile {running}; do sleep 0.05; done"),
+    let start = format!(
+        "cd {dir}/data\n{before}\nprogram=$1; shift\n\
+         setsid $program {} \"$@\" </dev/null >>{dir}/server.out 2>&1 &\necho $! >{dir}/server.pid",
+        conf.display()
     );
-    let status = script("status.sh", running);
-    let service =
-        format!("{{ command = {{ start = [{start}, \"{{args}}\"], stop = [{stop}], status = [{status}] }} }}");
+    let stop = format!("{running} || exit 0\nkill $(cat {dir}/server.pid)\nwhile {running}; do sleep 0.05; done");
+    let (start, stop) = (script("start.sh", start), script("stop.sh", stop));
+    let (status, program) = (script("status.sh", running), quoted_path(&c.program.path));
+    let service = format!(
+        "{{ command = {{ start = [{start}, {program}, \"{{args}}\"], stop = [{stop}], status = [{status}] }} }}"
+    );
     c.configure_agent(|toml| {
         toml.instance.set("service", service);
     });
@@ -85,25 +105,23 @@ fn a_command_service_starts_c_like_any_other() {
     lost.assert_replaced();
 }
 
-#[test]
-fn a_c_whose_start_script_loses_the_dump_is_never_followed() {
-    never_followed("rm -f dump.rdb");
+fn a_c_whose_start_script_loses_the_dump_is_never_followed(server: &str) {
+    never_followed(server, "rm -f dump.rdb");
 }
 
-#[test]
-fn a_c_that_loads_an_older_dump_is_never_followed() {
-    // What another data directory or another dump file name amounts to.
+/// What another data directory or another dump file name amounts to.
+fn a_c_that_loads_an_older_dump_is_never_followed(server: &str) {
     let older = tempfile::tempdir().unwrap();
-    let world = World::in_sync(&ServerProgram::named(REDIS_7_0));
+    let world = World::in_sync(&ServerProgram::named(server));
     world.a().client().call(&["MSET", "some", "of", "the", "keys"]);
     world.a().client().call(&["SAVE"]);
     fs::copy(world.a().dump_path(), older.path().join("dump.rdb")).unwrap();
     drop(world);
-    never_followed(&format!("cp {}/dump.rdb dump.rdb", older.path().display()));
+    never_followed(server, &format!("cp {}/dump.rdb dump.rdb", older.path().display()));
 }
 
-fn never_followed(script: &str) {
-    let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+fn never_followed(server: &str, script: &str) {
+    let world = World::of_three(&ServerProgram::named(server));
     start_by_script(world.c(), script);
     let lost = Lost::with_little_in(world);
     let said = lost.failover(&[]).ends_with(code::REFUSED);

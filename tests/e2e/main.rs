@@ -1,6 +1,7 @@
 //! End to end: real `coord`, real agents, real servers. Each test has a world of its own (`baton_tests::world`).
 
 mod access;
+mod changed;
 mod copy;
 mod gate;
 mod harness;
@@ -9,6 +10,7 @@ mod promote;
 mod refusals;
 mod replace;
 mod returning;
+mod runs;
 mod scene;
 mod status;
 mod transfer;

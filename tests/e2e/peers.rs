@@ -51,7 +51,7 @@ fn an_agent_serves_nothing_for_a_ticket_that_it_was_not_given() {
         }
         for fault in faults {
             assert!(matches!(fault.kind, FaultKind::NotAllowed | FaultKind::NotFound), "{fault}");
-            assert!(fault.message.contains("ticket"), "{fault}");
+            assert!(fault.message.contains("offered"), "{fault}");
         }
     });
     lost.assert_b_is_untouched();

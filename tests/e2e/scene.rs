@@ -108,25 +108,27 @@ impl Lost {
 /// and that the run left nothing behind.
 #[track_caller]
 pub(crate) fn assert_serves(world: &World, primary: &str, replicas: &[&str], before: &Content) {
-    world.forget_canaries(primary, replicas);
     let first = world.host(primary);
     assert_eq!(first.info("role"), "master");
     assert_eq!(configured_primary(first), None, "{primary} would come back as a replica");
     assert_eq!(&first.content(), before, "what {primary} holds");
-    for replica in replicas.iter().map(|name| world.host(name)) {
+    let replicas: Vec<_> = replicas.iter().map(|name| world.host(name)).collect();
+    for replica in &replicas {
         replica.await_in_sync_with(first);
         let address = format!("{} {}", first.ip, baton_tests::host::SERVER_PORT);
         assert_eq!(configured_primary(replica), Some(address), "whom {} would follow after a restart", replica.name);
         assert_eq!(&replica.content(), before, "what {} holds", replica.name);
-        // It really follows: what is written on the primary arrives.
-        first.client().call(&["SET", "written-afterwards", &replica.name]);
+    }
+    // They really follow: what is written on the primary arrives.
+    first.client().call(&["SET", "written-afterwards", primary]);
+    for replica in &replicas {
         wait_for("a write on the new primary arrives", || {
             let seen = replica.try_client()?.try_call(&["GET", "written-afterwards"])?.text();
-            if seen == replica.name { Ok(()) } else { Err(seen) }
+            if seen == primary { Ok(()) } else { Err(seen) }
         });
     }
     first.client().call(&["DEL", "written-afterwards"]);
-    replicas.iter().for_each(|replica| world.host(replica).await_in_sync_with(first));
+    replicas.iter().for_each(|replica| replica.await_in_sync_with(first));
     assert_no_leftovers(world);
 }
 

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{Process, hermetic};
+use crate::process::{Process, hermetic, signal};
 use crate::programs;
 use crate::wait::wait_for;
 
@@ -20,6 +21,7 @@ pub mod code {
     pub const ROLLED_BACK: i32 = 6;
     pub const STOPPED: i32 = 7;
     pub const VERIFICATION: i32 = 8;
+    pub const INTERRUPTED: i32 = 130;
 }
 
 /// Numbers the output files of one process's runs.
@@ -70,6 +72,11 @@ impl Running {
     /// What it wrote so far, to both outputs.
     pub fn so_far(&self) -> Said {
         self.said(0)
+    }
+
+    /// Interrupts it, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        signal(self.process.pid(), Signal::INT);
     }
 
     /// Kills it, as a lost session would.

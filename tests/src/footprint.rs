@@ -51,10 +51,12 @@ impl HostState {
 
 impl ServerState {
     fn of(host: &Host) -> Option<Self> {
+        // An agent that rehearses a start listens in the place of the server for a moment; that is no server.
+        if host.server_pids().is_empty() {
+            return None;
+        }
         let mut client = host.try_client().ok()?;
         let info = client.try_info().ok()?;
-        // An agent that rehearses a start listens in the place of the server for a moment; that is no server.
-        info.get("process_id")?;
         let field = |name: &str| info.get(name).cloned().unwrap_or_default();
         let frozen = field("role") == "slave" && field("master_link_status") == "down";
         Some(Self {

@@ -21,11 +21,13 @@ use crate::wait::wait_for;
 pub const SERVER_PORT: u16 = 6379;
 pub const AGENT_PORT: u16 = 7400;
 
-/// The two tables of an agent.toml, as far as a test sets them.
+/// The tables of an agent.toml, as far as a test sets them.
 #[derive(Debug, Clone, Default)]
 pub struct AgentToml {
     pub top: Conf,
     pub instance: Conf,
+    /// More tables, as they are to stand in the file.
+    pub others: String,
 }
 
 /// One host.
@@ -88,7 +90,8 @@ impl Host {
     pub fn configure_agent(&self, change: impl FnOnce(&mut AgentToml)) {
         let mut toml = self.toml.lock().unwrap();
         change(&mut toml);
-        let text = format!("{}\n[[instance]]\n{}", toml.top.render(" = "), toml.instance.render(" = "));
+        let (top, instance) = (toml.top.render(" = "), toml.instance.render(" = "));
+        let text = format!("{top}\n[[instance]]\n{instance}\n{}", toml.others);
         fs::write(self.agent_toml_path(), text).expect("agent.toml can be written");
     }
 
@@ -150,7 +153,11 @@ impl Host {
             if let Some(status) = process.ended() {
                 panic!("the server of {} ended with {status}:\n{}", self.name, tail(&self.dir.join("redis.log"), 20));
             }
-            self.try_client().and_then(|mut client| client.try_call(&["DBSIZE"]))
+            let mut client = self.try_client()?;
+            client.try_call(&["DBSIZE"])?;
+            // Somebody else's server may have the address, and ours be about to end because of it.
+            let pid = client.try_info()?.remove("process_id").unwrap_or_default();
+            if pid == process.pid().to_string() { Ok(()) } else { Err(format!("process {pid} answers")) }
         });
         *self.server.lock().unwrap() = Some(process);
     }

@@ -12,7 +12,6 @@ use crate::coord::{self, Running, Said, code};
 use crate::host::Host;
 use crate::process::{end_all_below, tail};
 use crate::servers::ServerProgram;
-use crate::wait::wait_for;
 
 pub const A: &str = "machine-a";
 pub const B: &str = "machine-b";
@@ -139,22 +138,6 @@ impl World {
 
     pub fn start_coord(&self, args: &[&str]) -> Running {
         coord::start(self.dir(), args)
-    }
-
-    /// Removes the canary of a run from a new primary, and waits until its replicas have done the same: what is left is
-    /// the data itself.
-    pub fn forget_canaries(&self, primary: &str, replicas: &[&str]) {
-        let mut client = self.host(primary).client();
-        let pattern = "baton:canary:*";
-        for key in client.call(&["KEYS", pattern]).list() {
-            client.call(&["DEL", &key.text()]);
-        }
-        for replica in replicas {
-            wait_for("the canary is gone on the replica", || {
-                let left = self.host(replica).try_client()?.try_call(&["KEYS", pattern])?.list();
-                if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-            });
-        }
     }
 
     fn show_logs(&self) {

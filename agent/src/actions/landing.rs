@@ -9,9 +9,9 @@ use tracing::info;
 use super::place::{self, Site};
 use super::stamp::Stamp;
 use super::{borrow, look};
+use crate::agent::Agent;
 use crate::instance::Instance;
 use crate::reach;
-use crate::serve::Agent;
 use crate::server::ConnectError;
 use crate::service;
 use crate::tasks::ProgressSink;
@@ -120,9 +120,10 @@ pub(super) async fn restore(instance: &Instance, run: &RunId) -> Result<Outcome,
     if site.note.exists() {
         must_be_stopped(instance, "files are not moved back").await?;
     }
-    let put_back = on_disk(site, place::restore).await?;
-    info!(instance = %instance.name(), ?put_back, "restored");
-    Ok(Outcome::Restored { put_back })
+    let (put_back, set_aside) =
+        on_disk(site, |site| Ok((place::restore(site)?, place::set_aside_later(site)?))).await?;
+    info!(instance = %instance.name(), ?put_back, ?set_aside, "restored");
+    Ok(Outcome::Restored { put_back, set_aside })
 }
 
 pub(super) async fn release(agent: &Agent, instance: &Instance, run: &RunId, keep_old: bool) -> Result<Outcome, Fault> {

@@ -135,7 +135,7 @@ pub(super) fn install(site: &Site) -> Result<Vec<String>, Fault> {
                 format!("run {} began to install {} in {}", site.run, note.names.join(", "), note.dir.display()),
             )
             .because(format!("the server's dump is now {} in {}", site.dump, site.dir.display()))
-            .hint("`dir` or `dbfilename` changed meanwhile: abort the run, and start a new one"));
+            .hint("`dir` or `dbfilename` changed meanwhile: start a new run"));
         }
         None => begin(site)?,
     };
@@ -188,7 +188,7 @@ fn set_aside(site: &Site, old: &Old) -> Result<(), Fault> {
         }
         _ => Err(Fault::new(FaultKind::Refused, format!("{} is not the file that stood there", standing.display()))
             .because(format!("it changed while run {} was installing", site.run))
-            .hint("something else writes to the data directory; abort the run")),
+            .hint("something else writes to the data directory: see what it is, and start a new run")),
     }
 }
 
@@ -273,6 +273,17 @@ pub(super) fn restore(site: &Site) -> Result<Vec<String>, Fault> {
     Ok(put_back)
 }
 
+/// Names of what a server wrote between installation and restoration, and which was kept.
+pub(super) fn set_aside_later(site: &Site) -> Result<Vec<String>, Fault> {
+    let mut names = Vec::new();
+    for name in site.names() {
+        if stamp(&site.later(name))?.is_some() {
+            names.push(names::later(name, &site.run));
+        }
+    }
+    Ok(names)
+}
+
 /// Puts one old file back. Tells whether it had been moved.
 fn put_back_one(site: &Site, note: &Note, old: &Old) -> Result<bool, Fault> {
     let (standing, kept) = (site.at(&old.name), site.kept(&old.name));
@@ -325,7 +336,7 @@ pub(super) fn release(site: &Site, keep_old: bool) -> Result<Vec<String>, Fault>
         if stamp(&dump)?.is_none() {
             return Err(Fault::new(FaultKind::Refused, format!("nothing stands at {}", dump.display()))
                 .because(format!("dropping {} would leave no data at all", kept.join(", ")))
-                .hint("abort the run to put the old files back, or keep them"));
+                .hint("put one of them back in its place by hand"));
         }
         for path in &old {
             step(|| remove_tree(path)).map_err(on("remove", path))?;

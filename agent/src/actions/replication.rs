@@ -23,13 +23,19 @@ const ROLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Points a replica at an address where nothing answers. It keeps its data, its lineage and its read-only state, and
 /// its former primary can no longer overwrite it.
-pub(super) async fn fence(instance: &Instance, run: &RunId) -> Result<Outcome, Fault> {
+pub(super) async fn fence(instance: &Instance, run: &RunId, expect: &Lineage) -> Result<Outcome, Fault> {
     let mut server = look::connect(instance).await?;
     let before = look::look_loaded(instance, &mut server).await?.running;
-    let Role::Replica { primary, .. } = &before.role else {
+    let Role::Replica { primary, link, .. } = &before.role else {
         return Err(Fault::new(FaultKind::Refused, "the server is a primary, and only a replica can be fenced")
             .hint("somebody promoted it: look at the group with `coord status`"));
     };
+    let stands = &before.replication.lineage;
+    if matches!(link, Link::Up { .. } | Link::Syncing) || stands != expect {
+        return Err(Fault::new(FaultKind::Refused, "the replica is not as it was when the plan was made")
+            .because(format!("it follows {primary}, its link is {link:?}, and it stands at {stands}, not at {expect}"))
+            .hint("look at `coord status`: the primary may have come back"));
+    }
     if *primary == fence::address() {
         let from = fenced_from(instance)?;
         return Ok(Outcome::Fenced { from, lineage: before.replication.lineage });
@@ -59,7 +65,7 @@ fn fenced_from(instance: &Instance) -> Result<HostPort, Fault> {
     let configured = instance.conf().ok().and_then(|conf| conf.replica_of()).filter(|from| *from != fence::address());
     configured.ok_or_else(|| {
         Fault::new(FaultKind::NotFound, "the server is fenced already, and nothing tells whom it followed before")
-            .hint("point it at its former primary by `REPLICAOF`, then repeat")
+            .hint("name its former primary in the note of its agent's state directory, or promote it by hand if its data will do; do not let it follow a server that may hold less")
     })
 }
 

@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-use baton_proto::control::{Outcome, Progress, SaveMethod};
-use baton_proto::report::Running;
+use baton_proto::control::{Outcome, Progress, SaveMethod, Saving};
+use baton_proto::report::{Role, Running, total_keys};
 use baton_proto::{Fault, FaultKind};
 use tracing::{info, warn};
 
@@ -30,7 +30,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a process may take to end once it said that it does: freeing hundreds of GB of memory takes a while.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(super) async fn stop(instance: &Instance, save: bool, progress: &ProgressSink) -> Result<Outcome, Fault> {
+pub(super) async fn stop(instance: &Instance, save: Saving, progress: &ProgressSink) -> Result<Outcome, Fault> {
     let Some(mut server) = answering(instance).await? else {
         // Nothing listens, but a service manager may be about to start it again.
         if let Some(stopped) = service::stop(instance).await {
@@ -39,6 +39,12 @@ pub(super) async fn stop(instance: &Instance, save: bool, progress: &ProgressSin
         return stopped(instance, false).await;
     };
     let running = look::look(instance, &mut server).await?.running;
+    may_be_stopped(&running, save)?;
+    let save = match save {
+        Saving::Empty => false,
+        Saving::Always => true,
+        Saving::IfChanged => running.persistence.changes_since_save > 0,
+    };
     let mark = LogMark::now(instance, Some(&mut server)).await;
     // None where the server lives in a container of its own; then only its port tells.
     let process = Process::of(running.pid);
@@ -67,6 +73,27 @@ pub(super) async fn stop(instance: &Instance, save: bool, progress: &ProgressSin
         return Err(mark.explain(fault).await.hint("see what it waits for; this agent does not kill it"));
     }
     stopped(instance, true).await
+}
+
+/// Sees that nobody depends on the server: what was true when the plan was made may no longer be.
+fn may_be_stopped(running: &Running, save: Saving) -> Result<(), Fault> {
+    let keys = total_keys(&running.keyspace);
+    if save == Saving::Empty && keys > 0 {
+        return Err(Fault::new(
+            FaultKind::Refused,
+            format!("the server holds {keys} keys, and was to be stopped as empty"),
+        )
+        .because("somebody has written there since the plan was made")
+        .hint("look at `coord status`: is it in use, or the target of another run?"));
+    }
+    match &running.role {
+        Role::Primary { replicas } if !replicas.is_empty() => {
+            Err(Fault::new(FaultKind::Refused, format!("{} replicas follow the server", replicas.len()))
+                .because("it has become a primary since the plan was made")
+                .hint("look at `coord status` and `coord runs`: another run may have ended here"))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn stopped(instance: &Instance, was_running: bool) -> Result<Outcome, Fault> {

@@ -11,12 +11,12 @@ use std::time::Duration;
 use baton_proto::{Fault, FaultKind};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::doorman::{Doorman, Visitor};
 use crate::info::Info;
-use crate::instance::{Instance, endpoints};
+use crate::instance::{Instance, Rehearsal, endpoints};
 use crate::redis_conf::RedisConf;
 use crate::server::{ConnectError, Server};
 use crate::service;
@@ -34,20 +34,6 @@ const WORDS_MAX: usize = 8;
 const WORD_BYTES_MAX: usize = 1024;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 16;
-
-/// A rehearsal that runs, or has ended by itself.
-pub(crate) struct Rehearsal(Vec<JoinHandle<()>>);
-
-impl Rehearsal {
-    /// Frees the ports.
-    pub(crate) async fn end(self) {
-        for task in self.0 {
-            task.abort();
-            // Only when the task is gone is its socket closed. That it was aborted is no news.
-            let _ = task.await;
-        }
-    }
-}
 
 /// Binds every address of the instance and serves them in the background.
 pub(super) async fn start(instance: &Instance, seconds: u32) -> Result<Rehearsal, Fault> {
@@ -78,7 +64,7 @@ pub(super) async fn start(instance: &Instance, seconds: u32) -> Result<Rehearsal
             let _ = timeout_at(until, serve(&listener, &doorman)).await;
         })
     });
-    Ok(Rehearsal(serving.collect()))
+    Ok(Rehearsal::new(serving.collect()))
 }
 
 /// Who is where the instance would be, if anybody is.

@@ -34,10 +34,9 @@ pub struct CopyArgs {
 pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError> {
     let source = context.inventory.word(&args.source)?;
     let target = context.inventory.word(&args.target)?;
-    let mut hosts = vec![source.host.clone(), target.host.clone()];
-    hosts.dedup();
-    let world = observe::observe(&context.inventory, &context.agents, &hosts).await;
-    let cast = Cast::copy(&world, &source, &target).map_err(no_cast)?;
+    // Every host is looked at: a replica anywhere may follow the target's address.
+    let world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
+    let cast = Cast::copy(&world, &source, &target).map_err(|error| no_cast(error, &[]))?;
     let intent = Intent {
         goal: Goal::Copy { start: args.start },
         snapshot: args.snapshot.method(),

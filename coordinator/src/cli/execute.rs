@@ -1,16 +1,16 @@
 //! From a plan to its end: shown, confirmed, journaled, driven, told.
 
 use baton_proto::control::SaveMethod;
-use baton_proto::{InstanceRef, RunId};
+use baton_proto::{FaultKind, InstanceRef, RunId};
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::context::Context;
 use crate::drive::hands::AgentHands;
 use crate::drive::{self, DriveError, Log, Watcher};
 use crate::error::{CoordError, Exit};
 use crate::observe;
-use crate::plan::{Level, Plan};
+use crate::plan::{Goal, Level, Mode, Plan, Step};
 use crate::report::progress::Display;
 use crate::report::{self, summary};
 use crate::run::{End, Event, Run};
@@ -80,7 +80,7 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
         console.event(&event);
     }
     if plan.level() >= Level::Refuse {
-        return Err(refused(context, &plan));
+        return Err(refused(&plan));
     }
     if consent.dry_run {
         return Ok(Exit::Done);
@@ -106,16 +106,12 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
 async fn carry_out(context: &Context, mut run: Run, journal: &mut impl Log) -> Result<Exit, CoordError> {
     let run_id = run.plan.run.clone();
     let display = Display::new(context.console, run_id.as_str());
-    let hands = AgentHands { agents: &context.agents, run: &run_id };
-    let interrupted = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let driven = drive::drive(&mut run, &hands, journal, &display, interrupted).await;
+    let forecasts = run.plan.forecasts.clone();
+    let hands = AgentHands { agents: &context.agents, run: &run_id, forecasts: &forecasts };
+    let driven = drive::drive(&mut run, &hands, journal, &display, interrupted()).await;
     let end = driven.map_err(|error| stopped(&run, &display, &error))?;
     context.console.event(&summary::event(&run, end));
-    let exit = Exit::of(end, &run);
+    let exit = exit_of(end, &run);
     if matches!(end, End::Done | End::Degraded) {
         context.console.result(|out| summary::write(&run, end, out));
         return Ok(exit);
@@ -123,15 +119,42 @@ async fn carry_out(context: &Context, mut run: Run, journal: &mut impl Log) -> R
     Err(failed(context, &run, end, exit).await)
 }
 
-fn refused(context: &Context, plan: &Plan) -> CoordError {
-    context.console.event(&json!({ "event": "result", "run": plan.run, "outcome": End::Refused, "resync": "none" }));
+/// Resolves when the operator, the terminal or the system wants the command to end.
+async fn interrupted() {
+    let caught = async |kind| match signal(kind) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = caught(SignalKind::interrupt()) => {}
+        () = caught(SignalKind::terminate()) => {}
+        () = caught(SignalKind::hangup()) => {}
+    }
+}
+
+fn exit_of(end: End, run: &Run) -> Exit {
+    let mismatch = run.failure.as_ref().is_some_and(|failure| failure.fault.kind == FaultKind::Verification);
+    match end {
+        End::Done => Exit::Done,
+        End::Degraded => Exit::Degraded,
+        End::Refused => Exit::Refused,
+        End::RolledBack if mismatch => Exit::Mismatch,
+        End::RolledBack => Exit::RolledBack,
+        End::Interrupted => Exit::Interrupted,
+        End::Failed => Exit::Halted,
+    }
+}
+
+fn refused(plan: &Plan) -> CoordError {
     let exit = if plan.level() == Level::Danger { Exit::Refused } else { Exit::Preflight };
     let mut error = CoordError::new(exit, format!("{} is refused, nothing was changed", plan.goal));
     for check in plan.refusals() {
         error = error.because(format!("{}: {}", check.id, check.says));
     }
-    let remedies = plan.refusals().find_map(|check| check.remedy.clone());
-    error.hint = remedies;
+    error.hint = plan.refusals().find_map(|check| check.remedy.clone());
+    error.run = Some(plan.run.clone());
     error
 }
 
@@ -150,13 +173,13 @@ async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordErro
     let plan = &run.plan;
     let what = match end {
         End::RolledBack => "failed and was rolled back",
-        End::Refused => "was refused by the gate and rolled back",
+        End::Refused => "was refused and rolled back",
         End::Interrupted => "was interrupted",
         _ => "stopped half-way",
     };
     let mut error = match &run.failure {
         Some(failure) => {
-            let step = run.step(failure.index).map_or("step", crate::run::Step::name);
+            let step = run.step(failure.index).map_or("step", Step::name);
             let mut error = CoordError::of_fault(exit, step, &failure.fault);
             error.causes.push(format!("run {} {what}", plan.run));
             error
@@ -164,14 +187,17 @@ async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordErro
         None => CoordError::new(exit, format!("run {} {what}", plan.run)),
     };
     for undo in &run.undo_failures {
-        let step = run.step(undo.index).map_or("step", crate::run::Step::name);
+        let step = run.step(undo.index).map_or("step", Step::name);
         error.causes.push(format!("undo of {step}: {}", undo.fault));
     }
+    error.told = true;
     error.state = states(context, plan).await;
     let again = again(plan);
     error.hint = Some(match (error.hint.take(), end) {
         (Some(hint), _) => format!("{hint}; then {again}"),
-        (None, End::Interrupted) => format!("see `coord status`, then {again}"),
+        (None, End::Interrupted) => {
+            format!("its agents finish what they were doing: see `coord status`; if the primary is still lost, {again}")
+        }
         (None, _) => format!("mend the cause, then {again}"),
     });
     error
@@ -180,8 +206,14 @@ async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordErro
 /// The command that tries once more.
 fn again(plan: &Plan) -> String {
     match &plan.failed {
-        Some(failed) => format!("run `coord failover {failed} --to {}`", plan.target),
-        None => format!("run `coord copy {} {}`", plan.source, plan.target),
+        Some(failed) => {
+            let mode = if plan.goal == Goal::Failover(Mode::Promote) { " --mode promote" } else { "" };
+            format!("run `coord failover {failed} --to {}{mode}`", plan.target)
+        }
+        None => {
+            let start = if plan.goal == (Goal::Copy { start: true }) { " --start" } else { "" };
+            format!("run `coord copy {} {}{start}`", plan.source, plan.target)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use baton_proto::{Fault, HostPort, InstanceRef};
+use baton_proto::{Fault, HostName, HostPort, InstanceRef};
 use clap::{Args, ValueEnum};
 
 use crate::cli::context::Context;
@@ -67,7 +67,8 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
         max_data_age_seconds: args.max_data_age.map(|age| age.as_secs()),
     };
     let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
-    let cast = Cast::failover(&world, &topology, &failed, &to, source.as_ref()).map_err(no_cast)?;
+    let cast = Cast::failover(&world, &topology, &failed, &to, source.as_ref())
+        .map_err(|error| no_cast(error, &topology.unreachable))?;
     let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
     let run = execute::new_run(context, "fo")?;
     let scene = cast.scene(&world, &intent, &rehearsals).ok_or_else(|| {
@@ -77,9 +78,12 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
     execute::execute(context, plan, &args.consent).await
 }
 
-pub fn no_cast(error: CastError) -> CoordError {
+/// Tells why there is no plan. What cannot be seen may be the reason.
+pub fn no_cast(error: CastError, unreachable: &[(HostName, String)]) -> CoordError {
     let mut converted = CoordError::new(Exit::Preflight, &error).hint("see `coord status`");
     converted.causes = error.reasons().to_vec();
+    let unseen = unreachable.iter().map(|(host, why)| format!("the agent of {host} does not answer: {why}"));
+    converted.causes.extend(unseen);
     converted
 }
 
@@ -104,5 +108,11 @@ async fn try_paths(
     }
     let answers = observe::reach(&context.agents, &questions).await;
     world.probes.extend(answers);
+    for (on, rehearsed) in &rehearsals {
+        // The port is free again once the plan is made. One that could not be freed is so in a few seconds.
+        if rehearsed.is_ok() {
+            let _ = context.agents.rehearse(on, 0).await;
+        }
+    }
     rehearsals
 }

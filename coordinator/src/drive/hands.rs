@@ -1,15 +1,17 @@
 //! What each step asks of which agent. Every order can be given again, so every step can.
 
-use baton_proto::control::{Action, Outcome, Progress, ReachVerdict};
+mod join;
+
+use baton_proto::control::{Action, Outcome, Progress, Saving};
 use baton_proto::data::{TICKET_SECRET_BYTES, Ticket};
-use baton_proto::report::{InstanceReport, Link, Role, Running, SyncCounters, total_keys};
-use baton_proto::{Fault, FaultKind, HostPort, InstanceRef, Lineage, RunId};
+use baton_proto::report::{InstanceReport, Link, Role, Running, SyncCounters};
+use baton_proto::{Fault, FaultKind, HostPort, InstanceRef, RunId};
 
 use crate::client::Agents;
 use crate::drive::Hands;
-use crate::gate;
-use crate::run::step::{Survivor, Upstream};
-use crate::run::{Learnt, Ledger, Resync, Step};
+use crate::plan::step::{Survivor, Upstream};
+use crate::plan::{Forecast, Step};
+use crate::run::{Learnt, Ledger};
 
 /// How long a server may take to load its snapshot: an hour covers some 500 GB at the speed of a slow disk.
 const LOAD_TIMEOUT_SECONDS: u32 = 3600;
@@ -26,6 +28,8 @@ const CANARY_TIMEOUT_SECONDS: u32 = 10;
 pub struct AgentHands<'a> {
     pub agents: &'a Agents,
     pub run: &'a RunId,
+    /// What the plan has foretold; the counters are held against it.
+    pub forecasts: &'a [Forecast],
 }
 
 type Shown<'a> = &'a (dyn Fn(&InstanceRef, &Progress) + Sync);
@@ -34,23 +38,28 @@ impl Hands for AgentHands<'_> {
     async fn perform(&self, step: &Step, ledger: &Ledger, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
         match step {
             Step::Fence { replicas } => self.fence(replicas, progress).await,
-            Step::Promote { on } => self.one("promote", on, Action::Promote, progress).await,
+            Step::Promote { on } => self.promote(on, progress).await,
             Step::Snapshot { source, method } => {
                 self.one("snapshot", source, Action::Snapshot { method: *method }, progress).await
             }
             Step::Transfer { source, target } => self.transfer(source, target, progress).await,
-            Step::Stop { target, save, .. } => self.one("stop", target, Action::Stop { save: *save }, progress).await,
+            Step::Stop { target, save, .. } => {
+                let save = if *save { Saving::Always } else { Saving::Empty };
+                self.one("stop", target, Action::Stop { save }, progress).await
+            }
             Step::Install { target } => self.one("install", target, Action::Install, progress).await,
             Step::Start { target, follow } => self.start(target, follow.as_ref(), progress).await,
             Step::Gate { source, target } => self.gate(source, target, ledger).await,
             Step::Attach { replica, to } => self.attach(replica, to, ledger, progress).await,
             Step::AttachSiblings { replicas, to } => self.attach_siblings(replicas, to, ledger, progress).await,
-            Step::EnableAof { target } => {
+            Step::EnableAof { target, .. } => {
                 self.one("aof", target, Action::EnableAof { timeout_seconds: AOF_TIMEOUT_SECONDS }, progress).await
             }
             Step::Persist { instances } => self.persist(instances, progress).await,
             Step::Canary { primary, replica } => self.canary(primary, replica, progress).await,
-            Step::Release { source, target, keep_old } => self.release(source, target, *keep_old, progress).await,
+            Step::Release { source, target, keep_old } => {
+                self.release(source, target, *keep_old, ledger, progress).await
+            }
         }
     }
 
@@ -65,7 +74,9 @@ impl Hands for AgentHands<'_> {
             }
             Step::Stop { target, appendonly, .. } => self.start_again(target, *appendonly, &nobody).await,
             Step::Install { target } => self.one("undo-install", target, Action::Restore, &nobody).await,
-            Step::Start { target, .. } => self.one("undo-load", target, Action::Stop { save: false }, &nobody).await,
+            Step::Start { target, .. } => {
+                self.one("undo-load", target, Action::Stop { save: Saving::IfChanged }, &nobody).await
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -96,8 +107,16 @@ impl AgentHands<'_> {
         }
         let mut learnt = Vec::new();
         for replica in replicas {
-            learnt.extend(self.one("fence", &replica.instance, Action::Fence, progress).await?);
+            let fence = Action::Fence { expect: replica.lineage.clone() };
+            learnt.extend(self.one("fence", &replica.instance, fence, progress).await?);
         }
+        Ok(learnt)
+    }
+
+    async fn promote(&self, on: &InstanceRef, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
+        let mut learnt = self.one("promote", on, Action::Promote, progress).await?;
+        let report = self.agents.observe_instance(on).await?;
+        learnt.push(primary(on, running(on, &report)?));
         Ok(learnt)
     }
 
@@ -166,99 +185,6 @@ impl AgentHands<'_> {
         Ok(learnt)
     }
 
-    /// Holds the target against the source. Both are looked at now, and the source's host tries the target for real.
-    async fn gate(&self, source: &InstanceRef, target: &Upstream, ledger: &Ledger) -> Result<Vec<Learnt>, Fault> {
-        let snapshot = ledger.snapshot().ok_or_else(|| no_record("snapshot"))?;
-        let (source_now, target_now) =
-            tokio::try_join!(self.agents.observe_instance(source), self.agents.observe_instance(&target.instance))?;
-        let (source_now, target_now) = (running(source, &source_now)?, running(&target.instance, &target_now)?);
-        let expected = gate::Expected {
-            lineage: &snapshot.lineage,
-            snapshot: snapshot.head.lineage.as_ref(),
-            keyspace: &snapshot.keyspace,
-        };
-        let mut findings = gate::judge(&expected, source_now, target_now);
-        let reach = self.agents.reach(source, &target.address).await?;
-        findings.push(gate::Finding {
-            holds: reach.verdict == ReachVerdict::Open,
-            says: format!("{source} reaches {} at {}: {}", target.instance, target.address, reach.detail),
-        });
-        let failed: Vec<_> = findings.iter().filter(|finding| !finding.holds).collect();
-        if !failed.is_empty() {
-            let mut fault = Fault::new(
-                FaultKind::Refused,
-                format!("{} does not hold what {source} holds, so {source} is not attached to it", target.instance),
-            );
-            for finding in failed {
-                fault = fault.because(&finding.says);
-            }
-            return Err(fault);
-        }
-        let counters = Learnt::Counters { on: target.instance.clone(), counters: target_now.replication.counters };
-        let keys = total_keys(&target_now.keyspace);
-        let findings = findings.into_iter().map(|finding| finding.says).collect();
-        Ok(vec![counters, Learnt::Gate { findings, keys }])
-    }
-
-    async fn attach(
-        &self,
-        replica: &InstanceRef,
-        to: &Upstream,
-        ledger: &Ledger,
-        progress: Shown<'_>,
-    ) -> Result<Vec<Learnt>, Fault> {
-        let expect = ledger.snapshot().map(|snapshot| snapshot.lineage.clone());
-        // A target that was started as a replica follows already, and has moved on since the snapshot.
-        let expect = expect.filter(|_| ledger.fenced_at(replica).is_some());
-        let before = match ledger.counters(&to.instance) {
-            Some(counters) => counters,
-            None => self.counters_now(&to.instance).await?,
-        };
-        self.join(replica, to, expect, before, progress).await
-    }
-
-    /// One after the other, so that each one's resync can be told from the counters.
-    async fn attach_siblings(
-        &self,
-        replicas: &[InstanceRef],
-        to: &Upstream,
-        ledger: &Ledger,
-        progress: Shown<'_>,
-    ) -> Result<Vec<Learnt>, Fault> {
-        let mut learnt = Vec::new();
-        for replica in replicas {
-            let joined = async {
-                let before = self.counters_now(&to.instance).await?;
-                self.join(replica, to, ledger.fenced_at(replica).cloned(), before, progress).await
-            };
-            match joined.await {
-                Ok(joined) => learnt.extend(joined),
-                Err(fault) => {
-                    learnt.push(Learnt::Shortfall(format!("{replica} does not follow {}: {fault}", to.instance)))
-                }
-            }
-        }
-        Ok(learnt)
-    }
-
-    async fn join(
-        &self,
-        replica: &InstanceRef,
-        to: &Upstream,
-        expect: Option<Lineage>,
-        before: SyncCounters,
-        progress: Shown<'_>,
-    ) -> Result<Vec<Learnt>, Fault> {
-        let follow = Action::Follow { to: to.address.clone(), expect, timeout_seconds: JOIN_TIMEOUT_SECONDS };
-        let mut learnt = self.one("attach", replica, follow, progress).await?;
-        let after = self.counters_now(&to.instance).await?;
-        match Resync::between(before, after) {
-            Some(resync) => learnt.push(Learnt::Joined { replica: replica.clone(), resync }),
-            None => learnt.push(Learnt::Shortfall(format!("{} counted no resync of {replica}", to.instance))),
-        }
-        Ok(learnt)
-    }
-
     async fn persist(&self, instances: &[InstanceRef], progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
         let mut learnt = Vec::new();
         for instance in instances {
@@ -287,16 +213,28 @@ impl AgentHands<'_> {
         Ok(learnt)
     }
 
+    /// Drops what the run put there. If something is missing, the pinned snapshot and the old files are kept: they may be
+    /// the last good copy.
     async fn release(
         &self,
         source: &InstanceRef,
         target: &InstanceRef,
         keep_old: bool,
+        ledger: &Ledger,
         progress: Shown<'_>,
     ) -> Result<Vec<Learnt>, Fault> {
-        let mut learnt = self.one("release", source, Action::Release { keep_old: true }, progress).await?;
+        let mut learnt = Vec::new();
+        let whole = ledger.shortfalls().next().is_none();
+        if whole {
+            learnt.extend(self.one("release", source, Action::Release { keep_old: true }, progress).await?);
+        } else {
+            let pin =
+                format!("the snapshot stays on {source} as baton-{}.pin.rdb; remove it when all is well", self.run);
+            learnt.push(Learnt::Shortfall(pin));
+        }
         // The target last: what it kept is what the result tells.
-        learnt.extend(self.one("release", target, Action::Release { keep_old }, progress).await?);
+        let release = Action::Release { keep_old: keep_old || !whole };
+        learnt.extend(self.one("release", target, release, progress).await?);
         Ok(learnt)
     }
 
@@ -308,6 +246,10 @@ impl AgentHands<'_> {
         let report = self.agents.observe_instance(on).await?;
         Ok(running(on, &report)?.replication.counters)
     }
+}
+
+fn primary(on: &InstanceRef, running: &Running) -> Learnt {
+    Learnt::Primary { on: on.clone(), pid: running.pid, id: running.replication.lineage.id.clone() }
 }
 
 /// Names the task of a step on one instance: a step may work on several of one host.

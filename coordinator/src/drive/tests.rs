@@ -8,8 +8,8 @@ use baton_proto::{FaultKind, HostName, HostPort, InstanceName, RunId};
 use proptest::prelude::*;
 
 use super::*;
+use crate::plan::step::Upstream;
 use crate::plan::{Goal, Mode, Plan};
-use crate::run::step::Upstream;
 
 fn instance(host: &str) -> InstanceRef {
     InstanceRef { host: HostName::new(host).unwrap(), instance: InstanceName::new("default").unwrap() }
@@ -93,7 +93,10 @@ impl Hands for Puppet {
         if self.fail_undo == Some(step.name()) {
             return Err(Fault::new(FaultKind::Host, "as told"));
         }
-        Ok(vec![Learnt::Outcome { on: instance("c"), outcome: Outcome::Restored { put_back: Vec::new() } }])
+        Ok(vec![Learnt::Outcome {
+            on: instance("c"),
+            outcome: Outcome::Restored { put_back: Vec::new(), set_aside: Vec::new() },
+        }])
     }
 }
 
@@ -167,6 +170,14 @@ async fn a_failed_attach_stops_the_run_where_it_is() {
     let (_, end, _) = driven(replace(), &puppet).await;
     assert_eq!(end, End::Failed);
     assert_eq!(did(&puppet).last().map(String::as_str), Some("attach"));
+}
+
+#[tokio::test]
+async fn a_refused_attach_has_attached_nothing_and_is_undone() {
+    let puppet = Puppet { fail_at: Some(("attach", FaultKind::Refused)), ..Puppet::default() };
+    let (_, end, _) = driven(replace(), &puppet).await;
+    assert_eq!(end, End::Refused);
+    assert!(did(&puppet).contains(&"undo load".to_owned()));
 }
 
 #[tokio::test]

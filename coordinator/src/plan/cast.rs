@@ -213,7 +213,10 @@ fn unfit(group: &Group, replica: &Replica, running: Option<&Running>) -> Option<
     match &replica.link {
         ReplicaLink::Stopped => return Some("it is stopped".into()),
         ReplicaLink::Silent { error } => return Some(format!("it does not answer: {error}")),
-        ReplicaLink::Denied { user, error } => return Some(format!("it refuses its agent, user `{user}`: {error}")),
+        ReplicaLink::Denied { user, error } => {
+            let remedy = "mend `user` and `password_file` in its agent.toml, or requirepass in its redis.conf";
+            return Some(format!("it refuses its agent, user `{user}`: {error} ({remedy})"));
+        }
         ReplicaLink::Loading => return Some("it is loading".into()),
         ReplicaLink::Up | ReplicaLink::Syncing | ReplicaLink::Down { .. } | ReplicaLink::Fenced { .. } => {}
     }

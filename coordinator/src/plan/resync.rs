@@ -5,12 +5,45 @@
 //! offset; its backlog begins there, so a replica that lags gets everything anew. A server that is *started* as a replica
 //! on a snapshot continues from it on every version since 4.0, if its primary's backlog reaches back that far.
 
+use std::fmt;
+
 use baton_proto::InstanceRef;
-use baton_proto::report::Running;
+use baton_proto::report::{Running, SyncCounters};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Goal, Member, Mode, Scene};
-use crate::run::Resync;
+
+/// How a replica came level with its primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resync {
+    /// From the backlog: the data did not cross the network again.
+    Partial,
+    /// The whole data set was sent.
+    Full,
+}
+
+impl Resync {
+    /// Judges by the primary's counters before and after.
+    pub fn between(before: SyncCounters, after: SyncCounters) -> Option<Resync> {
+        if after.full > before.full {
+            Some(Resync::Full)
+        } else if after.partial_ok > before.partial_ok {
+            Some(Resync::Partial)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Resync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Resync::Partial => "partial",
+            Resync::Full => "full",
+        })
+    }
+}
 
 /// How one replica will join.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,4 +127,18 @@ fn offset(member: Member) -> Option<u64> {
 fn backlog_first_offset(member: Member) -> Option<u64> {
     let running: &Running = member.running()?;
     Some(running.replication.backlog.as_ref()?.first_offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_resync_is_never_taken_for_a_partial_one() {
+        let counters = |full, partial_ok| SyncCounters { full, partial_ok, partial_err: 0 };
+        assert_eq!(Resync::between(counters(0, 0), counters(0, 1)), Some(Resync::Partial));
+        assert_eq!(Resync::between(counters(0, 0), counters(1, 0)), Some(Resync::Full));
+        assert_eq!(Resync::between(counters(2, 5), counters(3, 6)), Some(Resync::Full));
+        assert_eq!(Resync::between(counters(2, 5), counters(2, 5)), None);
+    }
 }

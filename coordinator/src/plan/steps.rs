@@ -3,9 +3,9 @@
 use baton_proto::InstanceRef;
 use baton_proto::control::SaveMethod;
 
+use crate::plan::Step;
+use crate::plan::step::{Survivor, Upstream};
 use crate::plan::{Goal, Member, Mode, Scene};
-use crate::run::Step;
-use crate::run::step::{Survivor, Upstream};
 
 /// A data set of this size is saved in less than a second, which a reader hardly notices; above it, a server with
 /// readers is asked for a forked save.
@@ -30,11 +30,11 @@ fn replace(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     steps.extend(land(scene, method));
     steps.push(Step::Start { target: target.clone(), follow: None });
     steps.push(Step::Gate { source: source.clone(), target: to.clone() });
+    steps.extend(aof(scene, true));
     steps.push(Step::Attach { replica: source.clone(), to: to.clone() });
     if !siblings.is_empty() {
         steps.push(Step::AttachSiblings { replicas: siblings, to });
     }
-    steps.extend(aof(scene));
     steps.push(Step::Persist { instances: [target.clone()].into_iter().chain(survivors).collect() });
     steps.push(Step::Canary { primary: target, replica: source });
     steps.push(release(scene));
@@ -45,18 +45,15 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     let (source, target) = (scene.source.name.clone(), scene.target.name.clone());
     let siblings = names(&scene.siblings);
     let to = upstream(scene.source);
-    let mut steps = Vec::new();
-    if !siblings.is_empty() {
-        steps.push(fence(&scene.siblings));
-    }
-    steps.push(Step::Promote { on: source.clone() });
+    let members: Vec<_> = [scene.source].into_iter().chain(scene.siblings.iter().copied()).collect();
+    let mut steps = vec![fence(&members), Step::Promote { on: source.clone() }];
     if !siblings.is_empty() {
         steps.push(Step::AttachSiblings { replicas: siblings.clone(), to: to.clone() });
     }
     steps.extend(land(scene, method));
     steps.push(Step::Start { target: target.clone(), follow: Some(to.clone()) });
     steps.push(Step::Attach { replica: target.clone(), to });
-    steps.extend(aof(scene));
+    steps.extend(aof(scene, false));
     steps.push(Step::Persist { instances: [source.clone(), target.clone()].into_iter().chain(siblings).collect() });
     steps.push(Step::Canary { primary: source, replica: target });
     steps.push(release(scene));
@@ -67,7 +64,7 @@ fn copy(scene: &Scene, method: SaveMethod, start: bool) -> Vec<Step> {
     let mut steps = land(scene, method);
     if start {
         steps.push(Step::Start { target: scene.target.name.clone(), follow: None });
-        steps.extend(aof(scene));
+        steps.extend(aof(scene, false));
     }
     steps.push(release(scene));
     steps
@@ -95,9 +92,9 @@ fn fence(members: &[Member]) -> Step {
     Step::Fence { replicas: members.iter().filter_map(survivor).collect() }
 }
 
-fn aof(scene: &Scene) -> Option<Step> {
+fn aof(scene: &Scene, guards: bool) -> Option<Step> {
     let wanted = scene.target.report.settings.appendonly;
-    wanted.then(|| Step::EnableAof { target: scene.target.name.clone() })
+    wanted.then(|| Step::EnableAof { target: scene.target.name.clone(), guards })
 }
 
 fn release(scene: &Scene) -> Step {

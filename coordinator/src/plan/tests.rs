@@ -10,7 +10,6 @@ use baton_proto::{FaultKind, RunId};
 use super::*;
 use crate::inventory::Word;
 use crate::plan::cast::{Cast, CastError};
-use crate::run::Resync;
 use crate::topology::fixture::{Populate, Shape, down, host, instance, lineage, named, up};
 use crate::topology::{HostView, Topology};
 
@@ -146,7 +145,8 @@ fn the_everyday_case_is_ready_and_nothing_follows_the_target_before_the_gate() {
 fn promote_serves_first_and_builds_the_target_as_a_replica() {
     let plan = Case::new(Goal::Failover(Mode::Promote)).plan();
     assert_eq!(plan.refusals().count(), 0);
-    let order = ["promote", "snapshot", "transfer", "install", "load", "attach", "persist", "canary", "release"];
+    let order =
+        ["fence", "promote", "snapshot", "transfer", "install", "load", "attach", "persist", "canary", "release"];
     assert_eq!(names(&plan), order);
     let follows_b = |step: &Step| matches!(step, Step::Start { follow: Some(to), .. } if to.instance == named("b"));
     assert!(plan.steps.iter().any(follows_b), "told at run time, it would take everything anew");
@@ -161,12 +161,42 @@ fn copy_changes_no_roles() {
 }
 
 #[test]
-fn appendonly_is_turned_back_on_after_everything_depends_on_nothing_else() {
+fn nothing_follows_a_target_before_its_append_only_file_is_on_again() {
     let mut case = Case::replace();
     case.c.settings.appendonly = true;
     let plan = case.plan();
     let at = |name| names(&plan).iter().position(|step| *step == name).unwrap();
-    assert!(at("attach") < at("aof") && at("aof") < at("persist"));
+    assert!(at("gate") < at("aof") && at("aof") < at("attach"));
+}
+
+#[test]
+fn a_target_that_somebody_follows_is_refused() {
+    let mut case = Case::new(Goal::Copy { start: true });
+    case.d = Some(instance("default", D).replica(C, down(5), lineage('a', 900), 50));
+    refused(&case, "target-followed", Level::Danger);
+    let mut case = Case::new(Goal::Copy { start: true });
+    case.d = Some(instance("default", D).configured_after(C));
+    refused(&case, "target-followed", Level::Danger);
+}
+
+#[test]
+fn a_replica_too_old_for_its_primarys_format_is_warned_of_or_refused() {
+    let old = ServerVersion::new(Product::Redis, "6.2.14").unwrap();
+    let mut case = Case::replace();
+    case.b.binary = Some(old);
+    assert_eq!(case.plan().warnings(), 1, "it joins partially, but could not take a full resync");
+    case.d = Some(replica(D, 950));
+    refused(&case, "path-format", Level::Refuse);
+}
+
+#[test]
+fn a_target_that_holds_the_groups_own_data_is_told_apart() {
+    let mut case = Case::replace();
+    case.c = instance("default", C).primary(lineage('c', 0), 50).second(lineage('a', 900));
+    let plan = case.plan();
+    let check = plan.refusals().next().unwrap();
+    assert!(check.says.contains("of this very group"), "{}", check.says);
+    assert!(check.remedy.as_ref().is_some_and(|remedy| remedy.contains("coord runs")));
 }
 
 #[test]

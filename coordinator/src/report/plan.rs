@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use crate::plan::Resync;
 use crate::plan::{Level, Plan};
 use crate::report::units::Bytes;
-use crate::run::Resync;
 
 /// Writes checks, steps, forecasts and the verdict.
 pub fn write(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {

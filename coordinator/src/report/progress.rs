@@ -9,9 +9,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::drive::Watcher;
+use crate::plan::Step;
 use crate::report::console::Console;
 use crate::report::units::{Bytes, Rate, Seconds, Span};
-use crate::run::{Event, Run, Step};
+use crate::run::{Event, Run};
 
 /// How often a long step says how far it is where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);

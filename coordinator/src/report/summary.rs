@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use baton_proto::control::SaveMethod;
 use baton_proto::report::total_keys;
 use serde_json::{Value, json};
 
+use crate::plan::Resync;
 use crate::plan::{Goal, Mode};
 use crate::report::units::{Bytes, Count, Seconds};
-use crate::run::{End, Resync, Run};
+use crate::run::{End, Run};
 
 /// The steps whose seconds are told, and their names in the result.
 const TOLD: [&str; 4] = ["snapshot", "transfer", "load", "attach"];
@@ -31,7 +33,7 @@ pub fn event(run: &Run, end: End) -> Value {
         "bytes_raw": transfer.map(|facts| facts.bytes_raw),
         "bytes_wire": transfer.map(|facts| facts.bytes_wire),
         "blake3": transfer.map(|facts| facts.digest.to_string()),
-        "missing": run.ledger.shortfalls().collect::<Vec<_>>(),
+        "missing": missing(run),
         "kept": run.ledger.kept(),
         "error": run.failure.as_ref().map(|failure| failure.fault.to_string()),
         "seconds": seconds(run),
@@ -61,7 +63,7 @@ pub fn write(run: &Run, end: End, out: &mut dyn Write) -> io::Result<()> {
             }
         }
     }
-    for shortfall in run.ledger.shortfalls() {
+    for shortfall in missing(run) {
         writeln!(out, "  missing   {shortfall}")?;
     }
     if let Some(facts) = run.ledger.transfer() {
@@ -88,6 +90,15 @@ pub fn write(run: &Run, end: End, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "  run       {} (`coord show {}`)", plan.run, plan.run)
 }
 
+/// What a run that ended well enough could not do: what its steps told, and what made it stop short.
+fn missing(run: &Run) -> Vec<String> {
+    let failure = run.failure.as_ref().map(|failure| {
+        let step = run.step(failure.index).map_or("step", crate::plan::Step::name);
+        format!("{step}: {}", failure.fault)
+    });
+    run.ledger.shortfalls().map(ToOwned::to_owned).chain(failure).collect()
+}
+
 fn joined(run: &Run) -> Vec<(String, Resync)> {
     run.ledger.joined().map(|(replica, resync)| (replica.to_string(), resync)).collect()
 }
@@ -103,15 +114,19 @@ fn resync(run: &Run) -> Option<Resync> {
 
 fn keys(run: &Run) -> Option<u64> {
     let by_gate = run.ledger.gate().map(|(_, keys)| keys);
-    by_gate.or_else(|| run.ledger.snapshot().map(|facts| total_keys(&facts.keyspace)))
+    // Of a dump that was there already, its server's keys tell nothing.
+    let saved = run.ledger.snapshot().filter(|facts| facts.method != SaveMethod::Existing);
+    by_gate.or_else(|| saved.map(|facts| total_keys(&facts.keyspace)))
 }
 
 /// Seconds by name: of the steps that are told, of all, and until a primary served again.
 fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
     let mut seconds: BTreeMap<&'static str, f64> = BTreeMap::new();
     for name in TOLD {
-        let times = run.times.iter().filter(|(step, _)| step == name).map(|(_, seconds)| seconds);
-        seconds.insert(name, times.sum());
+        let mut times = run.times.iter().filter(|(step, _)| step == name).map(|(_, seconds)| seconds).peekable();
+        if times.peek().is_some() {
+            seconds.insert(name, times.sum());
+        }
     }
     seconds.insert("total", run.times.iter().map(|(_, seconds)| seconds).sum());
     let serves = match run.plan.goal {

@@ -1,11 +1,11 @@
 //! What a run has learnt so far. Later steps use only this, so a run that is taken up again knows what it knew.
 
-use std::fmt;
-
 use baton_proto::control::{Outcome, SnapshotFacts, TransferFacts};
 use baton_proto::report::SyncCounters;
-use baton_proto::{InstanceRef, Lineage};
+use baton_proto::{InstanceRef, Lineage, ReplId};
 use serde::{Deserialize, Serialize};
+
+use crate::plan::Resync;
 
 /// One thing that a step found out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,44 +15,14 @@ pub enum Learnt {
     Outcome { on: InstanceRef, outcome: Outcome },
     /// The resyncs that a primary had served before anything was attached to it.
     Counters { on: InstanceRef, counters: SyncCounters },
+    /// Which process is the new primary, and under which id its data stands.
+    Primary { on: InstanceRef, pid: u32, id: ReplId },
     /// The gate's findings, in words.
     Gate { findings: Vec<String>, keys: u64 },
     /// How a replica joined its primary, by the primary's counters.
     Joined { replica: InstanceRef, resync: Resync },
     /// Something that should be there is missing, and the group serves without it.
     Shortfall(String),
-}
-
-/// How a replica came level with its primary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resync {
-    /// From the backlog: the data did not cross the network again.
-    Partial,
-    /// The whole data set was sent.
-    Full,
-}
-
-impl Resync {
-    /// Judges by the primary's counters before and after.
-    pub fn between(before: SyncCounters, after: SyncCounters) -> Option<Resync> {
-        if after.full > before.full {
-            Some(Resync::Full)
-        } else if after.partial_ok > before.partial_ok {
-            Some(Resync::Partial)
-        } else {
-            None
-        }
-    }
-}
-
-impl fmt::Display for Resync {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Resync::Partial => "partial",
-            Resync::Full => "full",
-        })
-    }
 }
 
 /// All that a run has learnt, in order.
@@ -121,6 +91,14 @@ impl Ledger {
         })
     }
 
+    /// The process and replication id that the new primary had when it was last looked at.
+    pub fn primary(&self, primary: &InstanceRef) -> Option<(u32, &ReplId)> {
+        self.find(|learnt| match learnt {
+            Learnt::Primary { on, pid, id } if on == primary => Some((*pid, id)),
+            _ => None,
+        })
+    }
+
     pub fn gate(&self) -> Option<(&[String], u64)> {
         self.find(|learnt| match learnt {
             Learnt::Gate { findings, keys } => Some((findings.as_slice(), *keys)),
@@ -141,19 +119,5 @@ impl Ledger {
             Learnt::Shortfall(text) => Some(text.as_str()),
             _ => None,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_resync_is_never_taken_for_a_partial_one() {
-        let counters = |full, partial_ok| SyncCounters { full, partial_ok, partial_err: 0 };
-        assert_eq!(Resync::between(counters(0, 0), counters(0, 1)), Some(Resync::Partial));
-        assert_eq!(Resync::between(counters(0, 0), counters(1, 0)), Some(Resync::Full));
-        assert_eq!(Resync::between(counters(2, 5), counters(3, 6)), Some(Resync::Full));
-        assert_eq!(Resync::between(counters(2, 5), counters(2, 5)), None);
     }
 }

@@ -10,7 +10,7 @@
 //!   Undoing(n) ── undone ──> Undoing(n-1) ... ───────────────────> Ended(rolled-back | refused | degraded)
 //!            └─── undo failed, noted, and the rest is undone ────> Ended(failed)
 //!
-//!   interrupted: Ended(interrupted) from Forward; `resume` goes on where it was.
+//!   interrupted: Ended(interrupted), from Forward and from Undoing.
 //! ```
 //!
 //! The state is a fold over events: the journal keeps the events, and replaying them is how a run is taken up again.
@@ -19,8 +19,8 @@ use baton_proto::{Fault, FaultKind};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
+use crate::plan::step::{OnFailure, Step};
 use crate::run::ledger::{Learnt, Ledger};
-use crate::run::step::{OnFailure, Step};
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -206,21 +206,26 @@ impl Run {
     }
 
     fn on_failure(&mut self, index: usize, step: &str, fault: Fault) {
+        let refused = fault.kind == FaultKind::Refused;
         match self.step(index).map_or(OnFailure::Halt, Step::on_failure) {
+            // What is refused was not begun, so it is not half done either.
+            OnFailure::Halt if refused => self.undo(index, fault),
             OnFailure::Degrade => {
                 self.ledger.extend([Learnt::Shortfall(format!("{step}: {fault}"))]);
                 self.phase = Phase::Forward { index: index + 1 };
             }
-            OnFailure::Undo => {
-                self.failure = Some(Failure { index, fault });
-                // The failed step itself may be half done.
-                self.phase = Phase::Undoing { left: index + 1 };
-            }
+            OnFailure::Undo => self.undo(index, fault),
             OnFailure::Halt => {
                 self.failure = Some(Failure { index, fault });
                 self.phase = Phase::Ended(End::Failed);
             }
         }
+    }
+
+    fn undo(&mut self, index: usize, fault: Fault) {
+        self.failure = Some(Failure { index, fault });
+        // The failed step itself may be half done.
+        self.phase = Phase::Undoing { left: index + 1 };
     }
 
     fn undoable_below(&self, left: usize) -> Option<usize> {

@@ -15,7 +15,9 @@ pub(crate) fn connection(error: &ConnectionError) -> String {
         ConnectionError::TransportError(error) => {
             let code = u64::from(error.code);
             if (CRYPTO_ERROR_FIRST..=CRYPTO_ERROR_LAST).contains(&code) {
-                format!("its certificate was refused here: {}", error.reason)
+                let stranger = error.reason.contains("UnknownIssuer");
+                let why = if stranger { "made by another CA than our own" } else { &error.reason };
+                format!("its certificate was refused here: {why}")
             } else {
                 format!("protocol error: {error}")
             }

@@ -4,6 +4,7 @@ use baton_proto::control::ReachVerdict;
 use baton_proto::report::ServerState;
 
 use super::{ok, refuse, warn};
+use crate::plan::resync::{self, Resync};
 use crate::plan::{Check, Goal, Member, Mode, Scene};
 use crate::topology::HostView;
 
@@ -14,6 +15,24 @@ fn parts<'a>(scene: &Scene<'a>) -> (Vec<Member<'a>>, Member<'a>) {
         Goal::Failover(Mode::Promote) => (siblings.chain([scene.target]).collect(), scene.source),
         _ => ([scene.source].into_iter().chain(siblings).collect(), scene.target),
     }
+}
+
+/// A full resync is written in the primary's format; a replica that cannot read it is emptied and never linked again.
+pub(super) fn formats_fit(scene: &Scene) -> Vec<Check> {
+    const ID: &str = "path-format";
+    let (replicas, primary) = parts(scene);
+    let Some(format) = primary.report.binary.map(|version| version.writes()) else { return Vec::new() };
+    let forecasts = resync::forecasts(scene);
+    let too_old = replicas.into_iter().filter(|replica| replica.report.binary.is_some_and(|own| !own.reads(format)));
+    too_old
+        .map(|replica| {
+            let name = replica.name;
+            let full = forecasts.iter().any(|f| f.replica == *name && f.resync == Resync::Full);
+            let text = format!("{name} cannot read {format} of {}, which a full resync brings", primary.name);
+            let remedy = format!("upgrade the server on {}", name.host);
+            if full { refuse(ID, text, remedy) } else { warn(ID, text, remedy) }
+        })
+        .collect()
 }
 
 /// A password on one side only keeps a replica out for ever, and says so in its log alone.

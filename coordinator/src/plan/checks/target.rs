@@ -1,6 +1,7 @@
 //! Checks on the target: it is free, understands the snapshot, and has room for it.
 
 use baton_proto::report::{Role, ServerState, total_keys};
+use baton_proto::{HostPort, InstanceRef};
 
 use super::{danger, ok, refuse, warn};
 use crate::plan::{Check, Goal, Mode, Scene};
@@ -51,6 +52,14 @@ pub(super) fn is_free(scene: &Scene) -> Vec<Check> {
                     format!("{name} runs with {} keys, which are replaced as asked", Count(keys)),
                     "its old dump is saved first and kept aside",
                 )],
+                (keys, false) if holds_the_groups_data(scene) => vec![danger(
+                    ID,
+                    format!(
+                        "{name} runs with {} keys of this very group: an earlier run may have got so far",
+                        Count(keys)
+                    ),
+                    "see `coord runs` and `coord show RUN`; it may hold newer writes than the source",
+                )],
                 (keys, false) => vec![danger(
                     ID,
                     format!("{name} runs with {} keys", Count(keys)),
@@ -59,6 +68,36 @@ pub(super) fn is_free(scene: &Scene) -> Vec<Check> {
             }
         }
     }
+}
+
+/// Whether the target has loaded a snapshot of the source's history.
+fn holds_the_groups_data(scene: &Scene) -> bool {
+    let (Some(source), Some(target)) = (scene.source.running(), scene.target.running()) else { return false };
+    target.replication.second.as_ref().is_some_and(|second| second.id == source.replication.lineage.id)
+}
+
+/// Nobody follows the target's address, or would after a restart: such a replica takes over whatever comes up there.
+pub(super) fn has_no_followers(scene: &Scene) -> Vec<Check> {
+    const ID: &str = "target-followed";
+    let target = scene.target.name;
+    let followers = scene.world.instances().filter_map(|(name, report)| {
+        let followed = match report.server.running().map(|running| &running.role) {
+            Some(Role::Replica { primary, .. }) => vec![primary],
+            Some(Role::Primary { .. }) => Vec::new(),
+            None => report.settings.replica_of.iter().collect(),
+        };
+        let of_target = |address: &&HostPort| scene.world.place(address, &name.host).instance() == Some(target);
+        (name != *target && followed.iter().any(of_target)).then_some(name)
+    });
+    let danger_of = |name: InstanceRef| {
+        let text = format!("{name} follows {target}, and would take over what comes up there instead of its own data");
+        danger(
+            ID,
+            text,
+            format!("promote {name} or let it follow another, or use `coord failover` to replace a primary"),
+        )
+    };
+    followers.map(danger_of).collect()
 }
 
 /// The service can start the server with the append-only file off, and as a replica where that is needed.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
-    /// Takes the survivors off the lost primary, so that it cannot overwrite them when it comes back.
+    /// Takes the survivors off the lost primary, so that it cannot overwrite them when it comes back. Refused if one of
+    /// them is not as it was: the primary may have come back already.
     Fence {
         replicas: Vec<Survivor>,
     },
@@ -53,8 +54,11 @@ pub enum Step {
         replicas: Vec<InstanceRef>,
         to: Upstream,
     },
+    /// `guards`: something is to follow the target. Until its append-only file is on again, a restart would bring it up
+    /// empty, since its configuration says that the dump is to be ignored.
     EnableAof {
         target: InstanceRef,
+        guards: bool,
     },
     /// Has each server write its role into its configuration file, and reads the file back.
     Persist {
@@ -140,7 +144,9 @@ impl Step {
             Step::Gate { source, target } => format!("gate: {} must hold all that {source} holds", target.instance),
             Step::Attach { replica, to } => format!("{replica} follows {} ({})", to.instance, to.address),
             Step::AttachSiblings { replicas, to } => format!("{} follow {}", list(replicas), to.instance),
-            Step::EnableAof { target } => format!("turn appendonly back on at {target}, as its configuration wants"),
+            Step::EnableAof { target, .. } => {
+                format!("turn appendonly back on at {target}, as its configuration wants")
+            }
             Step::Persist { instances } => format!("CONFIG REWRITE on {}, read back from disk", list(instances)),
             Step::Canary { primary, replica } => format!("canary: write on {primary}, see it on {replica}"),
             Step::Release { .. } => "release pins and partial files".into(),
@@ -150,6 +156,7 @@ impl Step {
     pub fn on_failure(&self) -> OnFailure {
         match self {
             Step::Attach { .. } => OnFailure::Halt,
+            Step::EnableAof { guards: true, .. } => OnFailure::Undo,
             Step::AttachSiblings { .. }
             | Step::EnableAof { .. }
             | Step::Persist { .. }

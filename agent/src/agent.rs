@@ -1,0 +1,22 @@
+//! What every action and observation can use: who this agent is, what it looks after, and how it reaches its peers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use baton_proto::{HostName, InstanceName};
+use baton_wire::Dialer;
+
+use crate::config::AgentConfig;
+use crate::instance::Instance;
+use crate::transfer::Offers;
+
+/// How this program names itself to its peers.
+pub const SOFTWARE: &str = concat!("baton-agent ", env!("CARGO_PKG_VERSION"));
+
+pub struct Agent {
+    pub host: HostName,
+    pub config: AgentConfig,
+    pub instances: BTreeMap<InstanceName, Arc<Instance>>,
+    pub offers: Offers,
+    pub dialer: Dialer,
+}

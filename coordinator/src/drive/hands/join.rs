@@ -1,0 +1,148 @@
+//! Attaching replicas: the gate, one more look at the primary, the join, and what the counters say of it.
+
+use baton_proto::control::{Action, ReachVerdict};
+use baton_proto::report::{Role, SyncCounters, total_keys};
+use baton_proto::{Fault, FaultKind, InstanceRef, Lineage};
+
+use super::{AgentHands, JOIN_TIMEOUT_SECONDS, Shown, no_record, primary, running};
+use crate::gate;
+use crate::plan::Resync;
+use crate::plan::step::Upstream;
+use crate::run::{Learnt, Ledger};
+
+impl AgentHands<'_> {
+    /// Holds the target against the source. Both are looked at now, and the source's host tries the target for real.
+    pub(super) async fn gate(
+        &self,
+        source: &InstanceRef,
+        target: &Upstream,
+        ledger: &Ledger,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let snapshot = ledger.snapshot().ok_or_else(|| no_record("snapshot"))?;
+        let (source_now, target_now) =
+            tokio::try_join!(self.agents.observe_instance(source), self.agents.observe_instance(&target.instance))?;
+        let (source_now, target_now) = (running(source, &source_now)?, running(&target.instance, &target_now)?);
+        let expected = gate::Expected {
+            lineage: &snapshot.lineage,
+            snapshot: snapshot.head.lineage.as_ref(),
+            keyspace: &snapshot.keyspace,
+        };
+        let mut findings = gate::judge(&expected, source_now, target_now);
+        let reach = self.agents.reach(source, &target.address).await?;
+        findings.push(gate::Finding {
+            holds: reach.verdict == ReachVerdict::Open,
+            says: format!("{source} reaches {} at {}: {}", target.instance, target.address, reach.detail),
+        });
+        let failed: Vec<_> = findings.iter().filter(|finding| !finding.holds).collect();
+        if !failed.is_empty() {
+            let mut fault = Fault::new(
+                FaultKind::Refused,
+                format!("{} does not hold what {source} holds, so {source} is not attached to it", target.instance),
+            );
+            for finding in failed {
+                fault = fault.because(&finding.says);
+            }
+            return Err(fault);
+        }
+        let counters = Learnt::Counters { on: target.instance.clone(), counters: target_now.replication.counters };
+        let keys = total_keys(&target_now.keyspace);
+        let findings = findings.into_iter().map(|finding| finding.says).collect();
+        Ok(vec![counters, primary(&target.instance, target_now), Learnt::Gate { findings, keys }])
+    }
+
+    pub(super) async fn attach(
+        &self,
+        replica: &InstanceRef,
+        to: &Upstream,
+        ledger: &Ledger,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        // A target that was started as a replica follows already, and has moved on since the snapshot.
+        let Some(stood) = ledger.fenced_at(replica) else {
+            let before = ledger.counters(&to.instance).ok_or_else(|| no_record("counters"))?;
+            self.still_the_primary(to, ledger).await?;
+            return self.join(replica, to, None, before, progress).await;
+        };
+        // Time has passed since the gate, and a server that was restarted meanwhile may have come up empty.
+        let passed = self.gate(replica, to, ledger).await?;
+        self.still_the_primary(to, ledger).await?;
+        let before = passed.iter().find_map(|learnt| match learnt {
+            Learnt::Counters { counters, .. } => Some(*counters),
+            _ => None,
+        });
+        let before = before.ok_or_else(|| no_record("counters"))?;
+        self.join(replica, to, Some(stood.clone()), before, progress).await
+    }
+
+    /// One after the other, so that each one's resync can be told from the counters.
+    pub(super) async fn attach_siblings(
+        &self,
+        replicas: &[InstanceRef],
+        to: &Upstream,
+        ledger: &Ledger,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let mut learnt = Vec::new();
+        for replica in replicas {
+            let joined = async {
+                let before = self.still_the_primary(to, ledger).await?;
+                self.join(replica, to, ledger.fenced_at(replica).cloned(), before, progress).await
+            };
+            match joined.await {
+                Ok(joined) => learnt.extend(joined),
+                Err(fault) => {
+                    learnt.push(Learnt::Shortfall(format!("{replica} does not follow {}: {fault}", to.instance)));
+                }
+            }
+        }
+        Ok(learnt)
+    }
+
+    /// Sees that the new primary is the very process that was judged, with the data that it had then. Yields its
+    /// counters.
+    async fn still_the_primary(&self, to: &Upstream, ledger: &Ledger) -> Result<SyncCounters, Fault> {
+        let (pid, id) = ledger.primary(&to.instance).ok_or_else(|| no_record("primary"))?;
+        let report = self.agents.observe_instance(&to.instance).await?;
+        let now = running(&to.instance, &report)?;
+        let is_primary = matches!(now.role, Role::Primary { .. }) && !now.persistence.loading;
+        if is_primary && now.pid == pid && now.replication.lineage.id == *id {
+            return Ok(now.replication.counters);
+        }
+        Err(Fault::new(
+            FaultKind::Refused,
+            format!("{} is not the server that was judged, so nothing follows it", to.instance),
+        )
+        .because(format!(
+            "process {pid} under {} then, process {} under {} now",
+            id.short(),
+            now.pid,
+            now.replication.lineage
+        ))
+        .hint(format!("see the log of the server on {}: it was restarted, or changed its role", to.instance.host)))
+    }
+
+    async fn join(
+        &self,
+        replica: &InstanceRef,
+        to: &Upstream,
+        expect: Option<Lineage>,
+        before: SyncCounters,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let follow = Action::Follow { to: to.address.clone(), expect, timeout_seconds: JOIN_TIMEOUT_SECONDS };
+        let mut learnt = self.one("attach", replica, follow, progress).await?;
+        let report = self.agents.observe_instance(&to.instance).await?;
+        let Some(resync) = Resync::between(before, running(&to.instance, &report)?.replication.counters) else {
+            learnt.push(Learnt::Shortfall(format!("{} counted no resync of {replica}", to.instance)));
+            return Ok(learnt);
+        };
+        learnt.push(Learnt::Joined { replica: replica.clone(), resync });
+        let foretold = self.forecasts.iter().find(|forecast| forecast.replica == *replica);
+        if resync == Resync::Full && foretold.is_some_and(|forecast| forecast.resync == Resync::Partial) {
+            learnt.push(Learnt::Shortfall(format!(
+                "{replica} took everything anew, where a partial resync was foretold"
+            )));
+        }
+        Ok(learnt)
+    }
+}
