@@ -14,6 +14,8 @@ pub enum Mix {
     /// Strings with JSON-like text, hashes, sorted sets, lists, sets, streams and binary strings, a few of them with a
     /// time to live that is far away: about what a shop or a session store holds.
     Mixed,
+    /// Strings with JSON-like text, and nothing else: a cache of documents.
+    Json,
     /// Strings of random bytes, which nothing compresses: the size of the data is the size on the wire.
     Random,
 }
@@ -42,6 +44,11 @@ const NAMES: &[&str] = &[
     "james", "mary", "olga", "ahmed", "ines", "yuki", "pavel", "noor", "lars", "aisha", "diego", "wei", "smith",
     "garcia", "jones", "lopez", "lee", "white", "kim", "novak", "rossi", "silva", "haddad", "okafor", "sato", "jensen",
 ];
+const CITIES: &[&str] = &[
+    "Berlin", "Paris", "London", "Madrid", "Rome", "Vienna", "Warsaw", "Lisbon", "Dublin", "Oslo", "Tokyo", "Osaka",
+    "Seoul", "Delhi", "Mumbai", "Lagos", "Cairo", "Nairobi", "Lima", "Bogota", "Austin", "Boston", "Denver", "Chicago",
+];
+const STATES: &[&str] = &["active", "inactive", "pending", "blocked", "deleted"];
 const WORDS: &[&str] = &[
     "order",
     "shipped",
@@ -96,6 +103,10 @@ impl Dataset {
         Self { seed, bytes, mix: Mix::Mixed }
     }
 
+    pub fn json(seed: u64, bytes: u64) -> Self {
+        Self { seed, bytes, mix: Mix::Json }
+    }
+
     pub fn random(seed: u64, bytes: u64) -> Self {
         Self { seed, bytes, mix: Mix::Random }
     }
@@ -117,6 +128,7 @@ impl Dataset {
             }
             match self.mix {
                 Mix::Mixed => mixed_key(&mut wire, &mut rng, index),
+                Mix::Json => string_key(&mut wire, &mut rng, index),
                 Mix::Random => binary_key(&mut wire, &mut rng, self.seed, index),
             }
             *counts.entry(database).or_default() += 1;
@@ -172,12 +184,12 @@ fn mixed_key(wire: &mut Wire<'_>, rng: &mut Rng, index: u64) {
 
 fn string_key(wire: &mut Wire<'_>, rng: &mut Rng, index: u64) {
     let key = format!("user:{index}:profile").into_bytes();
-    let (first, last) = (rng.pick(NAMES), rng.pick(NAMES));
+    let (first, last, state) = (rng.pick(NAMES), rng.pick(NAMES), rng.pick(STATES));
     let mut value = Vec::with_capacity(400);
     let (number, seen, amount) = (rng.below(10_000), 1_700_000_000 + rng.below(50_000_000), rng.below(500_000));
     write!(
         value,
-        r#"{{"id":{index},"name":"{first} {last}","email":"{first}.{last}{number}@example.com","ts":{seen},"amount":{amount}"#
+        r#"{{"id":{index},"name":"{first} {last}","email":"{first}.{last}{number}@example.com","status":"{state}","ts":{seen},"amount":{amount}"#
     )
     .expect("a vector takes it");
     if rng.chance(600) {
@@ -186,7 +198,8 @@ fn string_key(wire: &mut Wire<'_>, rng: &mut Rng, index: u64) {
     if rng.chance(700) {
         write!(
             value,
-            r#","addr":{{"zip":"{:05}","street":"{} {}"}}"#,
+            r#","addr":{{"city":"{}","zip":"{:05}","street":"{} {}"}}"#,
+            rng.pick(CITIES),
             rng.below(99_999),
             rng.pick(WORDS),
             rng.below(300)
@@ -240,8 +253,7 @@ fn set_key(wire: &mut Wire<'_>, rng: &mut Rng, index: u64) {
     let numbers = rng.chance(300);
     let mut args = vec!["SADD".to_owned(), format!("s:{index}")];
     for _ in 0..5 + rng.below(100) {
-        let member = rng.below(1 << 31);
-        args.push(if numbers { member.to_string() } else { format!("tag-{member:08x}") });
+        args.push(if numbers { rng.below(1 << 31).to_string() } else { format!("tag-{:06x}", rng.below(1 << 24)) });
     }
     wire.command(&args);
 }

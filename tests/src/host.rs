@@ -6,10 +6,12 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
 
 use crate::conf::Conf;
 use crate::content::Content;
+use crate::namespace;
 use crate::process::{Process, hermetic, kill_and_wait, tail, working_below};
 use crate::programs;
 use crate::resp::Client;
@@ -40,6 +42,8 @@ pub struct Host {
     toml: Mutex<AgentToml>,
     /// Where others reach the agent, if not at its own address: a relay.
     via: Mutex<Option<SocketAddr>>,
+    /// The network namespace that it is in, if it is not on the machine's own network.
+    network: OnceLock<PathBuf>,
     server: Mutex<Option<Process>>,
     agent: Mutex<Option<Process>>,
 }
@@ -68,7 +72,8 @@ impl Host {
         toml.instance.set("service", exec);
         let (conf, toml) = (Mutex::new(conf), Mutex::new(toml));
         let (via, server, agent) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let host = Self { name: name.to_owned(), ip, dir, program, conf, toml, via, server, agent };
+        let network = OnceLock::new();
+        let host = Self { name: name.to_owned(), ip, dir, program, conf, toml, via, network, server, agent };
         host.configure(|_| {});
         host.configure_agent(|_| {});
         host
@@ -124,11 +129,24 @@ impl Host {
         *self.via.lock().unwrap() = Some(relay);
     }
 
+    /// Moves the host into a network namespace, before anything of it runs.
+    pub fn enter(&self, network: PathBuf) {
+        self.network.set(network).expect("a host moves once");
+    }
+
+    /// A command that will run on this host.
+    pub fn command(&self, program: &Path) -> Command {
+        match self.network.get() {
+            Some(network) => namespace::enter(network, program, &self.dir),
+            None => hermetic(program, &self.dir),
+        }
+    }
+
     // --- the server ---
 
     /// Starts the server by hand, and waits until it serves.
     pub fn start_server(&self) {
-        let mut command = hermetic(&self.program.path, &self.dir);
+        let mut command = self.command(&self.program.path);
         command.arg(self.conf_path());
         let mut process = Process::start(command, &self.dir.join("server.out"));
         wait_for(&format!("the server of {} answers", self.name), || {
@@ -157,7 +175,11 @@ impl Host {
 
     pub fn try_client(&self) -> Result<Client, String> {
         let password = self.conf.lock().unwrap().value("requirepass").map(|value| value.trim_matches('"').to_owned());
-        Client::connect(self.address(), password.as_deref())
+        let connect = || Client::connect(self.address(), password.as_deref());
+        match self.network.get() {
+            Some(network) => namespace::within(network, connect).map_err(|error| format!("{error:#}"))?,
+            None => connect(),
+        }
     }
 
     #[track_caller]
@@ -212,14 +234,14 @@ impl Host {
             if let Some(status) = self.agent.lock().unwrap().as_mut().and_then(Process::ended) {
                 panic!("the agent of {} ended with {status}:\n{}", self.name, tail(&self.agent_log(), 30));
             }
-            if udp_is_bound(self.agent_address()) { Ok(()) } else { Err(tail(&self.agent_log(), 5)) }
+            if udp_is_bound(self.agent_pid(), self.agent_address()) { Ok(()) } else { Err(tail(&self.agent_log(), 5)) }
         };
         wait_for(&format!("the agent of {} listens", self.name), listens);
     }
 
     /// Starts the agent without waiting: for agents that are to refuse to start.
     pub fn spawn_agent(&self) -> Process {
-        let mut command = hermetic(&programs::agent(), &self.dir);
+        let mut command = self.command(&programs::agent());
         command.args(["run", "--config", "agent.toml"]);
         Process::start(command, &self.agent_log())
     }
@@ -264,9 +286,9 @@ pub fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string())
 }
 
-/// Whether a socket is bound to this UDP address, as the kernel lists them.
-fn udp_is_bound(address: SocketAddr) -> bool {
+/// Whether a socket is bound to this UDP address, as the kernel lists them on the network of a process.
+fn udp_is_bound(pid: u32, address: SocketAddr) -> bool {
     let SocketAddr::V4(address) = address else { return false };
     let line = format!("{:08X}:{:04X}", u32::from_le_bytes(address.ip().octets()), address.port());
-    fs::read_to_string("/proc/net/udp").is_ok_and(|table| table.contains(&line))
+    fs::read_to_string(format!("/proc/{pid}/net/udp")).is_ok_and(|table| table.contains(&line))
 }

@@ -14,12 +14,14 @@
 //! for a fact, with a deadline that prints what was seen. What does not belong here: knowledge of how Baton works inside.
 
 pub mod address;
+pub mod bench;
 pub mod conf;
 pub mod content;
 pub mod coord;
 pub mod dataset;
 pub mod footprint;
 pub mod host;
+pub mod namespace;
 pub mod process;
 pub mod programs;
 pub mod relay;

@@ -1,0 +1,34 @@
+//! What processes and threads have used, as /proc tells it.
+
+use std::fs;
+
+/// Clock ticks of /proc in a second; Linux has had this value for user space on every machine since 2.6.
+const TICKS: f64 = 100.0;
+
+/// The largest resident memory that a process ever had, in bytes.
+pub fn peak_memory(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+/// Seconds of a core that a process has used.
+pub fn seconds(pid: u32) -> Option<f64> {
+    used(&format!("/proc/{pid}/stat"))
+}
+
+/// Seconds of a core that the link's own threads have used.
+pub fn link_seconds() -> f64 {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_link =
+        |path: &std::path::PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|n| n.starts_with("link-"));
+    threads.filter(is_link).filter_map(|path| used(&path.join("stat").display().to_string())).sum()
+}
+
+fn used(path: &str) -> Option<f64> {
+    let stat = fs::read_to_string(path).ok()?;
+    // The name before them stands in parentheses and may hold anything. User and system time are 12th and 13th after it.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / TICKS)
+}
