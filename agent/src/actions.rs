@@ -49,8 +49,8 @@ pub async fn perform(
             replication::follow(instance, &to, expect.as_ref(), seconds(timeout_seconds), progress).await
         }
         Action::Snapshot { method } => snapshot::snapshot(instance, run, method, progress).await,
-        Action::Offer { ticket, to } => landing::offer(agent, instance, run, ticket, to).await,
-        Action::Pull { from, address, ticket } => {
+        Action::Offer { ticket, to, .. } => landing::offer(agent, instance, run, ticket, to).await,
+        Action::Pull { from, address, ticket, .. } => {
             landing::pull(agent, instance, run, (from, address), ticket, progress).await
         }
         Action::Stop { save } => stop::stop(instance, save, progress).await,

@@ -107,9 +107,11 @@ impl Desk {
     /// Agents may pull what a ticket allows them, and nothing else.
     async fn answer_agent(&self, host: &HostName, request: Request) -> Answer {
         match request {
-            Request::Open { ticket } => self.agent.offers.open(host, &ticket).map(Reply::Opened),
+            Request::Open { ticket, .. } => {
+                self.agent.offers.open(host, &ticket).map(|(manifest, extent)| Reply::Opened { manifest, extent })
+            }
             Request::Seal { ticket } => {
-                self.agent.offers.seal(host, &ticket).await.map(|digest| Reply::Sealed { digest })
+                self.agent.offers.seal(host, &ticket).await.map(|(digest, packing)| Reply::Sealed { digest, packing })
             }
             _ => {
                 warn!(%host, "refused an order of another agent");
@@ -132,12 +134,15 @@ impl Desk {
             Request::Rehearse { instance, seconds } => {
                 reach::rehearse(&*self.instance(&instance)?, seconds).await.map(|()| Reply::Rehearsing)
             }
+            Request::Limit { .. } => Err(Fault::new(FaultKind::Unsupported, "not yet")),
             Request::Begin(order) => self.begin(name, order).await.map(Reply::Task),
             Request::Watch { task, seen } => self.tasks.watch(&task, seen).await.map(Reply::Task),
-            Request::Open { .. } | Request::Chunk { .. } | Request::Seal { .. } => Err(Fault::new(
-                FaultKind::NotAllowed,
-                "snapshots are served to the agent that holds the ticket, not to operators",
-            )),
+            Request::Open { .. } | Request::Extent { .. } | Request::Chunk { .. } | Request::Seal { .. } => {
+                Err(Fault::new(
+                    FaultKind::NotAllowed,
+                    "snapshots are served to the agent that holds the ticket, not to operators",
+                ))
+            }
         }
     }
 

@@ -25,5 +25,13 @@ mod store;
 #[cfg(test)]
 mod loopback;
 
+/// A snapshot whose length is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    pub snapshot: baton_proto::data::SnapshotId,
+    pub bytes: u64,
+    pub format: baton_proto::version::RdbFormat,
+}
+
 pub use offers::Offers;
 pub use pull::{PullOrder, pull};

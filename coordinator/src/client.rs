@@ -139,7 +139,9 @@ fn unexpected(host: &HostName, reply: &Reply) -> Fault {
         Reply::Reached(_) => "a trial",
         Reply::Rehearsing => "a rehearsal",
         Reply::Task(_) => "a task",
-        Reply::Opened(_) => "a manifest",
+        Reply::Limited { .. } => "a limit",
+        Reply::Opened { .. } | Reply::Extent(_) => "a manifest",
+        Reply::Sealing { .. } => "a seal",
         Reply::Sealed { .. } => "a seal",
     };
     Fault::new(FaultKind::Internal, format!("agent of {host} answered with {what}, which was not asked for"))

@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Manifest, SnapshotId, Ticket};
+use crate::data::{Budget, Extent, Manifest, PackingFacts, SnapshotId, Ticket};
 use crate::digest::FileDigest;
 use crate::fault::Fault;
 use crate::lineage::Lineage;
@@ -38,11 +38,16 @@ pub enum Request {
     Begin(Order),
     /// Wait for news of a task.
     Watch { task: TaskId, seen: u64 },
-    /// Between agents: ask for the snapshot that the ticket stands for.
-    Open { ticket: Ticket },
+    /// Change how fast a run's snapshot may be sent from here, while it is. Nothing is no limit.
+    Limit { run: RunId, max_rate: Option<u64> },
+    /// Between agents: ask for the snapshot that the ticket stands for. All connections of one attempt name the same
+    /// session; those of an older one are cut.
+    Open { ticket: Ticket, session: u64 },
+    /// Between agents: wait for the snapshot to have grown beyond what was seen, for a moment.
+    Extent { ticket: Ticket, seen: u64 },
     /// Between agents: ask for one chunk. Answered by a [`crate::data::FrameHead`] and the chunk's bytes.
     Chunk { ticket: Ticket, index: u32 },
-    /// Between agents: ask for the digest of the whole file, after the last chunk.
+    /// Between agents: ask for the digest of the whole file, after the last chunk. Asked again until it is there.
     Seal { ticket: Ticket },
 }
 
@@ -53,8 +58,23 @@ pub enum Reply {
     Reached(Reach),
     Rehearsing,
     Task(TaskState),
-    Opened(Manifest),
-    Sealed { digest: FileDigest },
+    /// `was` is the limit until now, for each offer of the run.
+    Limited {
+        was: Vec<Option<u64>>,
+    },
+    Opened {
+        manifest: Manifest,
+        extent: Extent,
+    },
+    Extent(Extent),
+    /// The source still reads what it never sent.
+    Sealing {
+        bytes_done: u64,
+    },
+    Sealed {
+        digest: FileDigest,
+        packing: PackingFacts,
+    },
 }
 
 /// What an agent answers to a request.
@@ -129,10 +149,11 @@ pub enum Action {
     Follow { to: HostPort, expect: Option<Lineage>, timeout_seconds: u32 },
     /// Write a snapshot, and pin it under the run's name.
     Snapshot { method: SaveMethod },
-    /// Let the agent of `to` pull the pinned snapshot with this ticket.
-    Offer { ticket: Ticket, to: HostName },
-    /// Pull a snapshot from another agent into a partial file beside the dump.
-    Pull { from: HostName, address: HostPort, ticket: Ticket },
+    /// Let the agent of `to` pull the pinned snapshot with this ticket, also while it is still being written.
+    Offer { ticket: Ticket, to: HostName, budget: Budget },
+    /// Pull a snapshot from another agent into a partial file beside the dump. `loads` tells that a server will read
+    /// the file at once, so that it should stay in memory.
+    Pull { from: HostName, address: HostPort, ticket: Ticket, loads: bool },
     /// Stop the server. Refused if replicas follow it, or if it holds keys and `save` says that it is empty.
     Stop { save: Saving },
     /// Put the pulled snapshot in the place of the dump, and keep what stood there.
@@ -240,6 +261,9 @@ pub struct Progress {
     pub bytes_total: Option<u64>,
     /// Bytes that crossed the network, where they are not the bytes done.
     pub bytes_wire: u64,
+    /// Whether what is there suffices to go on with the next step: a snapshot that is being written can be offered.
+    #[serde(default)]
+    pub ready: bool,
 }
 
 /// What an action found or did. Later steps use only this.
@@ -258,7 +282,10 @@ pub enum Outcome {
         link_seconds: f64,
     },
     Snapshot(SnapshotFacts),
-    Offered(Manifest),
+    Offered {
+        manifest: Manifest,
+        extent: Extent,
+    },
     Pulled(TransferFacts),
     Stopped {
         was_running: bool,
@@ -317,4 +344,5 @@ pub struct TransferFacts {
     /// Chunks that an earlier attempt had already brought.
     pub chunks_resumed: u32,
     pub reconnects: u32,
+    pub packing: PackingFacts,
 }

@@ -51,8 +51,36 @@ impl fmt::Debug for Ticket {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub snapshot: SnapshotId,
-    pub bytes: u64,
     pub format: RdbFormat,
+}
+
+/// How far a snapshot has been written. It only grows, until it is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    pub bytes: u64,
+    /// Whether these are all.
+    pub whole: bool,
+}
+
+/// What a transfer may use of its source. Nothing said leaves it to the agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Bytes per second on the network.
+    pub max_rate: Option<u64>,
+    /// Cores that pack chunks.
+    pub cpu: Option<u32>,
+}
+
+/// How the chunks of a transfer were packed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PackingFacts {
+    /// Mean of the zstd levels, over the chunks that were packed with one.
+    pub mean_level: Option<f64>,
+    /// Chunks that were sent as they are.
+    pub stored: u32,
+    pub chunks: u32,
+    /// Why the last level was chosen, in words.
+    pub why: String,
 }
 
 /// How a chunk's bytes are packed.
@@ -60,8 +88,8 @@ pub struct Manifest {
 pub enum Packing {
     /// As they are.
     Store,
-    /// One zstd frame.
-    Zstd,
+    /// One zstd frame; the level is told for the record only.
+    Zstd { level: i8 },
     /// No chunk: an encoded [`crate::Fault`].
     Fault,
 }
@@ -83,8 +111,8 @@ pub const WIRE_BYTES_MAX: u32 = CHUNK_BYTES as u32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    #[error("chunk head begins with {0:#04x}, which is no packing")]
-    Packing(u8),
+    #[error("chunk head begins with {0:#010x}, which is no packing")]
+    Packing(u32),
     #[error("chunk head announces {0} bytes, more than a chunk")]
     Length(u32),
 }
@@ -94,7 +122,7 @@ impl FrameHead {
         let mut out = [0; FRAME_HEAD_BYTES];
         let packing = match self.packing {
             Packing::Store => 0,
-            Packing::Zstd => 1,
+            Packing::Zstd { level } => u32::from_le_bytes([1, level.to_le_bytes()[0], 0, 0]),
             Packing::Fault => 2,
         };
         let (numbers, digest) = out.split_at_mut(16);
@@ -110,11 +138,11 @@ impl FrameHead {
         let mut values = numbers.as_chunks::<4>().0.iter().map(|number| u32::from_le_bytes(*number));
         let mut next = || values.next().unwrap_or_default();
         let (packing, index, raw_bytes, wire_bytes) = (next(), next(), next(), next());
-        let packing = match packing {
-            0 => Packing::Store,
-            1 => Packing::Zstd,
-            2 => Packing::Fault,
-            other => return Err(FrameError::Packing(other as u8)),
+        let packing = match packing.to_le_bytes() {
+            [0, 0, 0, 0] => Packing::Store,
+            [1, level, 0, 0] => Packing::Zstd { level: i8::from_le_bytes([level]) },
+            [2, 0, 0, 0] => Packing::Fault,
+            _ => return Err(FrameError::Packing(packing)),
         };
         for length in [raw_bytes, wire_bytes] {
             if length > WIRE_BYTES_MAX {
@@ -154,13 +182,13 @@ mod tests {
     #[test]
     fn the_head_of_a_frame_keeps_its_place_on_the_wire() {
         let head = FrameHead {
-            packing: Packing::Zstd,
+            packing: Packing::Zstd { level: -5 },
             index: 0x01020304,
             raw_bytes: CHUNK_BYTES as u32,
             wire_bytes: 5,
             digest: ChunkDigest([9; 32]),
         };
-        let golden = [&[1, 0, 0, 0, 4, 3, 2, 1, 0, 0, 64, 0, 5, 0, 0, 0][..], &[9; 32]].concat();
+        let golden = [&[1, 0xfb, 0, 0, 4, 3, 2, 1, 0, 0, 64, 0, 5, 0, 0, 0][..], &[9; 32]].concat();
         assert_eq!(head.encode().as_slice(), golden);
         assert_eq!(FrameHead::decode(&head.encode()), Ok(head));
     }

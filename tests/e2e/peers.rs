@@ -46,7 +46,8 @@ fn an_agent_serves_nothing_for_a_ticket_that_it_was_not_given() {
         let link = dial(&identity(&lost.world, "machine-c/machine-c.pem"), lost.world.b().agent_address(), B).await;
         let ticket = made_up_ticket();
         let mut faults = vec![link.chunk(&ticket, 0).await.unwrap_err()];
-        for request in [Request::Open { ticket: ticket.clone() }, Request::Seal { ticket: ticket.clone() }] {
+        for request in [Request::Open { ticket: ticket.clone(), session: 1 }, Request::Seal { ticket: ticket.clone() }]
+        {
             faults.push(link.ask(&request).await.unwrap_err());
         }
         for fault in faults {
@@ -80,7 +81,7 @@ fn an_operator_gets_no_bytes_of_a_snapshot() {
     Runtime::new().unwrap().block_on(async {
         let link = dial(&identity(&lost.world, "pki/operator.pem"), lost.world.b().agent_address(), B).await;
         assert!(matches!(link.ask(&Request::Observe).await, Ok(Reply::Observed(_))));
-        let fault = link.ask(&Request::Open { ticket: made_up_ticket() }).await.unwrap_err();
+        let fault = link.ask(&Request::Open { ticket: made_up_ticket(), session: 1 }).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::NotAllowed, "{fault}");
     });
 }
@@ -106,7 +107,7 @@ impl LyingSource {
             let (link, lie) = (link.clone(), lie.clone());
             tokio::spawn(async move {
                 let Some((mut request, responder)) = asking.read().await else { return };
-                if let Request::Open { ticket } | Request::Chunk { ticket, .. } | Request::Seal { ticket } =
+                if let Request::Open { ticket, .. } | Request::Chunk { ticket, .. } | Request::Seal { ticket } =
                     &mut request
                 {
                     lie.ticket(ticket);

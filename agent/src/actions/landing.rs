@@ -72,7 +72,8 @@ pub(super) async fn offer(
             .hint("take the snapshot again")
     })?;
     info!(instance = %instance.name(), %to, pin = %pin.display(), "offering");
-    agent.offers.offer(&pin, SnapshotId(stamp.id()), ticket, to).map(Outcome::Offered)
+    let (manifest, extent) = agent.offers.offer(&pin, SnapshotId(stamp.id()), ticket, to)?;
+    Ok(Outcome::Offered { manifest, extent })
 }
 
 pub(super) async fn pull(

@@ -228,11 +228,23 @@ fn sync_progress(running: &Running, info: &Info) -> Progress {
     let known = |total: u64| (total > 0).then_some(total);
     if running.persistence.loading {
         let (done, total) = (running.persistence.loaded_bytes, running.persistence.loading_total_bytes);
-        Progress { doing: "loading a full resync".into(), bytes_done: done, bytes_total: known(total), bytes_wire: 0 }
+        Progress {
+            doing: "loading a full resync".into(),
+            bytes_done: done,
+            bytes_total: known(total),
+            bytes_wire: 0,
+            ready: false,
+        }
     } else if info.flag("master_sync_in_progress") {
         // A primary that streams without a file announces no size.
         let (done, total) = (number("master_sync_read_bytes"), number("master_sync_total_bytes"));
-        Progress { doing: "receiving a full resync".into(), bytes_done: done, bytes_total: known(total), bytes_wire: 0 }
+        Progress {
+            doing: "receiving a full resync".into(),
+            bytes_done: done,
+            bytes_total: known(total),
+            bytes_wire: 0,
+            ready: false,
+        }
     } else {
         Progress { doing: "waiting for the link".into(), ..Progress::default() }
     }

@@ -203,7 +203,7 @@ impl Growing<'_> {
         let bytes_done = self.bytes();
         // The last dump's size is a guess, dropped once it is passed.
         let bytes_total = self.expected.filter(|expected| *expected >= bytes_done);
-        self.progress.report(Progress { doing: "saving".into(), bytes_done, bytes_total, bytes_wire: 0 });
+        self.progress.report(Progress { doing: "saving".into(), bytes_done, bytes_total, bytes_wire: 0, ready: false });
     }
 
     fn bytes(&self) -> u64 {

@@ -183,7 +183,13 @@ async fn loaded(
                 seen =
                     format!("loaded {} of {} bytes", state.loaded_bytes, total.map_or("?".into(), |t| t.to_string()));
                 let doing = "loading".to_owned();
-                progress.report(Progress { doing, bytes_done: state.loaded_bytes, bytes_total: total, bytes_wire: 0 });
+                progress.report(Progress {
+                    doing,
+                    bytes_done: state.loaded_bytes,
+                    bytes_total: total,
+                    bytes_wire: 0,
+                    ready: false,
+                });
             }
             None => {
                 if let Some(missed) = &watch.missed

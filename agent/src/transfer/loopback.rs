@@ -306,7 +306,7 @@ fn spoil(times: u32, change: fn(Chunk) -> Chunk) -> Hook {
 fn bomb((head, _): Chunk) -> Chunk {
     let bytes = zstd::bulk::compress(&vec![0; 16 * CHUNK], 1).unwrap();
     (
-        baton_proto::data::FrameHead { packing: Packing::Zstd, wire_bytes: bytes.len() as u32, ..head },
+        baton_proto::data::FrameHead { packing: Packing::Zstd { level: 1 }, wire_bytes: bytes.len() as u32, ..head },
         Bytes::from(bytes),
     )
 }

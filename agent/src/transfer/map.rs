@@ -12,8 +12,9 @@
 
 use std::io::{self, Read};
 
+use crate::transfer::Whole;
 use baton_proto::chunk::{CHUNK_BYTES, ChunkError, ChunkIndex, Chunking};
-use baton_proto::data::{Manifest, SnapshotId};
+use baton_proto::data::SnapshotId;
 use baton_proto::digest::ChunkDigest;
 
 const MAGIC: &[u8; 8] = b"BATONMAP";
@@ -77,7 +78,7 @@ fn checksum(parts: &[&[u8]]) -> [u8; CHECKSUM_BYTES] {
 }
 
 impl MapFormat {
-    pub fn new(manifest: &Manifest) -> Result<Self, MapError> {
+    pub fn new(manifest: &Whole) -> Result<Self, MapError> {
         let SnapshotId(id) = &manifest.snapshot;
         if id.len() > SNAPSHOT_ID_BYTES_MAX {
             return Err(MapError::LongId);
@@ -188,8 +189,8 @@ mod tests {
 
     use super::*;
 
-    fn manifest(id: &str, bytes: u64) -> Manifest {
-        Manifest { snapshot: SnapshotId(id.into()), bytes, format: "REDIS0010".parse().unwrap() }
+    fn manifest(id: &str, bytes: u64) -> Whole {
+        Whole { snapshot: SnapshotId(id.into()), bytes, format: "REDIS0010".parse().unwrap() }
     }
 
     fn digest(index: u32) -> ChunkDigest {
@@ -249,7 +250,7 @@ mod tests {
     #[test]
     fn the_map_of_another_snapshot_is_refused_in_words() {
         let (_, file) = map(4, &[1]);
-        let read = |manifest: &Manifest, file: &[u8]| MapFormat::new(manifest).unwrap().read(file).unwrap_err();
+        let read = |manifest: &Whole, file: &[u8]| MapFormat::new(manifest).unwrap().read(file).unwrap_err();
         let own = manifest("fo-1/0", 4 * CHUNK_BYTES);
         for other in [manifest("fo-1/1", 4 * CHUNK_BYTES), manifest("fo-1/0", 5), manifest("fo-10/0", 4 * CHUNK_BYTES)]
         {

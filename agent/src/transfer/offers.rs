@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex, Chunking, Span};
-use baton_proto::data::{FrameHead, Manifest, Packing, SnapshotId, Ticket};
+use baton_proto::data::{Extent, FrameHead, Manifest, Packing, PackingFacts, SnapshotId, Ticket};
 use baton_proto::digest::{ChunkDigest, FileDigest, file_digest};
 use baton_proto::rdb::{HEAD_BYTES_MAX, parse_head};
 use baton_proto::{Fault, FaultKind, HostName, RunId};
@@ -73,25 +73,31 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Offers {
     /// Offers a pinned snapshot to the agent of one host. Offered again, it keeps the digests that are known.
-    pub fn offer(&self, pin: &Path, snapshot: SnapshotId, ticket: Ticket, to: HostName) -> Result<Manifest, Fault> {
+    pub fn offer(
+        &self,
+        pin: &Path,
+        snapshot: SnapshotId,
+        ticket: Ticket,
+        to: HostName,
+    ) -> Result<(Manifest, Extent), Fault> {
         let mut offer = Offer::open(pin, snapshot)?;
         let mut tickets = locked(&self.tickets);
         if let Some(earlier) = tickets.offered(&ticket.run).filter(|earlier| earlier.is_same(&offer)) {
             offer.digests = Mutex::new(locked(&earlier.digests).clone());
         }
-        let manifest = offer.manifest.clone();
+        let (manifest, extent) = (offer.manifest.clone(), offer.extent());
         let run = ticket.run.clone();
         tickets.insert(ticket, to.clone(), Arc::new(offer))?;
-        info!(%run, snapshot = %manifest.snapshot, bytes = manifest.bytes, %to, "snapshot is offered");
-        Ok(manifest)
+        info!(%run, snapshot = %manifest.snapshot, bytes = extent.bytes, %to, "snapshot is offered");
+        Ok((manifest, extent))
     }
 
     /// Tells a peer what its ticket stands for.
-    pub fn open(&self, peer: &HostName, ticket: &Ticket) -> Result<Manifest, Fault> {
+    pub fn open(&self, peer: &HostName, ticket: &Ticket) -> Result<(Manifest, Extent), Fault> {
         let offer = self.admit(peer, ticket)?;
         offer.check_name()?;
         offer.check_file()?;
-        Ok(offer.manifest.clone())
+        Ok((offer.manifest.clone(), offer.extent()))
     }
 
     /// Reads and packs one chunk.
@@ -106,7 +112,7 @@ impl Offers {
     }
 
     /// Tells the digest of the whole file. Only chunks that were never sent are read for it.
-    pub async fn seal(&self, peer: &HostName, ticket: &Ticket) -> Result<FileDigest, Fault> {
+    pub async fn seal(&self, peer: &HostName, ticket: &Ticket) -> Result<(FileDigest, PackingFacts), Fault> {
         let offer = self.admit(peer, ticket)?;
         // A peer that lost patience and asks again waits for the reading that is under way.
         let sealing = Arc::clone(&offer.sealing).lock_owned().await;
@@ -114,7 +120,8 @@ impl Offers {
             .work(move |tools| {
                 let digest = offer.seal(tools);
                 drop(sealing);
-                digest
+                let chunks = offer.chunking.count();
+                Ok((digest?, PackingFacts { mean_level: None, stored: 0, chunks, why: String::new() }))
             })
             .await
     }
@@ -181,10 +188,14 @@ impl Offer {
         };
         let format = parse_head(&head).map_err(|error| damaged(&error))?.format;
         let chunking = Chunking::new(identity.bytes).map_err(|error| damaged(&error))?;
-        let manifest = Manifest { snapshot, bytes: identity.bytes, format };
+        let manifest = Manifest { snapshot, format };
         let digests = Mutex::new(vec![None; chunking.count() as usize]);
         let sealing = Arc::default();
         Ok(Offer { pin: pin.to_owned(), file, identity, manifest, chunking, digests, sealing })
+    }
+
+    fn extent(&self) -> Extent {
+        Extent { bytes: self.identity.bytes, whole: true }
     }
 
     fn is_same(&self, other: &Offer) -> bool {
@@ -237,7 +248,7 @@ impl Offer {
         let digest = digest_of(&self.chunking, index, raw);
         self.remember(index, digest);
         let (packing, bytes) = match tools.packer.pack(raw) {
-            Some(packed) => (Packing::Zstd, packed.to_vec()),
+            Some(packed) => (Packing::Zstd { level: 1 }, packed.to_vec()),
             None => (Packing::Store, raw.to_vec()),
         };
         // Packed it is shorter than the chunk, whose length fits.

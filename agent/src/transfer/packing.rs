@@ -88,7 +88,7 @@ impl Unpacker {
         }
         let raw = match head.packing {
             Packing::Store => wire,
-            Packing::Zstd => self.inflate(&span, wire)?,
+            Packing::Zstd { .. } => self.inflate(&span, wire)?,
             Packing::Fault => return Err(PackingError::NoChunk),
         };
         if digest_of(chunking, asked, raw) != head.digest {
@@ -157,7 +157,7 @@ mod tests {
     fn packed(chunking: &Chunking, index: u32, raw: &[u8]) -> (FrameHead, Vec<u8>) {
         let mut packer = Packer::default();
         let (packing, wire) = match packer.pack(raw) {
-            Some(packed) => (Packing::Zstd, packed.to_vec()),
+            Some(packed) => (Packing::Zstd { level: 1 }, packed.to_vec()),
             None => (Packing::Store, raw.to_vec()),
         };
         let digest = digest_of(chunking, ChunkIndex(index), raw);
@@ -211,7 +211,7 @@ mod tests {
         let chunking = Chunking::new(CHUNK_BYTES + 5).unwrap();
         let bomb = zstd::bulk::compress(&vec![0; 64 * CHUNK], 1).unwrap();
         let (mut head, _) = packed(&chunking, 1, b"small");
-        head.packing = Packing::Zstd;
+        head.packing = Packing::Zstd { level: 1 };
         head.wire_bytes = bomb.len() as u32;
         let mut unpacker = Unpacker::default();
         let error = unpacker.unpack(&chunking, ChunkIndex(1), &head, &bomb).unwrap_err();

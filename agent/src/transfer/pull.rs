@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use baton_proto::chunk::ChunkIndex;
 use baton_proto::control::{Progress, Reply, Request, TransferFacts};
-use baton_proto::data::{FRAME_HEAD_BYTES, Manifest, Ticket};
+use baton_proto::data::{FRAME_HEAD_BYTES, PackingFacts, Ticket};
 use baton_proto::digest::{ChunkDigest, FileDigest};
 use baton_proto::version::ServerVersion;
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info};
 
 use crate::tasks::ProgressSink;
+use crate::transfer::Whole;
 use crate::transfer::bench::{Bench, blocking};
 use crate::transfer::map::Held;
 use crate::transfer::packing::Unpacker;
@@ -60,7 +61,7 @@ pub async fn pull(dialer: &Dialer, order: PullOrder, progress: &ProgressSink) ->
 
 /// How a task has ended.
 enum News {
-    Connected(Result<(Link, Manifest), Trouble>),
+    Connected(Result<(Link, Whole), Trouble>),
     Prepared(Result<(Arc<Store>, Held), Fault>),
     Chunk { index: ChunkIndex, link: LinkNumber, result: Result<Arrived, Trouble> },
     Synced(Result<(), Fault>),
@@ -138,6 +139,7 @@ impl Pull {
             seconds: self.began.elapsed().as_secs_f64(),
             chunks_resumed: self.receiver.chunks_resumed(),
             reconnects: self.receiver.reconnects(),
+            packing: PackingFacts { mean_level: None, stored: 0, chunks: 0, why: String::new() },
         };
         info!(run = %self.order.run, from = %self.order.from, ?facts, "snapshot is here");
         Ok(facts)
@@ -184,7 +186,7 @@ impl Pull {
         });
     }
 
-    fn prepare(&mut self, manifest: Manifest) {
+    fn prepare(&mut self, manifest: Whole) {
         self.bytes_total = Some(manifest.bytes);
         let order = Arc::clone(&self.order);
         let open = blocking(move || Store::open(&order.part, &order.map, &manifest, order.free_bytes_min));
@@ -206,7 +208,7 @@ impl Pull {
         let request = Request::Seal { ticket: self.order.ticket.clone() };
         self.tasks.spawn(async move {
             let result = match link.ask(&request).await {
-                Ok(Reply::Sealed { digest }) => Ok(digest),
+                Ok(Reply::Sealed { digest, .. }) => Ok(digest),
                 Ok(_) => Err(trouble(astray())),
                 Err(fault) => Err(trouble(fault)),
             };
@@ -266,7 +268,7 @@ impl Pull {
             (None, None) => ("connecting", self.receiver.bytes_done()),
         };
         let (bytes_total, bytes_wire) = (self.bytes_total, self.bytes_wire);
-        self.progress.report(Progress { doing: doing.into(), bytes_done, bytes_total, bytes_wire });
+        self.progress.report(Progress { doing: doing.into(), bytes_done, bytes_total, bytes_wire, ready: false });
     }
 
     fn link(&self) -> Result<Link, Fault> {
@@ -291,11 +293,13 @@ async fn pause(began: Instant, until: Option<Duration>) {
     }
 }
 
-async fn open(dialer: &Dialer, order: &PullOrder) -> Result<(Link, Manifest), Fault> {
+async fn open(dialer: &Dialer, order: &PullOrder) -> Result<(Link, Whole), Fault> {
     let link = dialer.dial(&order.address, &order.from).await?;
-    let Reply::Opened(manifest) = link.ask(&Request::Open { ticket: order.ticket.clone() }).await? else {
+    let open = Request::Open { ticket: order.ticket.clone(), session: 0 };
+    let Reply::Opened { manifest, extent } = link.ask(&open).await? else {
         return Err(astray());
     };
+    let manifest = Whole { snapshot: manifest.snapshot, bytes: extent.bytes, format: manifest.format };
     if !order.reads.reads(manifest.format) {
         let (format, reads) = (manifest.format, order.reads);
         return Err(Fault::new(FaultKind::Refused, format!("the snapshot's format {format} is too new for {reads}"))

@@ -22,8 +22,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::transfer::Whole;
 use baton_proto::chunk::{ChunkError, ChunkIndex, Chunking};
-use baton_proto::data::Manifest;
 use baton_proto::digest::{ChunkDigest, FileDigest};
 use baton_proto::rdb::RdbError;
 use baton_proto::{Fault, FaultKind};
@@ -68,7 +68,7 @@ pub enum Output {
         link: LinkNumber,
     },
     /// Open the store for the snapshot and tell what it holds.
-    Prepare(Manifest),
+    Prepare(Whole),
     /// Ask for a chunk on this link, check it, and write it.
     Fetch {
         index: ChunkIndex,
@@ -168,7 +168,7 @@ pub struct Receiver {
     /// Links that broke or did not come up since a chunk arrived.
     link_failures: u32,
     links_up: u32,
-    manifest: Option<Manifest>,
+    manifest: Option<Whole>,
     chunks: Chunks,
     window: usize,
     /// When the last chunk arrived, or the link came up.
@@ -220,7 +220,7 @@ impl Receiver {
     // --- inputs ---
 
     /// Takes what the source offers on a new link.
-    pub fn handle_connected(&mut self, now: Duration, manifest: Manifest) -> Result<(), ReceiveError> {
+    pub fn handle_connected(&mut self, now: Duration, manifest: Whole) -> Result<(), ReceiveError> {
         if !matches!(self.link, Link::Dialling) {
             return Err(self.unexpected("a link"));
         }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::transfer::Whole;
 use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex, Chunking, Span};
-use baton_proto::data::Manifest;
 use baton_proto::digest::{ChunkDigest, file_digest};
 use baton_proto::rdb::Checker;
 use baton_proto::{Fault, FaultKind};
@@ -46,7 +46,7 @@ impl Store {
     pub(super) fn open(
         part_path: &Path,
         map_path: &Path,
-        manifest: &Manifest,
+        manifest: &Whole,
         free_bytes_min: u64,
     ) -> Result<(Store, Held), Fault> {
         let invalid = |error: &dyn std::fmt::Display| Fault::new(FaultKind::Peer, "the source's offer").because(error);
@@ -267,7 +267,7 @@ mod tests {
 
     struct Place {
         dir: tempfile::TempDir,
-        manifest: Manifest,
+        manifest: Whole,
         data: Vec<u8>,
     }
 
@@ -276,7 +276,7 @@ mod tests {
             let mut data = vec![0; bytes];
             blake3::Hasher::new().finalize_xof().fill(&mut data);
             let format = "REDIS0010".parse().unwrap();
-            let manifest = Manifest { snapshot: SnapshotId("fo-1/0".into()), bytes: bytes as u64, format };
+            let manifest = Whole { snapshot: SnapshotId("fo-1/0".into()), bytes: bytes as u64, format };
             Place { dir: tempfile::tempdir().unwrap(), manifest, data }
         }
 
@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(fault.kind, FaultKind::Host);
         assert!(fault.to_string().contains("bytes are missing"), "{fault}");
         assert!(!place.part().exists());
-        let huge = Manifest { bytes: 1 << 45, ..place.manifest.clone() };
+        let huge = Whole { bytes: 1 << 45, ..place.manifest.clone() };
         let fault = Store::open(&place.part(), &place.map(), &huge, 0).map(|_| ()).unwrap_err();
         assert!(fault.to_string().contains("35184372088832 bytes are needed"), "{fault}");
     }

@@ -3,7 +3,7 @@
 mod join;
 
 use baton_proto::control::{Action, Outcome, Progress, Saving};
-use baton_proto::data::{TICKET_SECRET_BYTES, Ticket};
+use baton_proto::data::{Budget, TICKET_SECRET_BYTES, Ticket};
 use baton_proto::report::{InstanceReport, Link, Role, Running, SyncCounters};
 use baton_proto::{Fault, FaultKind, HostPort, InstanceRef, RunId};
 
@@ -155,12 +155,13 @@ impl AgentHands<'_> {
         progress: Shown<'_>,
     ) -> Result<Vec<Learnt>, Fault> {
         let ticket = Ticket { run: self.run.clone(), secret: rand::random::<[u8; TICKET_SECRET_BYTES]>().to_vec() };
-        let offer = Action::Offer { ticket: ticket.clone(), to: target.host.clone() };
+        let budget = Budget::default();
+        let offer = Action::Offer { ticket: ticket.clone(), to: target.host.clone(), budget };
         // A ticket is made for this attempt alone, so the attempt has a task name of its own.
         let attempt: u32 = rand::random();
         let offered = self.order(&format!("offer-{attempt:08x}"), source, offer, progress).await?;
         let address = self.agents.address(&source.host)?.clone();
-        let pull = Action::Pull { from: source.host.clone(), address, ticket };
+        let pull = Action::Pull { from: source.host.clone(), address, ticket, loads: true };
         let pulled = self.order(&format!("pull-{attempt:08x}"), target, pull, progress).await?;
         Ok(vec![
             Learnt::Outcome { on: source.clone(), outcome: offered },

@@ -130,10 +130,13 @@ impl Shared {
 
     async fn respond(&self, host: &baton_proto::HostName, request: Request, responder: Responder) {
         match request {
-            Request::Open { ticket } => responder.answer(&self.offers.open(host, &ticket).map(Reply::Opened)).await,
+            Request::Open { ticket, .. } => {
+                let opened = self.offers.open(host, &ticket);
+                responder.answer(&opened.map(|(manifest, extent)| Reply::Opened { manifest, extent })).await;
+            }
             Request::Seal { ticket } => {
                 let digest = self.offers.seal(host, &ticket).await;
-                responder.answer(&digest.map(|digest| Reply::Sealed { digest })).await;
+                responder.answer(&digest.map(|(digest, packing)| Reply::Sealed { digest, packing })).await;
             }
             Request::Chunk { ticket, index } => {
                 let chunk = self.offers.chunk(host, &ticket, index).await;

@@ -4,16 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::transfer::Whole;
 use baton_proto::chunk::{ChunkIndex, Chunking};
-use baton_proto::data::{Manifest, SnapshotId};
+use baton_proto::data::SnapshotId;
 use baton_proto::digest::{ChunkDigest, FileDigest, file_digest};
 use baton_proto::{Fault, FaultKind};
 use proptest::prelude::*;
 
 use super::super::*;
 
-pub(super) fn manifest(bytes: u64) -> Manifest {
-    Manifest { snapshot: SnapshotId("fo-1/0".into()), bytes, format: "REDIS0010".parse().unwrap() }
+pub(super) fn manifest(bytes: u64) -> Whole {
+    Whole { snapshot: SnapshotId("fo-1/0".into()), bytes, format: "REDIS0010".parse().unwrap() }
 }
 
 /// SplitMix64: enough to choose events by.
@@ -98,7 +99,7 @@ pub(super) enum Event {
 /// A source, a line and a disk.
 pub(super) struct World {
     truth: Vec<ChunkDigest>,
-    manifest: Manifest,
+    manifest: Whole,
     engine: Receiver,
     now: Duration,
     events: Vec<Event>,
