@@ -49,9 +49,9 @@ pub async fn perform(
             replication::follow(instance, &to, expect.as_ref(), seconds(timeout_seconds), progress).await
         }
         Action::Snapshot { method } => snapshot::snapshot(instance, run, method, progress).await,
-        Action::Offer { ticket, to, .. } => landing::offer(agent, instance, run, ticket, to).await,
-        Action::Pull { from, address, ticket, .. } => {
-            landing::pull(agent, instance, run, (from, address), ticket, progress).await
+        Action::Offer { ticket, to, budget } => landing::offer(agent, instance, run, ticket, to, budget).await,
+        Action::Pull { from, address, ticket, loads } => {
+            landing::pull(agent, instance, run, (from, address), (ticket, loads), progress).await
         }
         Action::Stop { save } => stop::stop(instance, save, progress).await,
         Action::Install => landing::install(instance, run).await,

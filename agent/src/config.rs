@@ -6,6 +6,7 @@
 //! state = "/var/lib/baton"              # else $STATE_DIRECTORY, else state-machine-b beside this file
 //! disk_reserve = "512MiB"               # disk and memory that Baton leaves free
 //! memory_reserve = "256MiB"
+//! lanes = 2                             # connections that a pull uses; else half of the cores, 4 at most
 //!
 //! [[instance]]
 //! name = "default"
@@ -32,6 +33,8 @@ pub struct AgentConfig {
     pub state: PathBuf,
     pub disk_reserve_bytes: u64,
     pub memory_reserve_bytes: u64,
+    /// Connections that a pull uses, each with a socket of its own.
+    pub lanes: usize,
     pub instances: Vec<InstanceConfig>,
 }
 

@@ -45,7 +45,8 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
         .map(|instance| (instance.name.clone(), Arc::new(Instance::new(instance.clone(), &config))));
     let instances = instances.collect();
     let dialer = Dialer::new(&identity, SOFTWARE)?;
-    let agent = Arc::new(Agent { host, config, instances, offers: Offers::default(), dialer });
+    let offers = Offers::start().context("start the threads that pack snapshots")?;
+    let agent = Arc::new(Agent { host, config, instances, offers, dialer });
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
     let desk = Arc::new(Desk { agent, tasks: Tasks::default() });
     tokio::select! {
@@ -96,23 +97,23 @@ async fn converse(desk: Arc<Desk>, arrival: Arrival) {
 impl Desk {
     async fn respond(&self, peer: &Peer, request: Request, responder: Responder) {
         match (peer.role(), request) {
-            (Role::Agent(host), Request::Chunk { ticket, index }) => {
-                responder.chunk(self.agent.offers.chunk(host, &ticket, index).await).await;
+            (Role::Agent(_), Request::Chunk { ticket, index }) => {
+                let offers = &self.agent.offers;
+                let chunk = offers.chunk(peer, &ticket, index).await;
+                responder.chunk(chunk, |bytes| offers.pace(&ticket.run, bytes)).await;
             }
-            (Role::Agent(host), request) => responder.answer(&self.answer_agent(host, request).await).await,
+            (Role::Agent(host), request) => responder.answer(&self.answer_agent(peer, host, request).await).await,
             (Role::Operator(name), request) => responder.answer(&self.answer_operator(name, request).await).await,
         }
     }
 
     /// Agents may pull what a ticket allows them, and nothing else.
-    async fn answer_agent(&self, host: &HostName, request: Request) -> Answer {
+    async fn answer_agent(&self, peer: &Peer, host: &HostName, request: Request) -> Answer {
+        let offers = &self.agent.offers;
         match request {
-            Request::Open { ticket, .. } => {
-                self.agent.offers.open(host, &ticket).map(|(manifest, extent)| Reply::Opened { manifest, extent })
-            }
-            Request::Seal { ticket } => {
-                self.agent.offers.seal(host, &ticket).await.map(|(digest, packing)| Reply::Sealed { digest, packing })
-            }
+            Request::Open { ticket, session } => offers.open(peer, &ticket, session),
+            Request::Extent { ticket, seen } => offers.extent(peer, &ticket, seen).await,
+            Request::Seal { ticket } => offers.seal(peer, &ticket).await,
             _ => {
                 warn!(%host, "refused an order of another agent");
                 Err(Fault::new(
@@ -134,7 +135,7 @@ impl Desk {
             Request::Rehearse { instance, seconds } => {
                 reach::rehearse(&*self.instance(&instance)?, seconds).await.map(|()| Reply::Rehearsing)
             }
-            Request::Limit { .. } => Err(Fault::new(FaultKind::Unsupported, "not yet")),
+            Request::Limit { run, max_rate } => self.agent.offers.limit(&run, max_rate),
             Request::Begin(order) => self.begin(name, order).await.map(Reply::Task),
             Request::Watch { task, seen } => self.tasks.watch(&task, seen).await.map(Reply::Task),
             Request::Open { .. } | Request::Extent { .. } | Request::Chunk { .. } | Request::Seal { .. } => {

@@ -3,35 +3,35 @@
 //!
 //! ```text
 //!   source                                        target
-//!   offers ── tickets (pure)                     pull ── receiver (pure: what to do next)
+//!   offers ── tickets (pure: who may)            pull ── receiver (pure: what to do next)
+//!      ├───── sender (pure: what, and how packed)  │
 //!      └───── packing (pure) ═══ chunks, QUIC ══>  ├──── packing (pure: unpack and check)
-//!                                                  └──── store ── map (pure: what is held)
+//!                                                  └──── store ── map (pure: what is claimed)
 //! ```
 //!
-//! A chunk counts as held when its bytes and then its record in the map are synced; a pull that is broken off anywhere
-//! goes on from what the map says, and what the map says is checked against the file before the pull is done.
+//! A chunk is checked when it arrives, then written and recorded. A pull that is broken off anywhere goes on from what the
+//! map claims, which is read back and compared before it is believed. The source may still be writing the snapshot: its
+//! `growth` tells how far that is.
 //! Left out: naming files and putting the snapshot in its place, which the actions do.
 
 pub mod map;
 pub mod packing;
 pub mod receiver;
+pub mod sender;
+pub mod throttle;
 pub mod tickets;
 
-mod bench;
+mod buffers;
+mod growth;
 mod offers;
 mod pull;
 mod store;
+mod workers;
 
 #[cfg(test)]
 mod loopback;
 
-/// A snapshot whose length is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whole {
-    pub snapshot: baton_proto::data::SnapshotId,
-    pub bytes: u64,
-    pub format: baton_proto::version::RdbFormat,
-}
-
+pub use growth::Grower;
 pub use offers::Offers;
 pub use pull::{PullOrder, pull};
+pub use store::Place;

@@ -30,8 +30,8 @@ pub enum RdbError {
     Encoding(usize),
     #[error("the end mark is missing: byte {0:#04x} stands before the checksum")]
     EndMark(u8),
-    #[error("checksum is {found:016x}, the bytes give {computed:016x}")]
-    Checksum { found: u64, computed: u64 },
+    #[error("the checksum at its end, {found:016x}, is not that of its bytes")]
+    Checksum { found: u64 },
 }
 
 /// What a snapshot says of itself at its head.
@@ -125,58 +125,52 @@ impl Reader<'_> {
     }
 }
 
-/// Checks a whole file as its bytes go by: length, end mark and CRC64. A server with `rdbchecksum no` writes a checksum
-/// of zero, which is accepted: that file is vouched for by its BLAKE3 digest alone.
-pub struct Checker {
-    crc: crc_fast::Digest,
-    /// The last bytes seen, held back from the checksum until it is known that they are not its trailer.
-    tail: Vec<u8>,
+/// Length of a file's end: the end mark and the checksum.
+pub const TAIL_BYTES: usize = 1 + CRC_BYTES;
+/// Parameters of the checksum: CRC-64 of Jones, as redis `src/crc64.c` has it.
+const CRC: crc_fast::CrcAlgorithm = crc_fast::CrcAlgorithm::Crc64Redis;
+
+/// The checksum of a run of bytes. Those of runs that follow each other are joined, so that they can be made in any order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checksum {
+    crc: u64,
     bytes: u64,
 }
 
-const TAIL_BYTES: usize = 1 + CRC_BYTES;
+impl Checksum {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { crc: crc_fast::checksum(CRC, bytes), bytes: bytes.len() as u64 }
+    }
 
-impl Default for Checker {
-    fn default() -> Self {
-        let crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Redis);
-        Self { crc, tail: Vec::with_capacity(TAIL_BYTES), bytes: 0 }
+    /// Joins what comes behind.
+    pub fn followed_by(self, next: Checksum) -> Checksum {
+        match (self.bytes, next.bytes) {
+            (0, _) => next,
+            (_, 0) => self,
+            _ => Checksum {
+                crc: crc_fast::checksum_combine(CRC, self.crc, next.crc, next.bytes),
+                bytes: self.bytes + next.bytes,
+            },
+        }
     }
 }
 
-impl Checker {
-    /// Takes the next bytes of the file.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len() as u64;
-        if let Some(split) = bytes.len().checked_sub(TAIL_BYTES) {
-            let (body, tail) = bytes.split_at(split);
-            self.crc.update(&self.tail);
-            self.crc.update(body);
-            self.tail.clear();
-            self.tail.extend_from_slice(tail);
-        } else {
-            self.tail.extend_from_slice(bytes);
-            let surplus = self.tail.len().saturating_sub(TAIL_BYTES);
-            let body: Vec<u8> = self.tail.drain(..surplus).collect();
-            self.crc.update(&body);
-        }
+/// Judges a whole file by its length, its end and the checksum of all its bytes. A server with `rdbchecksum no` writes a
+/// checksum of zero, which is accepted: that file is vouched for by its BLAKE3 digest alone.
+pub fn check_end(tail: &[u8], whole: Checksum) -> Result<(), RdbError> {
+    let (Some((&end, trailer)), true) = (tail.split_first(), tail.len() == TAIL_BYTES && whole.bytes >= RDB_BYTES_MIN)
+    else {
+        return Err(RdbError::Short(whole.bytes));
+    };
+    if end != OPCODE_EOF {
+        return Err(RdbError::EndMark(end));
     }
-
-    /// Judges the file after its last byte.
-    pub fn finish(mut self) -> Result<(), RdbError> {
-        let (Some((&end, trailer)), true) = (self.tail.split_first(), self.bytes >= RDB_BYTES_MIN) else {
-            return Err(RdbError::Short(self.bytes));
-        };
-        if end != OPCODE_EOF {
-            return Err(RdbError::EndMark(end));
-        }
-        let found = trailer.iter().rev().fold(0, |sum, b| (sum << 8) | u64::from(*b));
-        self.crc.update(&[end]);
-        let computed = self.crc.finalize();
-        if found != 0 && found != computed {
-            return Err(RdbError::Checksum { found, computed });
-        }
-        Ok(())
+    let found = trailer.iter().rev().fold(0, |sum, b| (sum << 8) | u64::from(*b));
+    // This CRC neither begins nor ends with an inversion, so a message with its own checksum behind it has that of zero.
+    if found != 0 && whole.crc != 0 {
+        return Err(RdbError::Checksum { found });
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -215,11 +209,8 @@ mod tests {
     }
 
     fn check(file: &[u8], step: usize) -> Result<(), RdbError> {
-        let mut checker = Checker::default();
-        for part in file.chunks(step) {
-            checker.update(part);
-        }
-        checker.finish()
+        let whole = file.chunks(step).map(Checksum::of).fold(Checksum::default(), Checksum::followed_by);
+        check_end(&file[file.len().saturating_sub(TAIL_BYTES)..], whole)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! are moved by `transfer`, the files by [`super::place`]; here is who may and when.
 
 use baton_proto::control::Outcome;
-use baton_proto::data::{SnapshotId, Ticket};
+use baton_proto::data::{Budget, SnapshotId, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
 use tracing::info;
 
@@ -15,7 +15,7 @@ use crate::reach;
 use crate::server::ConnectError;
 use crate::service;
 use crate::tasks::ProgressSink;
-use crate::transfer::{PullOrder, pull as pull_snapshot};
+use crate::transfer::{Place, PullOrder, pull as pull_snapshot};
 
 async fn site(instance: &Instance, run: &RunId) -> Result<Site, Fault> {
     let files = instance.data_files().await?;
@@ -64,6 +64,7 @@ pub(super) async fn offer(
     run: &RunId,
     ticket: Ticket,
     to: HostName,
+    budget: Budget,
 ) -> Result<Outcome, Fault> {
     same_run(&ticket, run)?;
     let pin = site(instance, run).await?.pin();
@@ -72,7 +73,7 @@ pub(super) async fn offer(
             .hint("take the snapshot again")
     })?;
     info!(instance = %instance.name(), %to, pin = %pin.display(), "offering");
-    let (manifest, extent) = agent.offers.offer(&pin, SnapshotId(stamp.id()), ticket, to)?;
+    let (manifest, extent) = agent.offers.offer(&pin, SnapshotId(stamp.id()), ticket, to, budget)?;
     Ok(Outcome::Offered { manifest, extent })
 }
 
@@ -81,7 +82,7 @@ pub(super) async fn pull(
     instance: &Instance,
     run: &RunId,
     (from, address): (HostName, HostPort),
-    ticket: Ticket,
+    (ticket, loads): (Ticket, bool),
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
     same_run(&ticket, run)?;
@@ -100,10 +101,9 @@ pub(super) async fn pull(
         from,
         address,
         ticket,
-        part: site.part(),
-        map: site.map(),
+        place: Place { part: site.part(), map: site.map(), free_bytes_min: agent.config.disk_reserve_bytes, loads },
         reads,
-        free_bytes_min: agent.config.disk_reserve_bytes,
+        lanes: agent.config.lanes,
     };
     pull_snapshot(&agent.dialer, order, progress).await.map(Outcome::Pulled)
 }

@@ -20,6 +20,10 @@ const DISK_RESERVE_BYTES: u64 = 512 << 20;
 const MEMORY_RESERVE_BYTES: u64 = 256 << 20;
 /// Most instances of a host: each is observed at the same time as the others.
 const INSTANCES_MAX: usize = 256;
+/// Most lanes: what a source lets one attempt open.
+const LANES_MAX: usize = 16;
+/// Most lanes unless more are asked for. One carries some Gbit/s, and takes a core on both sides.
+const LANES_DEFAULT_MAX: usize = 4;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +33,7 @@ struct File {
     state: Option<FilePath>,
     disk_reserve: Option<Size>,
     memory_reserve: Option<Size>,
+    lanes: Option<Spanned<usize>>,
     #[serde(default)]
     instance: Vec<Spanned<Instance>>,
 }
@@ -208,12 +213,21 @@ pub(super) fn parse(text: &str, base: &Path, state_directory: Option<&Path>) -> 
             base.join(format!("state-{stem}"))
         }
     };
+    let lanes = match file.lanes {
+        Some(lanes) if !(1..=LANES_MAX).contains(lanes.get_ref()) => {
+            return Err(at(lanes.span(), format!("`lanes` is from 1 to {LANES_MAX}")));
+        }
+        Some(lanes) => lanes.into_inner(),
+        // Half of the cores are for packing, unpacking and the server.
+        None => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, LANES_DEFAULT_MAX)),
+    };
     Ok(AgentConfig {
         listen: file.listen,
         identity,
         state,
         disk_reserve_bytes: file.disk_reserve.map_or(DISK_RESERVE_BYTES, |size| size.0),
         memory_reserve_bytes: file.memory_reserve.map_or(MEMORY_RESERVE_BYTES, |size| size.0),
+        lanes,
         instances,
     })
 }

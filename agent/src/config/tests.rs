@@ -36,6 +36,7 @@ fn a_full_file_is_read() {
         state = "state"
         disk_reserve = "10GB"
         memory_reserve = 4096
+        lanes = 3
         [[instance]]
         name = "cache"
         config = "./cache.conf"
@@ -49,7 +50,7 @@ fn a_full_file_is_read() {
         service = { command = { start = ["./up", "{args}"], stop = ["down"], status = ["/bin/ask"] } }
     "#;
     let config = parse(text).unwrap();
-    assert_eq!((config.disk_reserve_bytes, config.memory_reserve_bytes), (10_000_000_000, 4096));
+    assert_eq!((config.disk_reserve_bytes, config.memory_reserve_bytes, config.lanes), (10_000_000_000, 4096, 3));
     assert_eq!(config.state, Path::new("/etc/baton/state"));
     let [cache, queue] = config.instances.as_slice() else { panic!("two instances") };
     assert_eq!(cache.config, Path::new("/etc/baton/cache.conf"));
@@ -81,7 +82,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_known_ones() {
     assert_eq!(
         mistake(&format!("{HEAD}lissen = 1\n{INSTANCE}")),
         "3:1: unknown field `lissen`, expected one of `listen`, `identity`, `state`, `disk_reserve`, `memory_reserve`, \
-         `instance`"
+         `lanes`, `instance`"
     );
     assert_eq!(
         mistake(&format!("{HEAD}{INSTANCE}  pasword_file = \"x\"\n")),

@@ -1,19 +1,19 @@
 //! The chunk map: the file beside a partial snapshot that says which of its chunks are held.
 //!
-//! It is only ever appended to. Its head names the snapshot and its shape; each record names a chunk and its digest, and
-//! carries a checksum that also covers the head, so that a record of another map is none of this one. A torn or damaged
-//! tail costs the chunks recorded there and nothing else. This module is the format; *when* a record may be written
-//! (after the chunk's bytes are synced) is the store's business.
+//! It is only ever appended to. Its head names the snapshot; each record names a chunk and its digest, and carries a
+//! checksum that also covers the head, so that a record of another map is none of this one. A torn or damaged tail costs
+//! the chunks recorded there and nothing else. A record is a claim, not a proof: a crash may keep it and lose the chunk, so
+//! whoever reads a map reads the chunk as well, and compares. This module is the format.
 //!
 //! ```text
-//!   head    "BATONMAP" version:u32 chunk_bytes:u32 bytes:u64 id_length:u16 id checksum:[u8; 8]
+//!   head    "BATONMAP" version:u32 chunk_bytes:u32 id_length:u16 id checksum:[u8; 8]
 //!   record  index:u32 digest:[u8; 32] checksum:[u8; 8]              (little-endian; repeated; the last one of a chunk counts)
 //! ```
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use crate::transfer::Whole;
-use baton_proto::chunk::{CHUNK_BYTES, ChunkError, ChunkIndex, Chunking};
+use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex};
 use baton_proto::data::SnapshotId;
 use baton_proto::digest::ChunkDigest;
 
@@ -28,8 +28,8 @@ pub const RECORD_BYTES: usize = 4 + 32 + CHECKSUM_BYTES;
 /// fetched again. It bounds the time spent on a map that something else keeps appending to.
 const RECORDS_PER_CHUNK_MAX: u64 = 8;
 
-/// For every chunk its digest, if it is held.
-pub type Held = Vec<Option<ChunkDigest>>;
+/// The chunks that a map claims to be held.
+pub type Held = BTreeMap<ChunkIndex, ChunkDigest>;
 
 /// Why a map says nothing about the wanted snapshot. The answer to all of them is to begin afresh.
 #[derive(Debug, thiserror::Error)]
@@ -46,15 +46,12 @@ pub enum MapError {
     OtherSnapshot,
     #[error("snapshot id is longer than {SNAPSHOT_ID_BYTES_MAX} bytes")]
     LongId,
-    #[error(transparent)]
-    Shape(#[from] ChunkError),
 }
 
 /// What a map is about, and how its parts are written and read.
 #[derive(Debug, Clone)]
 pub struct MapFormat {
     head: Vec<u8>,
-    chunking: Chunking,
 }
 
 /// A map that was read.
@@ -78,21 +75,18 @@ fn checksum(parts: &[&[u8]]) -> [u8; CHECKSUM_BYTES] {
 }
 
 impl MapFormat {
-    pub fn new(manifest: &Whole) -> Result<Self, MapError> {
-        let SnapshotId(id) = &manifest.snapshot;
+    pub fn new(SnapshotId(id): &SnapshotId) -> Result<Self, MapError> {
         if id.len() > SNAPSHOT_ID_BYTES_MAX {
             return Err(MapError::LongId);
         }
-        let chunking = Chunking::new(manifest.bytes)?;
         let mut head = MAGIC.to_vec();
         head.extend(VERSION.to_le_bytes());
         head.extend((CHUNK_BYTES as u32).to_le_bytes());
-        head.extend(manifest.bytes.to_le_bytes());
         // Fits: bounded above.
         head.extend((id.len() as u16).to_le_bytes());
         head.extend(id.as_bytes());
         head.extend(checksum(&[&head]));
-        Ok(Self { head, chunking })
+        Ok(Self { head })
     }
 
     /// The first bytes of the file.
@@ -111,25 +105,22 @@ impl MapFormat {
         record
     }
 
-    /// Reads a map of this snapshot, up to the first record that is not whole and good.
-    pub fn read(&self, mut from: impl Read) -> Result<Parsed, MapError> {
+    /// Reads a map of this snapshot, up to the first record that is not whole and good. `chunks_max` is what the file
+    /// beside it has room for: a record of a chunk beyond it is not good.
+    pub fn read(&self, mut from: impl Read, chunks_max: u32) -> Result<Parsed, MapError> {
         self.read_head(&mut from)?;
-        let mut parsed = Parsed {
-            held: vec![None; self.chunking.count() as usize],
-            good_bytes: self.head.len() as u64,
-            torn: false,
-        };
-        let records_max = u64::from(self.chunking.count()) * RECORDS_PER_CHUNK_MAX;
+        let mut parsed = Parsed { held: Held::new(), good_bytes: self.head.len() as u64, torn: false };
+        let records_max = u64::from(chunks_max) * RECORDS_PER_CHUNK_MAX;
         for _ in 0..records_max {
             let mut record = [0; RECORD_BYTES];
             let filled = fill(&mut from, &mut record)?;
             let good = filled == RECORD_BYTES;
-            let slot = if good { self.parse(&record, &mut parsed.held) } else { None };
-            let Some((slot, digest)) = slot else {
+            let record = if good { self.parse(&record) } else { None };
+            let Some((index, digest)) = record.filter(|(index, _)| index.0 < chunks_max) else {
                 parsed.torn = filled > 0;
                 return Ok(parsed);
             };
-            *slot = Some(digest);
+            parsed.held.insert(index, digest);
             parsed.good_bytes += RECORD_BYTES as u64;
         }
         parsed.torn = fill(&mut from, &mut [0])? > 0;
@@ -150,22 +141,17 @@ impl MapFormat {
         if filled < found.len() {
             return Err(MapError::Short);
         }
-        let same_length = found.get(24..26) == self.head.get(24..26);
+        let same_length = found.get(16..18) == self.head.get(16..18);
         Err(if same_length && sum != checksum(&[body]) { MapError::Checksum } else { MapError::OtherSnapshot })
     }
 
-    fn parse<'a>(
-        &self,
-        record: &[u8; RECORD_BYTES],
-        held: &'a mut Held,
-    ) -> Option<(&'a mut Option<ChunkDigest>, ChunkDigest)> {
+    fn parse(&self, record: &[u8; RECORD_BYTES]) -> Option<(ChunkIndex, ChunkDigest)> {
         let (body, sum) = record.split_at(RECORD_BYTES - CHECKSUM_BYTES);
         let (number, value) = body.split_at(4);
         if sum != checksum(&[&self.head, number, value]) {
             return None;
         }
-        let index = u32::from_le_bytes(number.try_into().ok()?);
-        Some((held.get_mut(index as usize)?, ChunkDigest(value.try_into().ok()?)))
+        Some((ChunkIndex(u32::from_le_bytes(number.try_into().ok()?)), ChunkDigest(value.try_into().ok()?)))
     }
 }
 
@@ -189,17 +175,17 @@ mod tests {
 
     use super::*;
 
-    fn manifest(id: &str, bytes: u64) -> Whole {
-        Whole { snapshot: SnapshotId(id.into()), bytes, format: "REDIS0010".parse().unwrap() }
+    fn id(id: &str) -> SnapshotId {
+        SnapshotId(id.into())
     }
 
     fn digest(index: u32) -> ChunkDigest {
         ChunkDigest(*blake3::hash(&index.to_le_bytes()).as_bytes())
     }
 
-    /// A map of `count` chunks that holds `held`.
-    fn map(count: u32, held: &[u32]) -> (MapFormat, Vec<u8>) {
-        let format = MapFormat::new(&manifest("fo-1/0", u64::from(count) * CHUNK_BYTES)).unwrap();
+    /// A map that holds these.
+    fn map(held: &[u32]) -> (MapFormat, Vec<u8>) {
+        let format = MapFormat::new(&id("fo-1/0")).unwrap();
         let mut file = format.head().to_vec();
         for &index in held {
             file.extend(format.record(ChunkIndex(index), &digest(index)));
@@ -208,14 +194,14 @@ mod tests {
     }
 
     fn indexes(parsed: &Parsed) -> Vec<u32> {
-        (0u32..).zip(&parsed.held).filter(|(_, held)| held.is_some()).map(|(index, _)| index).collect()
+        parsed.held.keys().map(|index| index.0).collect()
     }
 
     #[test]
     fn what_was_recorded_is_read_back() {
         for held in [&[][..], &[0], &[3, 0, 2], &[0, 1, 2, 3]] {
-            let (format, file) = map(4, held);
-            let parsed = format.read(&*file).unwrap();
+            let (format, file) = map(held);
+            let parsed = format.read(&*file, 4).unwrap();
             let mut sorted = held.to_vec();
             sorted.sort_unstable();
             assert_eq!(indexes(&parsed), sorted);
@@ -225,22 +211,22 @@ mod tests {
 
     #[test]
     fn the_last_record_of_a_chunk_counts() {
-        let (format, mut file) = map(2, &[1]);
+        let (format, mut file) = map(&[1]);
         file.extend(format.record(ChunkIndex(1), &digest(77)));
-        assert_eq!(format.read(&*file).unwrap().held, [None, Some(digest(77))]);
+        assert_eq!(format.read(&*file, 2).unwrap().held, Held::from([(ChunkIndex(1), digest(77))]));
     }
 
     #[test]
     fn the_map_of_an_empty_snapshot_is_its_head() {
-        let (format, file) = map(0, &[]);
-        assert_eq!(format.read(&*file).unwrap().held, []);
+        let (format, file) = map(&[]);
+        assert_eq!(format.read(&*file, 0).unwrap().held, Held::new());
     }
 
     #[test]
     fn a_torn_tail_costs_only_what_was_torn() {
-        let (format, file) = map(4, &[2, 3]);
+        let (format, file) = map(&[2, 3]);
         for cut in 1..=RECORD_BYTES {
-            let parsed = format.read(&file[..file.len() - cut]).unwrap();
+            let parsed = format.read(&file[..file.len() - cut], 4).unwrap();
             assert_eq!(indexes(&parsed), [2]);
             assert_eq!(parsed.torn, cut < RECORD_BYTES);
             assert_eq!(parsed.good_bytes, (file.len() - RECORD_BYTES) as u64);
@@ -249,39 +235,38 @@ mod tests {
 
     #[test]
     fn the_map_of_another_snapshot_is_refused_in_words() {
-        let (_, file) = map(4, &[1]);
-        let read = |manifest: &Whole, file: &[u8]| MapFormat::new(manifest).unwrap().read(file).unwrap_err();
-        let own = manifest("fo-1/0", 4 * CHUNK_BYTES);
-        for other in [manifest("fo-1/1", 4 * CHUNK_BYTES), manifest("fo-1/0", 5), manifest("fo-10/0", 4 * CHUNK_BYTES)]
-        {
+        let (_, file) = map(&[1]);
+        let read = |id: &SnapshotId, file: &[u8]| MapFormat::new(id).unwrap().read(file, 4).unwrap_err();
+        let own = id("fo-1/0");
+        for other in [id("fo-1/1"), id("fo-10/0")] {
             assert!(matches!(read(&other, &file), MapError::OtherSnapshot), "{other:?}");
         }
         assert!(matches!(read(&own, &file[..20]), MapError::Short));
         assert!(matches!(read(&own, b""), MapError::Short));
         assert!(matches!(read(&own, &[b'x'; 100]), MapError::Magic));
         let mut damaged = file.clone();
-        damaged[18] ^= 1;
+        damaged[19] ^= 1;
         assert!(matches!(read(&own, &damaged), MapError::Checksum));
-        let long = manifest(&"x".repeat(SNAPSHOT_ID_BYTES_MAX + 1), 1);
+        let long = id(&"x".repeat(SNAPSHOT_ID_BYTES_MAX + 1));
         assert!(matches!(MapFormat::new(&long), Err(MapError::LongId)));
     }
 
     #[test]
     fn a_record_past_the_end_of_the_snapshot_ends_the_map() {
-        let (format, mut file) = map(4, &[1]);
+        let (format, mut file) = map(&[1]);
         file.extend(format.record(ChunkIndex(4), &digest(4)));
         file.extend(format.record(ChunkIndex(2), &digest(2)));
-        let parsed = format.read(&*file).unwrap();
+        let parsed = format.read(&*file, 4).unwrap();
         assert_eq!((indexes(&parsed), parsed.torn), (vec![1], true));
     }
 
     #[test]
     fn a_map_that_never_ends_is_left_at_its_bound() {
-        let (format, mut file) = map(1, &[]);
+        let (format, mut file) = map(&[]);
         for _ in 0..RECORDS_PER_CHUNK_MAX + 3 {
             file.extend(format.record(ChunkIndex(0), &digest(0)));
         }
-        let parsed = format.read(&*file).unwrap();
+        let parsed = format.read(&*file, 1).unwrap();
         assert!(parsed.torn && parsed.good_bytes < file.len() as u64);
     }
 
@@ -292,7 +277,7 @@ mod tests {
             cut in any::<prop::sample::Index>(),
             flips in proptest::collection::vec((any::<prop::sample::Index>(), 0u8..8), 0..6),
         ) {
-            let (format, mut file) = map(20, &held);
+            let (format, mut file) = map(&held);
             file.truncate(cut.index(file.len() + 1));
             for (at, bit) in flips {
                 if !file.is_empty() {
@@ -300,9 +285,9 @@ mod tests {
                     file[at] ^= 1 << bit;
                 }
             }
-            if let Ok(parsed) = format.read(&*file) {
-                for (index, found) in (0u32..).zip(&parsed.held) {
-                    prop_assert!(found.is_none() || (held.contains(&index) && *found == Some(digest(index))));
+            if let Ok(parsed) = format.read(&*file, 20) {
+                for (index, found) in &parsed.held {
+                    prop_assert!(held.contains(&index.0) && *found == digest(index.0));
                 }
                 prop_assert!(parsed.good_bytes <= file.len() as u64);
             }
@@ -310,9 +295,9 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let (format, head) = map(3, &[]);
-            let _ = format.read(&*bytes);
-            let _ = format.read(&*[head, bytes].concat());
+            let (format, head) = map(&[]);
+            let _ = format.read(&*bytes, 3);
+            let _ = format.read(&*[head, bytes].concat(), 3);
         }
     }
 }

@@ -1,69 +1,57 @@
-//! The source's side: pinned snapshots that are offered to one agent each, read, packed and handed out chunk by chunk.
+//! The source's side: pinned snapshots that are offered to one agent each, read, packed and handed out chunk by chunk, also
+//! while the server still writes them.
 //!
-//! The file is opened once and read by position, never mapped: a file that shrinks is an error here, not a crash. Memory
-//! is bounded whatever is asked: a chunk that is being sent holds a permit until the transport has let go of its bytes.
-//! Left out: who the peer is (its certificate has told), and making or removing the pin.
+//! Memory is bounded whatever is asked for: so many chunks are packed at a time, and packed ones wait until the path has
+//! room. Left out: who the peer is (its certificate has told), making or removing the pin, and following the save.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+mod offer;
+mod pinned;
+
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex, Chunking, Span};
-use baton_proto::data::{Extent, FrameHead, Manifest, Packing, PackingFacts, SnapshotId, Ticket};
-use baton_proto::digest::{ChunkDigest, FileDigest, file_digest};
-use baton_proto::rdb::{HEAD_BYTES_MAX, parse_head};
+use baton_proto::chunk::ChunkIndex;
+use baton_proto::control::Reply;
+use baton_proto::data::{Budget, Extent, FrameHead, Manifest, SnapshotId, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, RunId};
+use baton_wire::{Peer, Role};
 use bytes::Bytes;
-use rustix::fs::OFlags;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::info;
 
-use crate::transfer::bench::Bench;
-use crate::transfer::packing::{Packer, digest_of};
-use crate::transfer::tickets::Tickets;
+use crate::transfer::buffers::Buffers;
+use crate::transfer::growth::{self, Grower, Growth};
+use crate::transfer::packing::Packer;
+use crate::transfer::tickets::{OFFERS_MAX, Tickets};
+use crate::transfer::workers::Workers;
+use offer::Offer;
+use pinned::Pinned;
 
-/// Most chunks that are read, packed or on their way at a time, over all peers: 48 MiB. One target asks for no more.
-const SERVING_MAX: usize = 12;
-/// Most chunks read and packed at a time; each needs room for the chunk and its packed form beside those on their way.
-const PACKING_MAX: usize = 4;
+/// Most workers that pack. Each needs room for a chunk, its packed form and what zstd keeps: some 30 MiB at the highest
+/// level, a sixth of that at those for fast lines.
+const WORKERS_MAX: usize = 16;
+
+/// What a worker keeps.
+#[derive(Default)]
+struct Tools {
+    packer: Packer,
+}
+
+/// What all offers use.
+struct Shared {
+    workers: Workers<Tools>,
+    workers_max: usize,
+    /// How many an offer uses unless it is told otherwise: the server keeps a core.
+    workers_default: usize,
+    buffers: Buffers,
+}
 
 /// The snapshots that this agent offers.
 pub struct Offers {
     tickets: Mutex<Tickets<Arc<Offer>>>,
-    serving: Arc<Semaphore>,
-    bench: Bench<Tools>,
-}
-
-impl Default for Offers {
-    fn default() -> Self {
-        // Packing more chunks at a time than there are cores only takes memory.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            tickets: Mutex::default(),
-            serving: Arc::new(Semaphore::new(SERVING_MAX)),
-            bench: Bench::new(cores.min(PACKING_MAX)),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Tools {
-    packer: Packer,
-    raw: Vec<u8>,
-}
-
-/// A chunk's bytes on their way, and the permit that bounds how many there are.
-struct Sending {
-    bytes: Vec<u8>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Sending {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
+    /// The saves that are followed.
+    growths: Mutex<BTreeMap<RunId, Growth>>,
+    shared: Arc<Shared>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,6 +60,30 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Offers {
+    pub fn start() -> std::io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers_max = cores.min(WORKERS_MAX);
+        let shared = Shared {
+            workers: Workers::start("pack", workers_max)?,
+            workers_max,
+            workers_default: (cores - 1).clamp(1, workers_max),
+            buffers: Buffers::default(),
+        };
+        Ok(Self { tickets: Mutex::default(), growths: Mutex::default(), shared: Arc::new(shared) })
+    }
+
+    /// Registers a save that is followed: an offer of this run then serves a snapshot that still grows.
+    pub fn grow(&self, run: &RunId) -> Grower {
+        let (grower, growth) = growth::begin();
+        let mut growths = locked(&self.growths);
+        // Runs that were given up leave theirs behind; which of them goes does not matter.
+        if growths.len() >= OFFERS_MAX {
+            growths.pop_first();
+        }
+        growths.insert(run.clone(), growth);
+        grower
+    }
+
     /// Offers a pinned snapshot to the agent of one host. Offered again, it keeps the digests that are known.
     pub fn offer(
         &self,
@@ -79,208 +91,84 @@ impl Offers {
         snapshot: SnapshotId,
         ticket: Ticket,
         to: HostName,
+        budget: Budget,
     ) -> Result<(Manifest, Extent), Fault> {
-        let mut offer = Offer::open(pin, snapshot)?;
+        let growth = locked(&self.growths).get(&ticket.run).cloned();
+        let mut pinned = Pinned::open(pin, snapshot, growth)?;
         let mut tickets = locked(&self.tickets);
-        if let Some(earlier) = tickets.offered(&ticket.run).filter(|earlier| earlier.is_same(&offer)) {
-            offer.digests = Mutex::new(locked(&earlier.digests).clone());
+        if let Some(earlier) = tickets.offered(&ticket.run) {
+            pinned.learn_from(&earlier.pinned);
         }
-        let (manifest, extent) = (offer.manifest.clone(), offer.extent());
+        let (manifest, extent) = (pinned.manifest.clone(), pinned.extent()?);
         let run = ticket.run.clone();
-        tickets.insert(ticket, to.clone(), Arc::new(offer))?;
-        info!(%run, snapshot = %manifest.snapshot, bytes = extent.bytes, %to, "snapshot is offered");
+        tickets.insert(ticket, to.clone(), Offer::start(pinned, Arc::clone(&self.shared), budget))?;
+        info!(%run, snapshot = %manifest.snapshot, ?extent, %to, ?budget, "snapshot is offered");
         Ok((manifest, extent))
     }
 
-    /// Tells a peer what its ticket stands for.
-    pub fn open(&self, peer: &HostName, ticket: &Ticket) -> Result<(Manifest, Extent), Fault> {
+    /// Tells a peer what its ticket stands for, and lets its connection ask for chunks.
+    pub fn open(&self, peer: &Peer, ticket: &Ticket, session: u64) -> Result<Reply, Fault> {
         let offer = self.admit(peer, ticket)?;
-        offer.check_name()?;
-        offer.check_file()?;
-        Ok((offer.manifest.clone(), offer.extent()))
+        offer.pinned.check_name()?;
+        let extent = offer.pinned.extent()?;
+        offer.admit(peer, session)?;
+        Ok(Reply::Opened { manifest: offer.pinned.manifest.clone(), extent })
     }
 
-    /// Reads and packs one chunk.
-    pub async fn chunk(&self, peer: &HostName, ticket: &Ticket, index: u32) -> Result<(FrameHead, Bytes), Fault> {
+    /// Waits a moment for the snapshot to grow.
+    pub async fn extent(&self, peer: &Peer, ticket: &Ticket, seen: u64) -> Result<Reply, Fault> {
         let offer = self.admit(peer, ticket)?;
-        let index = ChunkIndex(index);
-        offer.chunking.span(index).map_err(|error| Fault::new(FaultKind::Invalid, error))?;
-        let closed = |error| Fault::new(FaultKind::Internal, "the agent is stopping").because(error);
-        let permit = Arc::clone(&self.serving).acquire_owned().await.map_err(closed)?;
-        let (head, bytes) = self.bench.work(move |tools| offer.pack(index, tools)).await?;
-        Ok((head, Bytes::from_owner(Sending { bytes, _permit: permit })))
+        offer.grown(seen).await.map(Reply::Extent)
     }
 
-    /// Tells the digest of the whole file. Only chunks that were never sent are read for it.
-    pub async fn seal(&self, peer: &HostName, ticket: &Ticket) -> Result<(FileDigest, PackingFacts), Fault> {
+    /// Reads and packs one chunk, when its turn comes.
+    pub async fn chunk(&self, peer: &Peer, ticket: &Ticket, index: u32) -> Result<(FrameHead, Bytes), Fault> {
+        self.admit(peer, ticket)?.chunk(peer, ChunkIndex(index)).await
+    }
+
+    /// Waits until so many bytes of a run may leave.
+    pub async fn pace(&self, run: &RunId, bytes: usize) {
+        let offer = locked(&self.tickets).offered(run).cloned();
+        if let Some(offer) = offer {
+            offer.pace(bytes).await;
+        }
+    }
+
+    /// Waits a moment for the digest of the whole file. Only chunks that were never sent are read for it.
+    pub async fn seal(&self, peer: &Peer, ticket: &Ticket) -> Result<Reply, Fault> {
         let offer = self.admit(peer, ticket)?;
-        // A peer that lost patience and asks again waits for the reading that is under way.
-        let sealing = Arc::clone(&offer.sealing).lock_owned().await;
-        self.bench
-            .work(move |tools| {
-                let digest = offer.seal(tools);
-                drop(sealing);
-                let chunks = offer.chunking.count();
-                Ok((digest?, PackingFacts { mean_level: None, stored: 0, chunks, why: String::new() }))
-            })
-            .await
+        Ok(match offer.seal().await? {
+            Ok(digest) => Reply::Sealed { digest, packing: offer.facts() },
+            Err(bytes_done) => Reply::Sealing { bytes_done },
+        })
+    }
+
+    /// Changes how fast a run's snapshot may leave.
+    pub fn limit(&self, run: &RunId, max_rate: Option<u64>) -> Result<Reply, Fault> {
+        let offer = locked(&self.tickets).offered(run).cloned();
+        let offer = offer.ok_or_else(|| {
+            Fault::new(FaultKind::NotFound, format!("no snapshot of run {run} is offered here"))
+                .hint("a rate can be changed while the snapshot is sent, at the run's source")
+        })?;
+        info!(%run, ?max_rate, "rate is changed");
+        Ok(Reply::Limited { was: vec![offer.limit(max_rate)] })
     }
 
     /// Takes a run's offer back. Chunks on their way still arrive.
     pub fn revoke(&self, run: &RunId) {
+        locked(&self.growths).remove(run);
         if locked(&self.tickets).revoke(run).is_some() {
             info!(%run, "snapshot is no longer offered");
         }
     }
 
-    fn admit(&self, peer: &HostName, ticket: &Ticket) -> Result<Arc<Offer>, Fault> {
-        Ok(Arc::clone(locked(&self.tickets).lookup(peer, ticket)?))
-    }
-}
-
-/// What tells a file from another, and from itself after somebody wrote to it. A hard link more or less changes none of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileIdentity {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-}
-
-impl FileIdentity {
-    fn of(metadata: &std::fs::Metadata) -> FileIdentity {
-        FileIdentity {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-}
-
-/// One pinned snapshot.
-struct Offer {
-    pin: PathBuf,
-    file: File,
-    identity: FileIdentity,
-    manifest: Manifest,
-    chunking: Chunking,
-    /// Digests of the chunks that were read.
-    digests: Mutex<Vec<Option<ChunkDigest>>>,
-    sealing: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Offer {
-    fn open(pin: &Path, snapshot: SnapshotId) -> Result<Offer, Fault> {
-        let broken = |error| host(pin, "open the pinned snapshot", error);
-        // No link is followed, and what is not a file does not make us wait.
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(pin).map_err(broken)?;
-        let metadata = file.metadata().map_err(broken)?;
-        if !metadata.is_file() {
-            return Err(Fault::new(FaultKind::Host, format!("{} is not a file", pin.display())));
-        }
-        let identity = FileIdentity::of(&metadata);
-        let mut head = vec![0; HEAD_BYTES_MAX.min(usize::try_from(identity.bytes).unwrap_or(HEAD_BYTES_MAX))];
-        file.read_exact_at(&mut head, 0).map_err(broken)?;
-        let damaged = |error: &dyn std::fmt::Display| {
-            Fault::new(FaultKind::Verification, format!("{} is no snapshot", pin.display())).because(error)
+    fn admit(&self, peer: &Peer, ticket: &Ticket) -> Result<Arc<Offer>, Fault> {
+        let Role::Agent(host) = peer.role() else {
+            return Err(Fault::new(
+                FaultKind::NotAllowed,
+                "snapshots are served to the agent that holds the ticket, not to operators",
+            ));
         };
-        let format = parse_head(&head).map_err(|error| damaged(&error))?.format;
-        let chunking = Chunking::new(identity.bytes).map_err(|error| damaged(&error))?;
-        let manifest = Manifest { snapshot, format };
-        let digests = Mutex::new(vec![None; chunking.count() as usize]);
-        let sealing = Arc::default();
-        Ok(Offer { pin: pin.to_owned(), file, identity, manifest, chunking, digests, sealing })
-    }
-
-    fn extent(&self) -> Extent {
-        Extent { bytes: self.identity.bytes, whole: true }
-    }
-
-    fn is_same(&self, other: &Offer) -> bool {
-        self.identity == other.identity && self.manifest == other.manifest
-    }
-
-    /// The pin's name must still lead to the file that was offered: else it cannot be opened again after a restart.
-    fn check_name(&self) -> Result<(), Fault> {
-        let broken = |error| host(&self.pin, "look at the pinned snapshot", error);
-        let found = FileIdentity::of(&std::fs::symlink_metadata(&self.pin).map_err(broken)?);
-        if (found.device, found.inode) != (self.identity.device, self.identity.inode) {
-            return Err(self.changed("another file has taken its place"));
-        }
-        Ok(())
-    }
-
-    /// The file must be as long and as old as it was when it was offered.
-    fn check_file(&self) -> Result<(), Fault> {
-        let metadata = self.file.metadata().map_err(|error| host(&self.pin, "look at the pinned snapshot", error))?;
-        let found = FileIdentity::of(&metadata);
-        if found.bytes != self.identity.bytes {
-            return Err(self.changed(&format!("it is {} bytes long, it was {}", found.bytes, self.identity.bytes)));
-        }
-        if found != self.identity {
-            return Err(self.changed("it was written to"));
-        }
-        Ok(())
-    }
-
-    fn changed(&self, how: &str) -> Fault {
-        let message = format!("the pinned snapshot {} was changed after it was offered", self.pin.display());
-        Fault::new(FaultKind::Verification, message)
-            .because(how)
-            .hint("take a new snapshot, and look for what writes to files in the server's data directory")
-    }
-
-    /// Reads a chunk. The file is looked at after the reading: a change before or during it shows.
-    fn read<'a>(&self, index: ChunkIndex, buffer: &'a mut Vec<u8>) -> Result<(Span, &'a [u8]), Fault> {
-        let span = self.chunking.span(index).map_err(|error| Fault::new(FaultKind::Invalid, error))?;
-        buffer.resize(CHUNK_BYTES as usize, 0);
-        let raw = buffer.get_mut(..span.bytes as usize).unwrap_or_default();
-        let read = self.file.read_exact_at(raw, span.offset);
-        self.check_file()?;
-        read.map_err(|error| host(&self.pin, &format!("read chunk {} at offset {} of", index.0, span.offset), error))?;
-        Ok((span, raw))
-    }
-
-    fn pack(&self, index: ChunkIndex, tools: &mut Tools) -> Result<(FrameHead, Vec<u8>), Fault> {
-        let (span, raw) = self.read(index, &mut tools.raw)?;
-        let digest = digest_of(&self.chunking, index, raw);
-        self.remember(index, digest);
-        let (packing, bytes) = match tools.packer.pack(raw) {
-            Some(packed) => (Packing::Zstd { level: 1 }, packed.to_vec()),
-            None => (Packing::Store, raw.to_vec()),
-        };
-        // Packed it is shorter than the chunk, whose length fits.
-        let wire_bytes = bytes.len() as u32;
-        Ok((FrameHead { packing, index: index.0, raw_bytes: span.bytes, wire_bytes, digest }, bytes))
-    }
-
-    fn remember(&self, index: ChunkIndex, digest: ChunkDigest) {
-        if let Some(slot) = locked(&self.digests).get_mut(index.0 as usize) {
-            // The first stays: if the file reads otherwise the second time, the seal is to tell of it.
-            slot.get_or_insert(digest);
-        }
-    }
-
-    fn seal(&self, tools: &mut Tools) -> Result<FileDigest, Fault> {
-        for index in (0..self.chunking.count()).map(ChunkIndex) {
-            let known = locked(&self.digests).get(index.0 as usize).copied().flatten();
-            if known.is_none() {
-                let (_, raw) = self.read(index, &mut tools.raw)?;
-                self.remember(index, digest_of(&self.chunking, index, raw));
-            }
-        }
-        self.check_file()?;
-        let digests: Vec<_> = locked(&self.digests).iter().copied().flatten().collect();
-        Ok(file_digest(&digests))
-    }
-}
-
-fn host(pin: &Path, what: &str, error: io::Error) -> Fault {
-    let fault = Fault::new(FaultKind::Host, format!("{what} {}", pin.display())).because(&error);
-    match error.kind() {
-        io::ErrorKind::NotFound => fault.hint("the pin is gone: take a new snapshot"),
-        _ => fault,
+        Ok(Arc::clone(locked(&self.tickets).lookup(host, ticket)?))
     }
 }

@@ -1,38 +1,45 @@
 //! Chunks as they cross the network: packing on the source; unpacking and checking on the target, where nothing that the
-//! peer says is believed. Values in, values out. Which level to pack with is a constant here.
+//! peer says is believed. Values in, values out. Which level to pack with is decided elsewhere (`sender::levels`).
 
-use baton_proto::chunk::{CHUNK_BYTES, ChunkError, ChunkIndex, Chunking, Span};
+use baton_proto::chunk::{ChunkError, ChunkIndex, Chunking, Span};
 use baton_proto::data::{FrameHead, Packing};
-use baton_proto::digest::{ChunkDigest, chunk_digest};
 
-/// The level of zstd. Measured on snapshots: level 1 halves them at several times the speed of a gigabit link, and higher
-/// ones win little.
-const LEVEL: i32 = 1;
-/// A chunk that does not shrink below this share is sent as it is: the target need not unpack it then.
-const STORE_ABOVE_PERCENT: usize = 97;
+use crate::transfer::sender::levels::{Level, STORE_ABOVE};
 
-/// Packs chunks, and keeps its buffers between them.
+/// From this level on, zstd spends long on what does not shrink: the first bytes are tried with a quick level before.
+const PROBE_FROM_LEVEL: i8 = 4;
+const PROBE_BYTES: usize = 128 * 1024;
+const PROBE_LEVEL: i8 = 1;
+
+/// Packs chunks, and keeps what zstd needs between them.
+#[derive(Default)]
 pub struct Packer {
-    compressor: zstd::bulk::Compressor<'static>,
-    packed: Vec<u8>,
-}
-
-impl Default for Packer {
-    fn default() -> Self {
-        let compressor = zstd::bulk::Compressor::new(LEVEL).expect("zstd knows the level, a constant");
-        Self { compressor, packed: Vec::new() }
-    }
+    compressor: Option<(i8, zstd::bulk::Compressor<'static>)>,
 }
 
 impl Packer {
-    /// Packs a chunk; `None` when it is better sent as it is.
-    pub fn pack(&mut self, raw: &[u8]) -> Option<&[u8]> {
-        let limit = raw.len() * STORE_ABOVE_PERCENT / 100;
-        self.packed.resize(limit, 0);
-        // The one error to expect is that the buffer is too small, which is the question that was asked; any other
-        // would be no reason either not to send the chunk.
-        let bytes = self.compressor.compress_to_buffer(raw, self.packed.as_mut_slice()).ok()?;
-        self.packed.get(..bytes)
+    /// Packs a chunk into `out`, which has room for it, and tells its length; `None` when it is better sent as it is.
+    pub fn pack(&mut self, raw: &[u8], level: Level, out: &mut [u8]) -> Option<usize> {
+        let Level::Zstd(level) = level else { return None };
+        if level >= PROBE_FROM_LEVEL
+            && let Some(first) = raw.get(..PROBE_BYTES)
+        {
+            self.zstd(first, PROBE_LEVEL, out)?;
+        }
+        self.zstd(raw, level, out)
+    }
+
+    fn zstd(&mut self, raw: &[u8], level: i8, out: &mut [u8]) -> Option<usize> {
+        if self.compressor.as_ref().is_none_or(|(set, _)| *set != level) {
+            // One that has packed with a high level keeps its tables: it is dropped, not told another level.
+            self.compressor = Some((level, zstd::bulk::Compressor::new(level.into()).ok()?));
+        }
+        let (_, compressor) = self.compressor.as_mut()?;
+        // Shorter than the chunk, whose length fits.
+        let limit = (raw.len() as f64 * STORE_ABOVE) as usize;
+        // The one error to expect is that there is no room, which is the question that was asked; any other would be no
+        // reason either not to send the chunk.
+        compressor.compress_to_buffer(raw, out.get_mut(..limit)?).ok()
     }
 }
 
@@ -59,28 +66,28 @@ pub enum PackingError {
     NoChunk,
 }
 
-/// Unpacks chunks, and keeps its buffers between them.
+/// Unpacks chunks, and keeps what zstd needs between them.
 pub struct Unpacker {
     decompressor: zstd::bulk::Decompressor<'static>,
-    raw: Vec<u8>,
 }
 
 impl Default for Unpacker {
     fn default() -> Self {
         let decompressor = zstd::bulk::Decompressor::new().expect("no dictionary that zstd could refuse");
-        Self { decompressor, raw: Vec::new() }
+        Self { decompressor }
     }
 }
 
 impl Unpacker {
-    /// Checks what came for a chunk, and yields where it belongs and its bytes. Never more than a chunk is unpacked,
-    /// whatever the bytes would inflate to.
+    /// Checks what came for a chunk, and yields where it belongs and its bytes, with the help of a buffer that has room
+    /// for a chunk. Never more than a chunk is unpacked, whatever the bytes would inflate to.
     pub fn unpack<'a>(
-        &'a mut self,
+        &mut self,
         chunking: &Chunking,
         asked: ChunkIndex,
         head: &FrameHead,
         wire: &'a [u8],
+        room: &'a mut [u8],
     ) -> Result<(Span, &'a [u8]), PackingError> {
         let span = check_head(chunking, asked, head)?;
         if wire.len() != head.wire_bytes as usize {
@@ -88,20 +95,17 @@ impl Unpacker {
         }
         let raw = match head.packing {
             Packing::Store => wire,
-            Packing::Zstd { .. } => self.inflate(&span, wire)?,
+            Packing::Zstd { .. } => self.inflate(&span, wire, room)?,
             Packing::Fault => return Err(PackingError::NoChunk),
         };
-        if digest_of(chunking, asked, raw) != head.digest {
+        if chunking.digest(asked, raw) != head.digest {
             return Err(PackingError::Digest);
         }
         Ok((span, raw))
     }
 
-    fn inflate(&mut self, span: &Span, wire: &[u8]) -> Result<&[u8], PackingError> {
-        if self.raw.is_empty() {
-            self.raw.resize(CHUNK_BYTES as usize, 0);
-        }
-        let room = self.raw.get_mut(..span.bytes as usize);
+    fn inflate<'a>(&mut self, span: &Span, wire: &[u8], room: &'a mut [u8]) -> Result<&'a [u8], PackingError> {
+        let room = room.get_mut(..span.bytes as usize);
         let room = room.ok_or(PackingError::Unpacked { expected: span.bytes, found: 0 })?;
         let found = self
             .decompressor
@@ -112,11 +116,6 @@ impl Unpacker {
         }
         Ok(room)
     }
-}
-
-/// The digest of a chunk of a snapshot.
-pub fn digest_of(chunking: &Chunking, index: ChunkIndex, raw: &[u8]) -> ChunkDigest {
-    chunk_digest(index, raw, chunking.count() == 1)
 }
 
 fn check_head(chunking: &Chunking, asked: ChunkIndex, head: &FrameHead) -> Result<Span, PackingError> {
@@ -138,6 +137,8 @@ fn check_head(chunking: &Chunking, asked: ChunkIndex, head: &FrameHead) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use baton_proto::chunk::CHUNK_BYTES;
+    use baton_proto::digest::ChunkDigest;
     use proptest::prelude::*;
 
     use super::*;
@@ -154,44 +155,50 @@ mod tests {
         out
     }
 
-    fn packed(chunking: &Chunking, index: u32, raw: &[u8]) -> (FrameHead, Vec<u8>) {
-        let mut packer = Packer::default();
-        let (packing, wire) = match packer.pack(raw) {
-            Some(packed) => (Packing::Zstd { level: 1 }, packed.to_vec()),
-            None => (Packing::Store, raw.to_vec()),
+    fn packed(chunking: &Chunking, index: u32, raw: &[u8], level: Level) -> (FrameHead, Vec<u8>) {
+        let mut out = vec![0; CHUNK];
+        let (packing, wire) = match (Packer::default().pack(raw, level, &mut out), level) {
+            (Some(bytes), Level::Zstd(level)) => (Packing::Zstd { level }, out[..bytes].to_vec()),
+            _ => (Packing::Store, raw.to_vec()),
         };
-        let digest = digest_of(chunking, ChunkIndex(index), raw);
+        let digest = chunking.digest(ChunkIndex(index), raw);
         let head = FrameHead { packing, index, raw_bytes: raw.len() as u32, wire_bytes: wire.len() as u32, digest };
         (head, wire)
     }
 
     #[test]
-    fn chunks_come_out_as_they_went_in_at_every_size() {
-        let mut unpacker = Unpacker::default();
-        for bytes in [1, 2, 100, CHUNK - 1, CHUNK] {
-            for raw in [text(bytes), noise(bytes)] {
-                let chunking = Chunking::new((CHUNK + bytes) as u64).unwrap();
-                let (head, wire) = packed(&chunking, 1, &raw);
-                let (span, out) = unpacker.unpack(&chunking, ChunkIndex(1), &head, &wire).unwrap();
-                assert_eq!((span.offset, out), (CHUNK_BYTES, &*raw));
+    fn chunks_come_out_as_they_went_in_at_every_size_and_level() {
+        let (mut unpacker, mut room) = (Unpacker::default(), vec![0; CHUNK]);
+        for level in [Level::Store, Level::Zstd(-5), Level::Zstd(1), Level::Zstd(9)] {
+            for bytes in [1, 2, 100, CHUNK - 1, CHUNK] {
+                for raw in [text(bytes), noise(bytes)] {
+                    let chunking = Chunking::new((CHUNK + bytes) as u64).unwrap();
+                    let (head, wire) = packed(&chunking, 1, &raw, level);
+                    let (span, out) = unpacker.unpack(&chunking, ChunkIndex(1), &head, &wire, &mut room).unwrap();
+                    assert_eq!((span.offset, out), (CHUNK_BYTES, &*raw));
+                }
             }
         }
     }
 
     #[test]
-    fn what_does_not_shrink_is_stored() {
-        let mut packer = Packer::default();
-        assert!(packer.pack(&text(CHUNK)).is_some_and(|packed| packed.len() < CHUNK / 2));
-        assert_eq!(packer.pack(&noise(CHUNK)), None);
-        assert_eq!(packer.pack(b"x"), None);
+    fn what_does_not_shrink_is_stored_at_every_level() {
+        let (mut packer, mut out) = (Packer::default(), vec![0; CHUNK]);
+        for level in [-5, -1, 1, 3, 6, 9].map(Level::Zstd) {
+            assert!(packer.pack(&text(CHUNK), level, &mut out).is_some_and(|bytes| bytes < CHUNK / 2), "{level:?}");
+            assert_eq!(packer.pack(&noise(CHUNK), level, &mut out), None);
+            assert_eq!(packer.pack(b"x", level, &mut out), None);
+        }
+        assert_eq!(packer.pack(&text(CHUNK), Level::Store, &mut out), None);
     }
 
     #[test]
     fn whatever_is_wrong_with_a_frame_has_a_name() {
         let chunking = Chunking::new(2 * CHUNK_BYTES).unwrap();
-        let (head, wire) = packed(&chunking, 1, &text(CHUNK));
+        let (head, wire) = packed(&chunking, 1, &text(CHUNK), Level::Zstd(1));
         let judge = |head: FrameHead, wire: &[u8], asked: u32| {
-            Unpacker::default().unpack(&chunking, ChunkIndex(asked), &head, wire).map(|_| ()).unwrap_err()
+            let mut room = vec![0; CHUNK];
+            Unpacker::default().unpack(&chunking, ChunkIndex(asked), &head, wire, &mut room).map(|_| ()).unwrap_err()
         };
         assert!(matches!(judge(head, &wire, 0), PackingError::OtherIndex { found: 1 }));
         assert!(matches!(judge(head, &wire, 2), PackingError::Index(ChunkError::PastEnd { .. })));
@@ -210,15 +217,15 @@ mod tests {
     fn a_frame_that_inflates_beyond_its_chunk_is_refused() {
         let chunking = Chunking::new(CHUNK_BYTES + 5).unwrap();
         let bomb = zstd::bulk::compress(&vec![0; 64 * CHUNK], 1).unwrap();
-        let (mut head, _) = packed(&chunking, 1, b"small");
+        let (mut head, _) = packed(&chunking, 1, b"small", Level::Zstd(1));
         head.packing = Packing::Zstd { level: 1 };
         head.wire_bytes = bomb.len() as u32;
-        let mut unpacker = Unpacker::default();
-        let error = unpacker.unpack(&chunking, ChunkIndex(1), &head, &bomb).unwrap_err();
+        let (mut unpacker, mut room) = (Unpacker::default(), vec![0; CHUNK]);
+        let error = unpacker.unpack(&chunking, ChunkIndex(1), &head, &bomb, &mut room).unwrap_err();
         assert!(matches!(error, PackingError::Unpack(_)), "{error}");
         let short = zstd::bulk::compress(b"few", 1).unwrap();
         head.wire_bytes = short.len() as u32;
-        let error = unpacker.unpack(&chunking, ChunkIndex(1), &head, &short).unwrap_err();
+        let error = unpacker.unpack(&chunking, ChunkIndex(1), &head, &short, &mut room).unwrap_err();
         assert_eq!(error, PackingError::Unpacked { expected: 5, found: 3 });
     }
 
@@ -226,10 +233,10 @@ mod tests {
         #[test]
         fn no_bytes_make_the_unpacker_panic_or_pass(wire in proptest::collection::vec(any::<u8>(), 0..300)) {
             let chunking = Chunking::new(CHUNK_BYTES).unwrap();
-            let (head, _) = packed(&chunking, 0, &text(100));
+            let (head, _) = packed(&chunking, 0, &text(100), Level::Zstd(1));
             let head = FrameHead { raw_bytes: CHUNK as u32, wire_bytes: wire.len() as u32, ..head };
-            let mut unpacker = Unpacker::default();
-            prop_assert!(unpacker.unpack(&chunking, ChunkIndex(0), &head, &wire).is_err());
+            let mut room = vec![0; CHUNK];
+            prop_assert!(Unpacker::default().unpack(&chunking, ChunkIndex(0), &head, &wire, &mut room).is_err());
         }
     }
 }

@@ -1,156 +1,164 @@
-//! The target's disk: the partial snapshot and, beside it, the map of the chunks that are held. All of it blocks.
+//! The target's disk: the partial snapshot and, beside it, the map of the chunks that were written. All of it blocks.
 //!
-//! What a crash leaves: a chunk's record is appended only after the chunk's bytes are synced, and is synced itself before
-//! the receiver hears of it; so at any point the map names only chunks that are whole. To begin afresh, the map goes
-//! first (and its directory is synced) and the partial file after it, so that no old map can speak for a new file.
+//! What a crash leaves: a record is appended after its chunk was written, and neither is synced at once. So a map may
+//! speak of chunks that a power cut has taken; it makes claims, which the receiver has checked against the file. To begin
+//! afresh, the map goes first (and its directory is synced) and the partial file after it.
 //! Not here: deciding *when* to sync (see `receiver`), and putting the finished file in its place.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use crate::transfer::Whole;
-use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex, Chunking, Span};
-use baton_proto::digest::{ChunkDigest, file_digest};
-use baton_proto::rdb::Checker;
+use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex, Chunking, SNAPSHOT_BYTES_MAX, Span};
+use baton_proto::data::{Extent, SnapshotId};
+use baton_proto::digest::ChunkDigest;
+use baton_proto::rdb::{Checksum, TAIL_BYTES};
 use baton_proto::{Fault, FaultKind};
-use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
+use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate, statvfs};
 use rustix::io::Errno;
 use tracing::{info, warn};
 
 use crate::durable;
 use crate::transfer::map::{Held, MapFormat};
-use crate::transfer::packing::digest_of;
-use crate::transfer::receiver::Verdict;
 
 /// Both files hold a copy of all data: nobody but the agent reads them.
 const MODE: u32 = 0o600;
 
+/// Where a partial snapshot is kept.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The partial snapshot and the map beside it, in the server's data directory.
+    pub part: PathBuf,
+    pub map: PathBuf,
+    /// Space that is to stay free.
+    pub free_bytes_min: u64,
+    /// Whether a server will read the file at once: then it stays in the page cache. Else it makes room there for what
+    /// this host's servers need.
+    pub loads: bool,
+}
+
 /// A partial snapshot on disk.
 pub(super) struct Store {
     part: File,
-    part_path: PathBuf,
     map: Mutex<File>,
-    map_path: PathBuf,
     format: MapFormat,
-    chunking: Chunking,
-    /// Free space that is to stay, for the words of an error.
-    free_bytes_min: u64,
+    place: Place,
+}
+
+/// A store, and what it found.
+pub(super) struct Opened {
+    pub(super) store: Store,
+    pub(super) held: Held,
+    /// Bytes of a snapshot for which there is room, what is here included.
+    pub(super) room_bytes: u64,
 }
 
 impl Store {
-    /// Opens what an earlier attempt left of this snapshot, or begins afresh; tells which chunks are held.
-    pub(super) fn open(
-        part_path: &Path,
-        map_path: &Path,
-        manifest: &Whole,
-        free_bytes_min: u64,
-    ) -> Result<(Store, Held), Fault> {
+    /// Opens what an earlier attempt left of this snapshot, or begins afresh.
+    pub(super) fn open(place: &Place, snapshot: &SnapshotId, extent: Extent) -> Result<Opened, Fault> {
         let invalid = |error: &dyn std::fmt::Display| Fault::new(FaultKind::Peer, "the source's offer").because(error);
-        let chunking = Chunking::new(manifest.bytes).map_err(|error| invalid(&error))?;
-        let format = MapFormat::new(manifest).map_err(|error| invalid(&error))?;
-        check_room(part_path, manifest.bytes, free_bytes_min)?;
-        let (part, map, held) = match reopen(part_path, map_path, &format, &chunking) {
+        Chunking::of(extent).map_err(|error| invalid(&error))?;
+        let format = MapFormat::new(snapshot).map_err(|error| invalid(&error))?;
+        let room_bytes = room(place)?;
+        if extent.bytes > room_bytes {
+            return Err(no_room(place, extent.bytes));
+        }
+        let (part, map, held) = match reopen(place, &format) {
             Ok(found) => found,
             Err(why) => {
                 if let Some(why) = why {
-                    warn!(part = %part_path.display(), "partial snapshot is not used, the transfer begins afresh: {why}");
+                    let part = place.part.display();
+                    warn!(%part, "partial snapshot is not used, the transfer begins afresh: {why}");
                 }
-                let part = create_part(part_path, map_path, manifest.bytes, free_bytes_min)?;
-                let map = create_map(map_path, &format).map_err(|error| host("create", map_path, &error))?;
-                (part, map, vec![None; chunking.count() as usize])
+                let part = create_part(place, extent)?;
+                let map = create_map(&place.map, &format).map_err(|error| host("create", &place.map, &error))?;
+                (part, map, Held::new())
             }
         };
-        let store = Store {
-            part,
-            part_path: part_path.to_owned(),
-            map: Mutex::new(map),
-            map_path: map_path.to_owned(),
-            format,
-            chunking,
-            free_bytes_min,
-        };
-        Ok((store, held))
+        let store = Store { part, map: Mutex::new(map), format, place: place.clone() };
+        Ok(Opened { store, held, room_bytes })
     }
 
-    pub(super) fn chunking(&self) -> &Chunking {
-        &self.chunking
-    }
-
-    /// Writes a chunk to its place. It is not safe until it is synced.
-    pub(super) fn write(&self, span: Span, bytes: &[u8]) -> Result<(), Fault> {
+    /// Writes a chunk to its place, and records it.
+    pub(super) fn write(&self, index: ChunkIndex, span: Span, bytes: &[u8], digest: &ChunkDigest) -> Result<(), Fault> {
         self.part.write_all_at(bytes, span.offset).map_err(|error| match Errno::from_io_error(&error) {
-            Some(Errno::NOSPC | Errno::DQUOT) => {
-                // The file may have holes: nobody knows better what is still to come than the whole.
-                no_room(&self.part_path, self.chunking.bytes(), self.free_bytes_min)
-            }
-            _ => host("write", &self.part_path, &error).because(format!("at offset {}", span.offset)),
-        })
+            Some(Errno::NOSPC | Errno::DQUOT) => no_room(&self.place, span.offset.saturating_add(CHUNK_BYTES)),
+            _ => host("write", &self.place.part, &error).because(format!("at offset {}", span.offset)),
+        })?;
+        let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        map.write_all(&self.format.record(index, digest)).map_err(|error| host("write", &self.place.map, &error))
     }
 
-    /// Syncs all that was written, then records the batch, then syncs the record.
-    pub(super) fn sync(&self, batch: &[(ChunkIndex, ChunkDigest)]) -> Result<(), Fault> {
-        self.part.sync_data().map_err(|error| host("sync", &self.part_path, &error))?;
-        let records: Vec<u8> = batch.iter().flat_map(|(index, digest)| self.format.record(*index, digest)).collect();
-        let mut map = self.map.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        map.write_all(&records).and_then(|()| map.sync_data()).map_err(|error| host("write", &self.map_path, &error))
+    /// Reads a claimed chunk, and yields its checksum if it is what was claimed.
+    pub(super) fn check(
+        &self,
+        index: ChunkIndex,
+        chunking: &Chunking,
+        digest: &ChunkDigest,
+        buffer: &mut [u8],
+    ) -> Result<Option<Checksum>, Fault> {
+        let span = chunking.span(index).map_err(|error| Fault::new(FaultKind::Internal, error))?;
+        let bytes = buffer.get_mut(..span.bytes as usize);
+        let bytes = bytes.ok_or_else(|| Fault::new(FaultKind::Internal, "a buffer is shorter than a chunk"))?;
+        match self.part.read_exact_at(bytes, span.offset) {
+            Ok(()) => Ok((chunking.digest(index, bytes) == *digest).then(|| Checksum::of(bytes))),
+            // The file ends before what the map says of it.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(host("read back", &self.place.part, &error)),
+        }
     }
 
-    /// Reads the whole file back, compares every chunk with its digest, checks what the snapshot says of itself, and
-    /// syncs the file with its length. `done` counts the bytes.
-    pub(super) fn verify(&self, digests: &[ChunkDigest], done: &AtomicU64) -> Result<Verdict, Fault> {
-        let read = |error: io::Error| host("read back", &self.part_path, &error);
-        let length = self.part.metadata().map_err(read)?.len();
-        if length != self.chunking.bytes() {
-            let expected = self.chunking.bytes();
-            let fault = Fault::new(FaultKind::Host, format!("{} is changed by others", self.part_path.display()));
-            return Err(fault.because(format!("it is {length} bytes long instead of {expected}")));
+    /// Syncs all that was written and recorded.
+    pub(super) fn sync(&self) -> Result<(), Fault> {
+        self.part.sync_data().map_err(|error| host("sync", &self.place.part, &error))?;
+        let map = self.map.lock().unwrap_or_else(PoisonError::into_inner).try_clone();
+        map.and_then(|map| map.sync_data()).map_err(|error| host("sync", &self.place.map, &error))?;
+        self.leave_cache();
+        Ok(())
+    }
+
+    /// Gives the file its length, syncs it, and reads its end.
+    pub(super) fn finish(&self, bytes: u64) -> Result<Vec<u8>, Fault> {
+        let failed = |what: &'static str| move |error: io::Error| host(what, &self.place.part, &error);
+        if self.part.metadata().map_err(failed("look at"))?.len() != bytes {
+            self.part.set_len(bytes).map_err(failed("give its length to"))?;
         }
-        let (mut checker, mut bad) = (Checker::default(), Vec::new());
-        let mut found = Vec::with_capacity(digests.len());
-        let mut buffer = vec![0; CHUNK_BYTES as usize];
-        for (number, recorded) in (0..self.chunking.count()).zip(digests) {
-            let index = ChunkIndex(number);
-            let span = self.chunking.span(index).map_err(|error| Fault::new(FaultKind::Internal, error))?;
-            let chunk = buffer.get_mut(..span.bytes as usize).unwrap_or_default();
-            self.part.read_exact_at(chunk, span.offset).map_err(read)?;
-            let digest = digest_of(&self.chunking, index, chunk);
-            if digest != *recorded {
-                bad.push(index);
-            }
-            found.push(digest);
-            checker.update(chunk);
-            done.fetch_add(u64::from(span.bytes), Ordering::Relaxed);
+        self.part.sync_all().map_err(failed("sync"))?;
+        let length = TAIL_BYTES.min(usize::try_from(bytes).unwrap_or(TAIL_BYTES));
+        let mut tail = vec![0; length];
+        self.part.read_exact_at(&mut tail, bytes - length as u64).map_err(failed("read the end of"))?;
+        self.leave_cache();
+        Ok(tail)
+    }
+
+    fn leave_cache(&self) {
+        if !self.place.loads {
+            // Advice: a file system that does not take it keeps the pages, and all is well.
+            let _ = fadvise(&self.part, 0, None, Advice::DontNeed);
         }
-        self.part.sync_all().map_err(|error| host("sync", &self.part_path, &error))?;
-        Ok(Verdict { bad, digest: file_digest(&found), rdb: checker.finish() })
     }
 }
 
 /// Opens what is there. An error says why it is of no use; `None` when there is nothing.
-fn reopen(
-    part_path: &Path,
-    map_path: &Path,
-    format: &MapFormat,
-    chunking: &Chunking,
-) -> Result<(File, File, Held), Option<String>> {
+fn reopen(place: &Place, format: &MapFormat) -> Result<(File, File, Held), Option<String>> {
     let open = |path: &Path| match options().open(path) {
         Ok(file) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(None),
         Err(error) => Err(Some(format!("open {}: {error}", path.display()))),
     };
     let words = |error: io::Error| Some(error.to_string());
-    let (part, mut map) = (open(part_path)?, open(map_path)?);
+    let (part, mut map) = (open(&place.part)?, open(&place.map)?);
     let metadata = part.metadata().map_err(words)?;
-    if !metadata.is_file() || metadata.len() != chunking.bytes() {
-        return Err(Some(format!("it is {} bytes long instead of {}", metadata.len(), chunking.bytes())));
+    if !metadata.is_file() || metadata.len() > SNAPSHOT_BYTES_MAX {
+        return Err(Some("it is no file of ours".to_owned()));
     }
-    let parsed = format.read(BufReader::new(&map)).map_err(|error| Some(error.to_string()))?;
+    // Fits: bounded above.
+    let chunks_max = metadata.len().div_ceil(CHUNK_BYTES) as u32;
+    let parsed = format.read(BufReader::new(&map), chunks_max).map_err(|error| Some(error.to_string()))?;
     if parsed.torn {
-        info!(map = %map_path.display(), good_bytes = parsed.good_bytes, "the end of the chunk map was torn and is cut off");
+        info!(map = %place.map.display(), good_bytes = parsed.good_bytes, "the end of the chunk map is cut off");
         map.set_len(parsed.good_bytes).map_err(words)?;
     }
     map.seek(SeekFrom::Start(parsed.good_bytes)).map_err(words)?;
@@ -167,36 +175,36 @@ fn options() -> OpenOptions {
     options
 }
 
-fn create_part(part_path: &Path, map_path: &Path, bytes: u64, free_bytes_min: u64) -> Result<File, Fault> {
-    let create = |error: io::Error| host("create", part_path, &error);
-    durable::remove_file(map_path).map_err(|error| host("remove", map_path, &error))?;
-    durable::remove_file(part_path).map_err(create)?;
-    let part = options().create_new(true).open(part_path).map_err(create)?;
-    match allocate(&part, bytes) {
+fn create_part(place: &Place, extent: Extent) -> Result<File, Fault> {
+    let create = |error: io::Error| host("create", &place.part, &error);
+    durable::remove_file(&place.map).map_err(|error| host("remove", &place.map, &error))?;
+    durable::remove_file(&place.part).map_err(create)?;
+    let part = options().create_new(true).open(&place.part).map_err(create)?;
+    match allocate(&part, extent) {
         Ok(()) => Ok(part),
         Err(error) => {
             // Nothing was fetched yet: a file that takes up the last space helps nobody.
-            if let Err(error) = durable::remove_file(part_path) {
-                warn!(part = %part_path.display(), "an unused file is left: {error}");
+            if let Err(error) = durable::remove_file(&place.part) {
+                warn!(part = %place.part.display(), "an unused file is left: {error}");
             }
             Err(match Errno::from_io_error(&error) {
-                Some(Errno::NOSPC | Errno::DQUOT) => no_room(part_path, bytes, free_bytes_min),
+                Some(Errno::NOSPC | Errno::DQUOT) => no_room(place, extent.bytes),
                 _ => create(error),
             })
         }
     }
 }
 
-/// Reserves the whole length at once where the file system can, so that a full disk shows now and not at the end.
-fn allocate(part: &File, bytes: u64) -> io::Result<()> {
-    if bytes > 0 {
-        match fallocate(part, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => return Ok(()),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-            Err(error) => return Err(error.into()),
-        }
+/// Reserves what is known of the length at once where the file system can, so that a full disk shows now and not at the
+/// end. What a save is still to write is not known.
+fn allocate(part: &File, extent: Extent) -> io::Result<()> {
+    if extent.bytes == 0 {
+        return Ok(());
     }
-    part.set_len(bytes)
+    match fallocate(part, FallocateFlags::empty(), 0, extent.bytes) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => part.set_len(extent.bytes),
+        other => other.map_err(io::Error::from),
+    }
 }
 
 fn create_map(path: &Path, format: &MapFormat) -> io::Result<File> {
@@ -207,43 +215,28 @@ fn create_map(path: &Path, format: &MapFormat) -> io::Result<File> {
     Ok(map)
 }
 
-/// Refuses a snapshot for which there is no room, before anything is written.
-fn check_room(part_path: &Path, bytes: u64, free_bytes_min: u64) -> Result<(), Fault> {
-    let free = free_bytes(part_path)?;
-    if missing_bytes(part_path, bytes, free_bytes_min, free) > 0 {
-        return Err(no_room(part_path, bytes, free_bytes_min));
-    }
-    Ok(())
-}
-
-fn free_bytes(part_path: &Path) -> Result<u64, Fault> {
-    let dir = part_path.parent().unwrap_or(Path::new("."));
-    let found = statvfs(dir).map_err(|error| host("look for free space in", dir, &error.into()))?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-/// How much space lacks. What an earlier attempt has allocated already counts as ours.
-fn missing_bytes(part_path: &Path, bytes: u64, free_bytes_min: u64, free: u64) -> u64 {
+/// Bytes of a snapshot for which there is room. What an earlier attempt has allocated counts as ours, however full the
+/// disk has become since.
+fn room(place: &Place) -> Result<u64, Fault> {
     use std::os::unix::fs::MetadataExt;
+    let dir = place.part.parent().unwrap_or(Path::new("."));
+    let found = statvfs(dir).map_err(|error| host("look for free space in", dir, &error.into()))?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
     // Blocks of 512 bytes, whatever the file system's own are (stat(2)).
-    let allocated = std::fs::symlink_metadata(part_path).map_or(0, |found| found.blocks().saturating_mul(512));
-    match bytes.saturating_sub(allocated) {
-        // Going on with what is here takes no more space, however full the disk has become.
-        0 => 0,
-        needed => needed.saturating_add(free_bytes_min).saturating_sub(free),
-    }
+    let allocated = std::fs::symlink_metadata(&place.part).map_or(0, |found| found.blocks().saturating_mul(512));
+    Ok(allocated.saturating_add(free.saturating_sub(place.free_bytes_min)))
 }
 
-fn no_room(part_path: &Path, bytes: u64, free_bytes_min: u64) -> Fault {
-    let dir = part_path.parent().unwrap_or(Path::new("."));
-    let free = free_bytes(part_path).unwrap_or(0);
-    let missing = missing_bytes(part_path, bytes, free_bytes_min, free);
-    let fault = Fault::new(FaultKind::Host, format!("no room for the snapshot in {}", dir.display()));
-    fault
+fn no_room(place: &Place, bytes: u64) -> Fault {
+    let dir = place.part.parent().unwrap_or(Path::new("."));
+    let room = room(place).unwrap_or(0);
+    let missing = bytes.saturating_sub(room);
+    let reserve = place.free_bytes_min;
+    Fault::new(FaultKind::Host, format!("no room for the snapshot in {}", dir.display()))
         .because(format!(
-            "{bytes} bytes are needed and {free_bytes_min} are to stay free, {free} are free: {missing} bytes are missing"
+            "{bytes} bytes are needed; beside {reserve} that are to stay free there is room for {room}: {missing} bytes are missing"
         ))
-        .hint(format!("free at least {missing} bytes on the file system of {}", dir.display()))
+        .hint(format!("free at least {missing} bytes on the file system of {}; what has arrived is kept", dir.display()))
 }
 
 fn host(what: &str, path: &Path, error: &io::Error) -> Fault {
@@ -257,178 +250,4 @@ fn host(what: &str, path: &Path, error: &io::Error) -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
-    use baton_proto::data::SnapshotId;
-    use baton_proto::rdb::RdbError;
-
-    use super::*;
-
-    const CHUNK: usize = CHUNK_BYTES as usize;
-
-    struct Place {
-        dir: tempfile::TempDir,
-        manifest: Whole,
-        data: Vec<u8>,
-    }
-
-    impl Place {
-        fn new(bytes: usize) -> Place {
-            let mut data = vec![0; bytes];
-            blake3::Hasher::new().finalize_xof().fill(&mut data);
-            let format = "REDIS0010".parse().unwrap();
-            let manifest = Whole { snapshot: SnapshotId("fo-1/0".into()), bytes: bytes as u64, format };
-            Place { dir: tempfile::tempdir().unwrap(), manifest, data }
-        }
-
-        fn part(&self) -> PathBuf {
-            self.dir.path().join("part")
-        }
-
-        fn map(&self) -> PathBuf {
-            self.dir.path().join("map")
-        }
-
-        fn open(&self) -> (Store, Held) {
-            Store::open(&self.part(), &self.map(), &self.manifest, 0).unwrap()
-        }
-
-        fn chunk(&self, store: &Store, index: u32) -> (Span, &[u8], ChunkDigest) {
-            let span = store.chunking().span(ChunkIndex(index)).unwrap();
-            let bytes = &self.data[span.offset as usize..][..span.bytes as usize];
-            (span, bytes, digest_of(store.chunking(), ChunkIndex(index), bytes))
-        }
-
-        /// Writes and syncs chunks, and returns their digests.
-        fn fill(&self, store: &Store, indexes: &[u32]) -> Vec<ChunkDigest> {
-            let mut batch = Vec::new();
-            for &index in indexes {
-                let (span, bytes, digest) = self.chunk(store, index);
-                store.write(span, bytes).unwrap();
-                batch.push((ChunkIndex(index), digest));
-            }
-            store.sync(&batch).unwrap();
-            batch.into_iter().map(|(_, digest)| digest).collect()
-        }
-    }
-
-    fn held(held: &Held) -> Vec<usize> {
-        held.iter().enumerate().filter(|(_, digest)| digest.is_some()).map(|(index, _)| index).collect()
-    }
-
-    #[test]
-    fn what_was_synced_is_held_after_a_restart_at_every_size() {
-        for bytes in [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5] {
-            let place = Place::new(bytes);
-            let (store, before) = place.open();
-            assert_eq!(held(&before), [0; 0]);
-            let last = store.chunking().count() - 1;
-            place.fill(&store, &[last]);
-            drop(store);
-            let (store, after) = place.open();
-            assert_eq!(held(&after), [last as usize], "{bytes} bytes");
-            place.fill(&store, &(0..last).collect::<Vec<_>>());
-            drop(store);
-            assert_eq!(std::fs::read(place.part()).unwrap(), place.data);
-            assert_eq!(held(&place.open().1).len(), last as usize + 1);
-        }
-    }
-
-    #[test]
-    fn an_empty_snapshot_has_nothing_to_hold() {
-        let place = Place::new(0);
-        let (store, before) = place.open();
-        assert_eq!(before, []);
-        let verdict = store.verify(&[], &AtomicU64::new(0)).unwrap();
-        assert_eq!(verdict.rdb, Err(RdbError::Short(0)));
-    }
-
-    #[test]
-    fn a_torn_map_is_cut_and_written_on() {
-        let place = Place::new(4 * CHUNK);
-        let (store, _) = place.open();
-        place.fill(&store, &[0, 1]);
-        drop(store);
-        let map = OpenOptions::new().write(true).open(place.map()).unwrap();
-        map.set_len(map.metadata().unwrap().len() - 7).unwrap();
-        let (store, found) = place.open();
-        assert_eq!(held(&found), [0]);
-        place.fill(&store, &[3]);
-        drop(store);
-        assert_eq!(held(&place.open().1), [0, 3]);
-    }
-
-    #[test]
-    fn another_snapshot_or_another_length_begins_afresh() {
-        let mut place = Place::new(2 * CHUNK);
-        let (store, _) = place.open();
-        place.fill(&store, &[0]);
-        drop(store);
-        place.manifest.snapshot = SnapshotId("fo-1/1".into());
-        let (store, found) = place.open();
-        assert_eq!(held(&found), [0; 0]);
-        place.fill(&store, &[0]);
-        drop(store);
-        OpenOptions::new().write(true).open(place.part()).unwrap().set_len(5).unwrap();
-        assert_eq!(held(&place.open().1), [0; 0]);
-        assert_eq!(std::fs::metadata(place.part()).unwrap().len(), 2 * CHUNK_BYTES);
-    }
-
-    #[test]
-    fn a_map_without_its_file_holds_nothing() {
-        let place = Place::new(2 * CHUNK);
-        let (store, _) = place.open();
-        place.fill(&store, &[0, 1]);
-        drop(store);
-        std::fs::remove_file(place.part()).unwrap();
-        assert_eq!(held(&place.open().1), [0; 0]);
-    }
-
-    #[test]
-    fn only_the_agent_may_read_the_files_and_links_are_not_followed() {
-        let place = Place::new(CHUNK);
-        let victim = place.dir.path().join("victim");
-        std::fs::write(&victim, b"precious").unwrap();
-        std::os::unix::fs::symlink(&victim, place.part()).unwrap();
-        drop(place.open());
-        assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
-        for path in [place.part(), place.map()] {
-            assert_eq!(std::fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600, "{path:?}");
-        }
-    }
-
-    #[test]
-    fn reading_back_finds_the_chunks_that_rotted() {
-        let place = Place::new(3 * CHUNK);
-        let (store, _) = place.open();
-        let digests = place.fill(&store, &[0, 1, 2]);
-        let done = AtomicU64::new(0);
-        let verdict = store.verify(&digests, &done).unwrap();
-        assert_eq!((verdict.bad, done.into_inner()), (vec![], 3 * CHUNK_BYTES));
-        assert_eq!(verdict.digest.0, *blake3::hash(&place.data).as_bytes());
-        assert!(verdict.rdb.is_err(), "noise is no snapshot");
-        store.part.write_all_at(b"rot", CHUNK_BYTES + 9).unwrap();
-        assert_eq!(store.verify(&digests, &AtomicU64::new(0)).unwrap().bad, [ChunkIndex(1)]);
-    }
-
-    #[test]
-    fn a_file_that_is_whole_needs_no_more_room() {
-        let place = Place::new(CHUNK);
-        let (store, _) = place.open();
-        place.fill(&store, &[0]);
-        let (_, found) = Store::open(&place.part(), &place.map(), &place.manifest, 1 << 60).unwrap();
-        assert_eq!(held(&found), [0]);
-    }
-
-    #[test]
-    fn a_full_disk_is_told_with_what_is_missing() {
-        let place = Place::new(CHUNK);
-        let result = Store::open(&place.part(), &place.map(), &place.manifest, 1 << 60);
-        let fault = result.map(|_| ()).unwrap_err();
-        assert_eq!(fault.kind, FaultKind::Host);
-        assert!(fault.to_string().contains("bytes are missing"), "{fault}");
-        assert!(!place.part().exists());
-        let huge = Whole { bytes: 1 << 45, ..place.manifest.clone() };
-        let fault = Store::open(&place.part(), &place.map(), &huge, 0).map(|_| ()).unwrap_err();
-        assert!(fault.to_string().contains("35184372088832 bytes are needed"), "{fault}");
-    }
-}
+mod tests;

@@ -51,6 +51,7 @@ impl From<DialError> for Fault {
 /// Makes connections to agents.
 #[derive(Clone)]
 pub struct Dialer {
+    config: quinn::ClientConfig,
     v4: Endpoint,
     v6: Option<Endpoint>,
     software: String,
@@ -59,16 +60,24 @@ pub struct Dialer {
 impl Dialer {
     /// Must be called within a tokio runtime.
     pub fn new(identity: &Identity, software: &str) -> anyhow::Result<Dialer> {
-        let config = tls::client(identity)?;
+        Self::with(tls::client(identity)?, software)
+    }
+
+    fn with(config: quinn::ClientConfig, software: &str) -> anyhow::Result<Dialer> {
         let endpoint = |any: SocketAddr| -> std::io::Result<Endpoint> {
-            let mut endpoint = socket::endpoint(any, None)?;
+            let mut endpoint = socket::client(any)?;
             endpoint.set_default_client_config(config.clone());
             Ok(endpoint)
         };
         let v4 = endpoint(([0, 0, 0, 0], 0).into())?;
         // A host without IPv6 is no error until an IPv6 address is dialled.
         let v6 = endpoint(([0u16; 8], 0).into()).ok();
-        Ok(Dialer { v4, v6, software: software.into() })
+        Ok(Dialer { config, v4, v6, software: software.into() })
+    }
+
+    /// Makes another with sockets of its own. A socket is served by one task, and a flow through a network by one path.
+    pub fn with_own_socket(&self) -> anyhow::Result<Dialer> {
+        Self::with(self.config.clone(), &self.software)
     }
 
     /// Connects to the agent of `host`. Whoever else answers there, with whatever certificate, is an error.
@@ -133,23 +142,43 @@ impl Link {
         answer
     }
 
-    /// Asks for a chunk; its bytes are still packed as the head says.
-    pub async fn chunk(&self, ticket: &Ticket, index: u32) -> Result<(FrameHead, Vec<u8>), Fault> {
+    /// Asks for a chunk. Its bytes, still packed as the head says, are written to what `room` yields for their number,
+    /// which is no more than a chunk.
+    pub async fn chunk<'a>(
+        &self,
+        ticket: &Ticket,
+        index: u32,
+        room: impl FnOnce(usize) -> &'a mut [u8],
+    ) -> Result<FrameHead, Fault> {
         let request = codec::encode(&Request::Chunk { ticket: ticket.clone(), index }).map_err(defect)?;
         let mut recv = self.send(&request).await?;
         let mut head = [0; FRAME_HEAD_BYTES];
         recv.read_exact(&mut head).await.map_err(|error| self.lost_exact(error))?;
         let head = FrameHead::decode(&head).map_err(|error| Fault::new(FaultKind::Verification, error))?;
         // Bounded by WIRE_BYTES_MAX, which the head was checked against.
-        let mut bytes = vec![0; head.wire_bytes as usize];
-        recv.read_exact(&mut bytes).await.map_err(|error| self.lost_exact(error))?;
+        let wire_bytes = head.wire_bytes as usize;
         if head.packing == Packing::Fault {
+            let mut bytes = vec![0; wire_bytes];
+            recv.read_exact(&mut bytes).await.map_err(|error| self.lost_exact(error))?;
             let fault: Fault = codec::decode(&bytes).map_err(|error| {
                 Fault::new(FaultKind::Unsupported, "the agent's refusal is not understood").because(error)
             })?;
             return Err(fault);
         }
-        Ok((head, bytes))
+        let mut rest = room(wire_bytes);
+        if rest.len() != wire_bytes {
+            return Err(Fault::new(FaultKind::Internal, "there is no room for a chunk"));
+        }
+        while !rest.is_empty() {
+            let bytes = recv.read_chunk(rest.len(), true).await.map_err(|error| self.lost(error))?;
+            let bytes = bytes.ok_or_else(|| Fault::new(FaultKind::Peer, "the chunk ended too early"))?.bytes;
+            let (here, behind) = rest
+                .split_at_mut_checked(bytes.len())
+                .ok_or_else(|| Fault::new(FaultKind::Internal, "more was read than was asked for"))?;
+            here.copy_from_slice(&bytes);
+            rest = behind;
+        }
+        Ok(head)
     }
 
     /// Ends the connection for all clones.

@@ -21,6 +21,9 @@ const GREET_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take to arrive once its stream is open.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How much of a chunk leaves at a time: at a limited rate, the pauses between pieces are what the limit is made of.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// Listens for connections.
 pub struct Listener {
     endpoint: Endpoint,
@@ -30,7 +33,7 @@ pub struct Listener {
 impl Listener {
     /// Must be called within a tokio runtime.
     pub fn bind(identity: &Identity, listen: SocketAddr, software: &str) -> anyhow::Result<Listener> {
-        let endpoint = socket::endpoint(listen, Some(tls::server(identity)?))?;
+        let endpoint = socket::server(listen, tls::server(identity)?, identity)?;
         Ok(Listener { endpoint, software: software.into() })
     }
 
@@ -90,7 +93,8 @@ impl Arrival {
     }
 }
 
-/// A connection whose other side is known.
+/// A connection whose other side is known. Clones share it.
+#[derive(Clone)]
 pub struct Peer {
     connection: Connection,
     role: Role,
@@ -103,6 +107,21 @@ impl Peer {
 
     pub fn address(&self) -> SocketAddr {
         self.connection.remote_address()
+    }
+
+    /// Tells whether both are the same connection.
+    pub fn is(&self, other: &Peer) -> bool {
+        self.connection.stable_id() == other.connection.stable_id()
+    }
+
+    /// Bytes that the path carries in a round trip, as far as is known.
+    pub fn window(&self) -> u64 {
+        self.connection.stats().path.cwnd
+    }
+
+    /// Ends the connection for all clones. What was still to be sent is given up.
+    pub fn hang_up(&self, why: &str) {
+        self.connection.close(0u32.into(), why.as_bytes());
     }
 
     /// Waits for the opening of the next request's stream; `None` when the connection has ended.
@@ -146,8 +165,12 @@ impl Responder {
         self.write_answer(answer).await;
     }
 
-    /// Answers with a chunk. Its bytes are not copied.
-    pub async fn chunk(mut self, chunk: Result<(FrameHead, Bytes), Fault>) {
+    /// Answers with a chunk. Its bytes are not copied; `pace` is awaited before each piece of them leaves.
+    pub async fn chunk<F: Future<Output = ()>>(
+        mut self,
+        chunk: Result<(FrameHead, Bytes), Fault>,
+        pace: impl Fn(usize) -> F,
+    ) {
         let (head, bytes) = match chunk {
             Ok(chunk) => chunk,
             Err(fault) => {
@@ -158,10 +181,21 @@ impl Responder {
                 (head, Bytes::from(bytes))
             }
         };
-        let mut parts = [Bytes::copy_from_slice(&head.encode()), bytes];
-        // A peer that went away gets no answer; its loss shows on the connection.
-        if self.send.write_all_chunks(&mut parts).await.is_ok() {
-            let _ = self.send.finish();
+        // The lower chunk goes first: who reads them in order does not wait for one that was begun later.
+        let _ = self.send.set_priority(i32::try_from(head.index).map_or(i32::MIN, |index| -index));
+        let mut parts = [Bytes::copy_from_slice(&head.encode()), Bytes::new()];
+        let mut rest = bytes;
+        loop {
+            parts[1] = rest.split_to(rest.len().min(PIECE_BYTES));
+            pace(parts[1].len()).await;
+            // A peer that went away gets no answer; its loss shows on the connection.
+            if self.send.write_all_chunks(&mut parts).await.is_err() {
+                return;
+            }
+            if rest.is_empty() {
+                let _ = self.send.finish();
+                return;
+            }
         }
     }
 

@@ -15,8 +15,9 @@ use crate::identity::Identity;
 
 /// How long a connection lives without a packet. With [`KEEP_ALIVE`] it only ends so when the peer is gone.
 const IDLE_MS: u32 = 15_000;
-/// How often a silent connection shows that it lives; QUIC sends none by itself, and a save may be silent for minutes.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// How often a silent connection shows that it lives; QUIC sends none by itself, and a save may be silent for minutes. It
+/// is also how soon one learns that its peer was restarted.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Most requests in flight on a connection: the chunks of one transfer's window, and some for orders.
 const STREAMS_MAX: u32 = 128;
 /// Receive window of one stream. A larger one lets a lossy path collect more gaps in one stream than quinn tolerates
@@ -55,6 +56,8 @@ fn transport() -> Arc<TransportConfig> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(WINDOW_BYTES))
         .send_window(u64::from(WINDOW_BYTES))
+        // Chunk after chunk, not all of them a little.
+        .send_fairness(false)
         .datagram_receive_buffer_size(None);
     Arc::new(config)
 }

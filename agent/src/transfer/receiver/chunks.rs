@@ -1,80 +1,102 @@
 //! The state of every chunk of a transfer, and the counts that follow from it.
 //!
 //! ```text
-//!   Missing ──ask──> Asked ──written──> Written ──begin_sync, synced──> Held
-//!      ^               │ give_back         │ forget_unsynced              │ drop_held
-//!      └───────────────┴───────────────────┴──────────────────────────────┘    (Resumed: held since before this pull)
+//!   Missing ──ask──> Asked ──written──> Held                 Claimed ──check──> Checking ──good──> Held
+//!      ^               │ give_back       │ drop_claimed         │                  │ bad
+//!      └───────────────┴─────────────────┴──────────────────────┴──────────────────┘
 //! ```
+//!
+//! A chunk is claimed when the map of an earlier attempt says that it is here: it is read back before it is believed.
 
 use std::collections::BTreeSet;
 
-use baton_proto::chunk::{ChunkIndex, Chunking};
-use baton_proto::digest::ChunkDigest;
+use baton_proto::chunk::{ChunkError, ChunkIndex, Chunking};
+use baton_proto::data::Extent;
+use baton_proto::digest::{ChunkDigest, FileDigest, file_digest};
+use baton_proto::rdb::Checksum;
 
 use super::ReceiveError;
 use crate::transfer::map::Held;
+
+/// What is known of a chunk that is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkSums {
+    pub digest: ChunkDigest,
+    pub crc: Checksum,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Missing,
     Asked,
-    Written,
-    Held(ChunkDigest),
-    Resumed(ChunkDigest),
+    Claimed(ChunkDigest),
+    Checking(ChunkDigest),
+    Held { sums: ChunkSums, claimed: bool },
 }
 
-/// The chunks of one snapshot. The default is an empty one.
+/// The chunks of one snapshot, as far as it has been written. The default is an empty one.
 #[derive(Debug)]
 pub(super) struct Chunks {
     chunking: Chunking,
+    /// One for each chunk that can be had.
     slots: Vec<Slot>,
+    /// Claims beyond what can be had so far.
+    claims: Held,
     /// No chunk from here on has been asked for.
     cursor: u32,
     /// Missing chunks before the cursor.
     again: BTreeSet<ChunkIndex>,
+    /// Claimed chunks that wait for their check.
+    unchecked: BTreeSet<ChunkIndex>,
     asked: usize,
+    checking: usize,
     held: u32,
-    resumed: u32,
-    unsynced: Vec<(ChunkIndex, ChunkDigest)>,
-    /// The batch whose sync is under way.
-    syncing: Option<Vec<(ChunkIndex, ChunkDigest)>>,
+    claimed: u32,
     bytes_done: u64,
 }
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self::new(Chunking::new(0).expect("an empty snapshot is not too large"))
+        Self {
+            chunking: Chunking::of(Extent { bytes: 0, whole: false }).expect("nothing is not too large"),
+            slots: Vec::new(),
+            claims: Held::new(),
+            cursor: 0,
+            again: BTreeSet::new(),
+            unchecked: BTreeSet::new(),
+            asked: 0,
+            checking: 0,
+            held: 0,
+            claimed: 0,
+            bytes_done: 0,
+        }
     }
 }
 
 impl Chunks {
-    pub(super) fn new(chunking: Chunking) -> Self {
-        Self {
-            chunking,
-            // Filled in `resume`, after the store has found room for a snapshot of that size.
-            slots: Vec::new(),
-            cursor: 0,
-            again: BTreeSet::new(),
-            asked: 0,
-            held: 0,
-            resumed: 0,
-            unsynced: Vec::new(),
-            syncing: None,
-            bytes_done: 0,
-        }
+    /// Takes the claims of an earlier attempt, before anything can be had.
+    pub(super) fn claim(&mut self, held: Held) {
+        self.claims = held;
     }
 
-    pub(super) fn resume(&mut self, held: &Held) -> Result<(), ReceiveError> {
-        let expected = self.chunking.count();
-        if held.len() != expected as usize {
-            return Err(ReceiveError::Count { expected, found: held.len() });
+    /// Takes notice of how far the snapshot has been written.
+    pub(super) fn grow(&mut self, extent: Extent) -> Result<(), ReceiveError> {
+        let known = self.chunking.extent();
+        if extent.bytes < known.bytes || (known.whole && extent != known) {
+            return Err(ReceiveError::Shrunk { from: known.bytes, to: extent.bytes });
         }
-        self.slots = held.iter().map(|digest| digest.map_or(Slot::Missing, Slot::Resumed)).collect();
-        for (index, _) in (0..).zip(held).filter(|(_, digest)| digest.is_some()) {
-            self.bytes_done += self.bytes(ChunkIndex(index));
-            self.held += 1;
+        self.chunking = Chunking::of(extent)?;
+        let count = self.chunking.count();
+        for index in (self.slots.len() as u32..count).map(ChunkIndex) {
+            let slot = match self.claims.remove(&index) {
+                Some(digest) => {
+                    self.unchecked.insert(index);
+                    Slot::Claimed(digest)
+                }
+                None => Slot::Missing,
+            };
+            self.slots.push(slot);
         }
-        self.resumed = self.held;
         Ok(())
     }
 
@@ -86,8 +108,9 @@ impl Chunks {
         self.bytes_done
     }
 
-    pub(super) fn resumed(&self) -> u32 {
-        self.resumed
+    /// Chunks of an earlier attempt that were found good.
+    pub(super) fn claimed(&self) -> u32 {
+        self.claimed
     }
 
     /// Chunks that were asked for and have not come.
@@ -95,28 +118,19 @@ impl Chunks {
         self.asked
     }
 
-    /// Chunks that were written and whose sync has not begun.
-    pub(super) fn unsynced(&self) -> usize {
-        self.unsynced.len()
+    pub(super) fn checking(&self) -> usize {
+        self.checking
     }
 
-    pub(super) fn is_syncing(&self) -> bool {
-        self.syncing.is_some()
-    }
-
+    /// Whether the snapshot is whole, and all of it here.
     pub(super) fn all_held(&self) -> bool {
-        self.held == self.chunking.count()
+        self.chunking.is_whole() && self.held == self.chunking.count()
     }
 
-    /// Chunks that are neither here nor on their way.
+    /// Chunks that can be had and are neither here nor on their way.
     pub(super) fn missing(&self) -> usize {
-        let written = self.unsynced.len() + self.syncing.as_ref().map_or(0, Vec::len);
-        self.chunking.count() as usize - self.held as usize - self.asked - written
-    }
-
-    /// Whether no chunk is missing or on its way.
-    pub(super) fn nothing_to_come(&self) -> bool {
-        self.asked == 0 && self.missing() == 0
+        let elsewhere = self.held as usize + self.asked + self.checking + self.unchecked.len();
+        self.slots.len().saturating_sub(elsewhere)
     }
 
     /// Picks the next chunk to ask for: the first that is missing.
@@ -126,7 +140,10 @@ impl Chunks {
             None => {
                 let rest = self.slots.get(self.cursor as usize..)?;
                 let found = (self.cursor..).zip(rest).find(|(_, slot)| **slot == Slot::Missing);
-                let (index, _) = found?;
+                let Some((index, _)) = found else {
+                    self.cursor = self.slots.len() as u32;
+                    return None;
+                };
                 self.cursor = index + 1;
                 ChunkIndex(index)
             }
@@ -136,9 +153,19 @@ impl Chunks {
         Some(index)
     }
 
+    /// Picks the next claim to check.
+    pub(super) fn check(&mut self) -> Option<(ChunkIndex, ChunkDigest)> {
+        let index = self.unchecked.pop_first()?;
+        let slot = self.slots.get_mut(index.0 as usize)?;
+        let Slot::Claimed(digest) = *slot else { return None };
+        *slot = Slot::Checking(digest);
+        self.checking += 1;
+        Some((index, digest))
+    }
+
     fn slot(&mut self, index: ChunkIndex) -> Result<&mut Slot, ReceiveError> {
-        self.chunking.span(index)?;
-        self.slots.get_mut(index.0 as usize).ok_or(ReceiveError::Unasked(index))
+        let past_end = ChunkError::PastEnd { index: index.0, count: self.chunking.count() };
+        self.slots.get_mut(index.0 as usize).ok_or(ReceiveError::PastEnd(past_end))
     }
 
     /// The slot of a chunk that must have been asked for.
@@ -147,87 +174,60 @@ impl Chunks {
         match slot {
             Slot::Asked => Ok(slot),
             Slot::Missing => Err(ReceiveError::Unasked(index)),
-            Slot::Written | Slot::Held(_) | Slot::Resumed(_) => Err(ReceiveError::Duplicate(index)),
+            Slot::Claimed(_) | Slot::Checking(_) | Slot::Held { .. } => Err(ReceiveError::Duplicate(index)),
         }
     }
 
-    pub(super) fn written(&mut self, index: ChunkIndex, digest: ChunkDigest) -> Result<(), ReceiveError> {
-        *self.slot_asked(index)? = Slot::Written;
+    pub(super) fn written(&mut self, index: ChunkIndex, sums: ChunkSums) -> Result<(), ReceiveError> {
+        *self.slot_asked(index)? = Slot::Held { sums, claimed: false };
         self.asked -= 1;
-        self.unsynced.push((index, digest));
-        self.bytes_done += self.bytes(index);
+        self.hold(index);
         Ok(())
     }
 
     /// Puts a chunk that did not come back among the missing ones.
     pub(super) fn give_back(&mut self, index: ChunkIndex) -> Result<(), ReceiveError> {
-        *self.slot_asked(index)? = Slot::Missing;
+        self.slot_asked(index)?;
         self.asked -= 1;
-        self.again.insert(index);
+        self.miss(index);
         Ok(())
     }
 
-    /// Begins the sync of what was written; `None` when that is nothing.
-    pub(super) fn begin_sync(&mut self) -> Option<Vec<(ChunkIndex, ChunkDigest)>> {
-        if self.unsynced.is_empty() {
-            return None;
-        }
-        let batch = std::mem::take(&mut self.unsynced);
-        self.syncing = Some(batch.clone());
-        Some(batch)
-    }
-
-    /// Counts the batch as held. `false` when no sync was under way.
-    pub(super) fn synced(&mut self) -> bool {
-        let Some(batch) = self.syncing.take() else {
-            return false;
-        };
-        for (index, digest) in batch {
-            if let Some(slot) = self.slots.get_mut(index.0 as usize) {
-                *slot = Slot::Held(digest);
-                self.held += 1;
-            }
-        }
-        true
-    }
-
-    pub(super) fn forget_unsynced(&mut self) {
-        let lost: Vec<_> = self.syncing.take().into_iter().flatten().chain(self.unsynced.drain(..)).collect();
-        for (index, _) in lost {
+    /// Takes what reading a claimed chunk back has shown: its checksum, or nothing if it is not what was claimed.
+    pub(super) fn checked(&mut self, index: ChunkIndex, crc: Option<Checksum>) -> Result<(), ReceiveError> {
+        let slot = self.slot(index)?;
+        let Slot::Checking(digest) = *slot else { return Err(ReceiveError::Unasked(index)) };
+        if let Some(crc) = crc {
+            *slot = Slot::Held { sums: ChunkSums { digest, crc }, claimed: true };
+            self.claimed += 1;
+            self.hold(index);
+        } else {
             self.miss(index);
         }
-    }
-
-    /// Drops chunks that were found damaged, to fetch them again.
-    pub(super) fn drop_held(&mut self, bad: &[ChunkIndex]) -> Result<(), ReceiveError> {
-        for &index in bad {
-            let was_resumed = match self.slot(index)? {
-                Slot::Resumed(_) => 1,
-                Slot::Held(_) => 0,
-                _ => return Err(ReceiveError::Unasked(index)),
-            };
-            self.resumed -= was_resumed;
-            self.held -= 1;
-            self.miss(index);
-        }
+        self.checking -= 1;
         Ok(())
     }
 
-    /// Drops everything that was found here from an earlier attempt.
-    pub(super) fn drop_resumed(&mut self) {
-        let resumed = (0..).zip(&self.slots).filter(|(_, slot)| matches!(slot, Slot::Resumed(_)));
-        let resumed: Vec<_> = resumed.map(|(index, _)| ChunkIndex(index)).collect();
-        for index in resumed {
+    /// Drops everything that an earlier attempt has left.
+    pub(super) fn drop_claimed(&mut self) {
+        let claimed = (0..).zip(&self.slots).filter(|(_, slot)| matches!(slot, Slot::Held { claimed: true, .. }));
+        let claimed: Vec<_> = claimed.map(|(index, _)| ChunkIndex(index)).collect();
+        for index in claimed {
             self.held -= 1;
+            self.bytes_done = self.bytes_done.saturating_sub(self.bytes(index));
             self.miss(index);
         }
-        self.resumed = 0;
+        self.claimed = 0;
+    }
+
+    fn hold(&mut self, index: ChunkIndex) {
+        self.held += 1;
+        self.bytes_done += self.bytes(index);
     }
 
     fn miss(&mut self, index: ChunkIndex) {
         if let Some(slot) = self.slots.get_mut(index.0 as usize) {
             *slot = Slot::Missing;
-            self.bytes_done = self.bytes_done.saturating_sub(self.bytes(index));
             // Beyond the cursor the search finds it by itself.
             if index.0 < self.cursor {
                 self.again.insert(index);
@@ -235,13 +235,16 @@ impl Chunks {
         }
     }
 
-    /// The digests of all chunks, once all are held.
-    pub(super) fn digests(&self) -> Vec<ChunkDigest> {
-        let digest = |slot: &Slot| match slot {
-            Slot::Held(digest) | Slot::Resumed(digest) => Some(*digest),
-            _ => None,
+    /// The hash of the whole file and the checksum of its bytes, once all chunks are held.
+    pub(super) fn sums(&self) -> (FileDigest, Checksum) {
+        let held = || {
+            self.slots.iter().filter_map(|slot| match slot {
+                Slot::Held { sums, .. } => Some(*sums),
+                _ => None,
+            })
         };
-        self.slots.iter().filter_map(digest).collect()
+        let digests: Vec<_> = held().map(|sums| sums.digest).collect();
+        (file_digest(&digests), held().map(|sums| sums.crc).fold(Checksum::default(), Checksum::followed_by))
     }
 
     fn bytes(&self, index: ChunkIndex) -> u64 {

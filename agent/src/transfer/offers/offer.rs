@@ -1,0 +1,292 @@
+//! One offer at work: chunks that are asked for, packed and on their way, and who asks.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use baton_proto::chunk::ChunkIndex;
+use baton_proto::control::WATCH_MS;
+use baton_proto::data::{Budget, Extent, FrameHead, PackingFacts, Packing};
+use baton_proto::digest::FileDigest;
+use baton_proto::{Fault, FaultKind};
+use baton_wire::Peer;
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot, watch};
+use tracing::{debug, info};
+
+use super::pinned::Pinned;
+use super::{Shared, Tools};
+use crate::transfer::buffers::Buffer;
+use crate::transfer::sender::levels::{Level, Packed};
+use crate::transfer::sender::{Job, Sender};
+use crate::transfer::throttle::Throttle;
+use crate::transfer::workers::blocking;
+
+/// Most connections of a session: one a lane.
+const LANES_MAX: usize = 16;
+/// Longest pause between two looks at the limit: a changed one counts soon.
+const LIMIT_LOOK: Duration = Duration::from_millis(100);
+
+type Chunk = Result<(FrameHead, Buffer), Fault>;
+
+/// The connections of one attempt to pull.
+#[derive(Default)]
+struct Session {
+    id: Option<u64>,
+    peers: Vec<Peer>,
+}
+
+struct Engine {
+    sender: Sender,
+    waiting: HashMap<ChunkIndex, oneshot::Sender<Chunk>>,
+}
+
+/// How far the digest of the whole file is.
+#[derive(Clone)]
+enum Seal {
+    No,
+    Reading(u64),
+    Done(FileDigest),
+    Failed(Fault),
+}
+
+pub(super) struct Offer {
+    pub(super) pinned: Pinned,
+    shared: Arc<Shared>,
+    began: Instant,
+    engine: Mutex<Engine>,
+    /// Rings when there may be something to pack.
+    bell: Notify,
+    throttle: Mutex<Throttle>,
+    session: Mutex<Session>,
+    seal: watch::Sender<Seal>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these mutexes guard is whole between any two statements, so a panic elsewhere does not spoil it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Offer {
+    /// Begins to serve. It ends when the last handle is dropped.
+    pub(super) fn start(pinned: Pinned, shared: Arc<Shared>, budget: Budget) -> Arc<Offer> {
+        let workers = budget.cpu.map_or(shared.workers_default, |cores| cores as usize).min(shared.workers_max);
+        let offer = Arc::new(Offer {
+            pinned,
+            shared,
+            began: Instant::now(),
+            engine: Mutex::new(Engine { sender: Sender::new(workers), waiting: HashMap::new() }),
+            bell: Notify::new(),
+            throttle: Mutex::new(Throttle::new(budget.max_rate)),
+            session: Mutex::default(),
+            seal: watch::Sender::new(Seal::No),
+        });
+        tokio::spawn(pump(Arc::downgrade(&offer)));
+        offer
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Lets a connection ask for chunks. Those of an older attempt are cut: what they still hold back is wanted here, and
+    /// their peer may be gone without a word.
+    pub(super) fn admit(&self, peer: &Peer, id: u64) -> Result<(), Fault> {
+        let mut session = locked(&self.session);
+        if session.id != Some(id) {
+            session.peers.drain(..).for_each(|old| old.hang_up("another attempt has begun"));
+            session.id = Some(id);
+        }
+        if session.peers.len() >= LANES_MAX {
+            return Err(Fault::new(FaultKind::Refused, format!("{LANES_MAX} connections pull this snapshot already")));
+        }
+        session.peers.push(peer.clone());
+        Ok(())
+    }
+
+    fn check_admitted(&self, peer: &Peer) -> Result<(), Fault> {
+        let session = locked(&self.session);
+        if session.peers.iter().any(|admitted| admitted.is(peer)) {
+            return Ok(());
+        }
+        Err(Fault::new(FaultKind::Peer, "this connection has not opened the snapshot, or another attempt has begun since"))
+    }
+
+    /// Waits a moment for the snapshot to have grown by a chunk.
+    pub(super) async fn grown(&self, seen: u64) -> Result<Extent, Fault> {
+        if let Some(mut growth) = self.pinned.growth() {
+            let wait = growth.beyond(seen.saturating_add(baton_proto::chunk::CHUNK_BYTES));
+            let _ = tokio::time::timeout(Duration::from_millis(WATCH_MS), wait).await;
+        }
+        self.pinned.extent()
+    }
+
+    /// Reads and packs one chunk, when its turn comes.
+    pub(super) async fn chunk(self: &Arc<Self>, peer: &Peer, index: ChunkIndex) -> Result<(FrameHead, Bytes), Fault> {
+        self.check_admitted(peer)?;
+        self.pinned.chunking()?.span(index).map_err(|error| Fault::new(FaultKind::Invalid, error))?;
+        let (told, wait) = oneshot::channel();
+        {
+            let mut engine = locked(&self.engine);
+            // Whoever asked before hears that the question was taken over.
+            engine.waiting.insert(index, told);
+            engine.sender.handle_window(locked(&self.session).peers.iter().map(Peer::window).sum());
+            engine.sender.handle_asked(index);
+        }
+        let asked = Asked { offer: self, index };
+        self.bell.notify_one();
+        let taken_over = |_| Err(Fault::new(FaultKind::Peer, format!("chunk {} was asked for once more", index.0)));
+        let (head, bytes) = wait.await.unwrap_or_else(taken_over)?;
+        drop(asked);
+        let sending = Sending { bytes, offer: Arc::clone(self), wire_bytes: head.wire_bytes };
+        Ok((head, Bytes::from_owner(sending)))
+    }
+
+    /// Waits until so many bytes may leave.
+    pub(super) async fn pace(&self, bytes: usize) {
+        loop {
+            let wait = match locked(&self.throttle).take(self.now(), bytes) {
+                Ok(()) => return,
+                Err(wait) => wait,
+            };
+            tokio::time::sleep(wait.min(LIMIT_LOOK)).await;
+        }
+    }
+
+    pub(super) fn limit(&self, max_rate: Option<u64>) -> Option<u64> {
+        locked(&self.throttle).set_rate(self.now(), max_rate)
+    }
+
+    pub(super) fn facts(&self) -> PackingFacts {
+        locked(&self.engine).sender.facts()
+    }
+
+    /// Waits a moment for the digest of the whole file; an error in the place of it tells how far the reading is.
+    pub(super) async fn seal(self: &Arc<Self>) -> Result<Result<FileDigest, u64>, Fault> {
+        let mut begun = false;
+        self.seal.send_if_modified(|seal| {
+            begun = matches!(seal, Seal::No | Seal::Failed(_));
+            if begun {
+                *seal = Seal::Reading(0);
+            }
+            begun
+        });
+        if begun {
+            let offer = Arc::clone(self);
+            tokio::spawn(async move {
+                let reading = Arc::clone(&offer);
+                let digest = blocking(move || {
+                    let mut buffer = reading.shared.buffers.take(baton_proto::chunk::CHUNK_BYTES as usize);
+                    let done = |bytes| drop(reading.seal.send_replace(Seal::Reading(bytes)));
+                    reading.pinned.seal(&mut buffer, done)
+                });
+                offer.seal.send_replace(digest.await.map_or_else(Seal::Failed, Seal::Done));
+            });
+        }
+        let mut heard = self.seal.subscribe();
+        let over = heard.wait_for(|seal| matches!(seal, Seal::Done(_) | Seal::Failed(_)));
+        let _ = tokio::time::timeout(Duration::from_millis(WATCH_MS), over).await;
+        match self.seal.borrow().clone() {
+            Seal::Done(digest) => {
+                info!(packing = ?self.facts(), "snapshot was sent");
+                Ok(Ok(digest))
+            }
+            Seal::Failed(fault) => Err(fault),
+            Seal::Reading(bytes) => Ok(Err(bytes)),
+            Seal::No => Ok(Err(0)),
+        }
+    }
+
+    /// Does one job, and hands the chunk to whom waits for it.
+    async fn work(self: Arc<Self>, job: Job) {
+        let offer = Arc::clone(&self);
+        let done = self.shared.workers.work(move |tools| offer.pack(job, tools)).await;
+        let (facts, chunk) = match done {
+            Ok((facts, head, bytes)) => (Some(facts), Ok((head, bytes))),
+            Err(fault) => (None, Err(fault)),
+        };
+        let mut engine = locked(&self.engine);
+        engine.sender.handle_packed(self.now(), facts);
+        let told = engine.waiting.remove(&job.index).map(|waiting| waiting.send(chunk));
+        // Nobody waits for it any more: it does not leave.
+        if let (false, Some(facts)) = (matches!(told, Some(Ok(()))), facts) {
+            engine.sender.handle_delivered(self.now(), facts.wire_bytes);
+        }
+        drop(engine);
+        self.bell.notify_one();
+    }
+
+    fn pack(&self, job: Job, tools: &mut Tools) -> Result<(Packed, FrameHead, Buffer), Fault> {
+        let size = baton_proto::chunk::CHUNK_BYTES as usize;
+        let mut buffer = self.shared.buffers.take(size);
+        let began = Instant::now();
+        let (raw, digest) = self.pinned.read(job.index, &mut buffer)?;
+        let raw_bytes = raw.len();
+        let mut out = self.shared.buffers.take(size);
+        let (packing, bytes) = match (tools.packer.pack(raw, job.level, &mut out), job.level) {
+            (Some(bytes), Level::Zstd(level)) => {
+                out.truncate(bytes);
+                (Packing::Zstd { level }, out)
+            }
+            _ => {
+                buffer.truncate(raw_bytes);
+                (Packing::Store, buffer)
+            }
+        };
+        // Neither is longer than a chunk, which fits.
+        let (raw_bytes, wire_bytes) = (raw_bytes as u32, bytes.len() as u32);
+        let stored = packing == Packing::Store;
+        debug!(chunk = job.index.0, level = ?job.level, stored, wire_bytes, took = ?began.elapsed(), "packed");
+        let facts = Packed { level: job.level, stored, raw_bytes, wire_bytes, took: began.elapsed() };
+        Ok((facts, FrameHead { packing, index: job.index.0, raw_bytes, wire_bytes, digest }, bytes))
+    }
+}
+
+/// Begins jobs as they become due, as long as the offer lives.
+async fn pump(offer: Weak<Offer>) {
+    while let Some(offer) = offer.upgrade() {
+        let rung = offer.bell.notified();
+        while let Some(job) = locked(&offer.engine).sender.poll_job() {
+            tokio::spawn(Arc::clone(&offer).work(job));
+        }
+        // Looked at now and then, so that one that nobody holds any more ends.
+        let _ = tokio::time::timeout(Duration::from_secs(1), rung).await;
+    }
+}
+
+/// A question that is taken back when nobody waits for its answer.
+struct Asked<'a> {
+    offer: &'a Offer,
+    index: ChunkIndex,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut engine = locked(&self.offer.engine);
+        if engine.waiting.get(&self.index).is_some_and(oneshot::Sender::is_closed) {
+            engine.waiting.remove(&self.index);
+            engine.sender.handle_dropped(self.index);
+        }
+    }
+}
+
+/// A chunk's bytes on their way. The transport drops them when they have arrived, or when the connection has ended.
+struct Sending {
+    bytes: Buffer,
+    offer: Arc<Offer>,
+    wire_bytes: u32,
+}
+
+impl AsRef<[u8]> for Sending {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let now = self.offer.now();
+        locked(&self.offer.engine).sender.handle_delivered(now, self.wire_bytes);
+        self.offer.bell.notify_one();
+    }
+}

@@ -1,0 +1,110 @@
+//! Sending half of a transfer: decides which chunk is packed next, with which level, and how much may be on its way. It owns
+//! no socket, clock or file.
+//!
+//! ```text
+//!   asked ──next──> packing ──packed──> on its way ──delivered──> gone
+//! ```
+//!
+//! The lowest chunk goes first. Packed chunks are kept short in number: what is on its way is what the path holds and a
+//! little more, so that a level is chosen for the wire as it is now, and memory is bounded whatever is asked for.
+//! **The law**: after every `handle_*`, call [`Sender::poll_job`] until it yields nothing, and answer each job by one
+//! `handle_packed`. Left out: how a level is chosen (see [`levels`]), and how fast bytes may leave (`throttle`).
+
+pub mod levels;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex};
+use baton_proto::data::PackingFacts;
+
+use levels::{Level, Levels, Packed};
+
+/// Least that is on its way before packing waits: two chunks that do not shrink, or four that do.
+pub const PIPE_BYTES_MIN: u64 = 2 * CHUNK_BYTES;
+/// Most of it. A connection's window is not larger.
+pub const PIPE_BYTES_MAX: u64 = 6 * CHUNK_BYTES;
+
+/// A chunk to read and pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Job {
+    pub index: ChunkIndex,
+    pub level: Level,
+}
+
+/// The engine of one offer.
+#[derive(Debug)]
+pub struct Sender {
+    workers: usize,
+    asked: BTreeSet<ChunkIndex>,
+    packing: usize,
+    /// Bytes that are packed and not known to have arrived.
+    on_the_way: u64,
+    pipe_bytes: u64,
+    levels: Levels,
+}
+
+impl Sender {
+    /// `workers` chunks are packed at a time.
+    pub fn new(workers: usize) -> Self {
+        let workers = workers.max(1);
+        Self {
+            workers,
+            asked: BTreeSet::new(),
+            packing: 0,
+            on_the_way: 0,
+            pipe_bytes: PIPE_BYTES_MIN,
+            levels: Levels::new(workers),
+        }
+    }
+
+    /// Puts a chunk on the list. One that is there already stays where it is.
+    pub fn handle_asked(&mut self, index: ChunkIndex) {
+        self.asked.insert(index);
+    }
+
+    /// Takes a chunk off the list: nobody waits for it any more.
+    pub fn handle_dropped(&mut self, index: ChunkIndex) {
+        self.asked.remove(&index);
+    }
+
+    /// Takes notice of what the path holds: so much is acknowledged a round trip.
+    pub fn handle_window(&mut self, bytes: u64) {
+        // Twice, since what waits behind the path's own must last while the next is packed.
+        self.pipe_bytes = bytes.saturating_mul(2).clamp(PIPE_BYTES_MIN, PIPE_BYTES_MAX);
+    }
+
+    /// Takes notice that a job is done; without facts, that it failed. What was packed is then on its way.
+    pub fn handle_packed(&mut self, now: Duration, packed: Option<Packed>) {
+        self.packing = self.packing.saturating_sub(1);
+        if let Some(packed) = packed {
+            self.levels.packed(&packed);
+            self.levels.leaves(now, self.on_the_way);
+            self.on_the_way += u64::from(packed.wire_bytes);
+        }
+    }
+
+    /// Takes notice that bytes have arrived, or were given up.
+    pub fn handle_delivered(&mut self, now: Duration, wire_bytes: u32) {
+        self.on_the_way = self.on_the_way.saturating_sub(u64::from(wire_bytes));
+        self.levels.arrived(now, u64::from(wire_bytes), self.on_the_way);
+    }
+
+    /// Yields the next chunk to pack, if now is the time.
+    pub fn poll_job(&mut self) -> Option<Job> {
+        let expected = self.levels.expected_bytes().saturating_mul(self.packing as u64);
+        let is_full = self.on_the_way + expected >= self.pipe_bytes;
+        if self.packing >= self.workers || is_full {
+            return None;
+        }
+        let index = self.asked.pop_first()?;
+        self.packing += 1;
+        Some(Job { index, level: self.levels.choose(self.on_the_way + expected) })
+    }
+
+    pub fn facts(&self) -> PackingFacts {
+        self.levels.facts()
+    }
+}

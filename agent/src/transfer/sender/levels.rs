@@ -1,0 +1,254 @@
+//! Chooses with which level a chunk is packed, from what was measured: how fast each level packs and how far it shrinks
+//! this snapshot, and how fast bytes arrive.
+//!
+//! The level that is best for long is the one with the highest least of the packers' rate and the wire's. Above it, time
+//! decides: as long as what is on its way keeps the wire busy until the chunk is packed, a higher level costs nothing. So
+//! a slow wire gets the highest level that the cores can keep up with, mixed from two neighbours where that is between
+//! them, and a fast one is never kept waiting. Levels that were not tried yet are judged by how they usually compare.
+
+use std::time::Duration;
+
+use baton_proto::chunk::CHUNK_BYTES;
+use baton_proto::data::PackingFacts;
+
+/// How a chunk is packed: not at all, or by zstd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Store,
+    Zstd(i8),
+}
+
+/// A chunk that was packed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Packed {
+    /// The level that was asked for.
+    pub level: Level,
+    /// Whether it is sent as it is, because it did not shrink.
+    pub stored: bool,
+    pub raw_bytes: u32,
+    pub wire_bytes: u32,
+    /// How long it took, on one core.
+    pub took: Duration,
+}
+
+/// The levels that are used, lowest first, with bytes a second and remaining share on a mixed snapshot, one core of a
+/// 2024 server. Only the proportions count: they stand in for a level until it has been tried.
+const LEVELS: [(Level, f64, f64); 10] = [
+    (Level::Store, 2000e6, 1.0),
+    (Level::Zstd(-5), 560e6, 0.625),
+    (Level::Zstd(-1), 405e6, 0.566),
+    (Level::Zstd(1), 340e6, 0.497),
+    (Level::Zstd(2), 300e6, 0.473),
+    (Level::Zstd(3), 220e6, 0.461),
+    (Level::Zstd(4), 170e6, 0.457),
+    (Level::Zstd(6), 75e6, 0.442),
+    (Level::Zstd(7), 56e6, 0.436),
+    (Level::Zstd(9), 38e6, 0.431),
+];
+/// Where a transfer begins: right for most links, and soon corrected.
+const FIRST: usize = 4;
+/// Weight of the newest chunk in what is known of a level: the last eight count most.
+const NEWEST: f64 = 0.2;
+/// For how long a measured arrival counts: long enough for some chunks on a slow line, short enough to see it change.
+const MEMORY: Duration = Duration::from_secs(2);
+/// What part of the time that the wire is busy may be spent on a chunk: the rest is for what was measured wrongly.
+const SPENDABLE: f64 = 0.7;
+/// A lower level is preferred to one that is better by less than this: it leaves more of the cores to others.
+const PREFERENCE: f64 = 1.03;
+/// After so many chunks in a row that did not shrink, they are sent as they are, but for one in as many.
+const STORED_IN_A_ROW: u32 = 8;
+/// A chunk that does not shrink below this share is sent as it is: the target need not unpack it then.
+pub const STORE_ABOVE: f64 = 0.97;
+
+/// What is known of a level.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    rate: f64,
+    share: f64,
+}
+
+/// The controller of one offer.
+#[derive(Debug)]
+pub struct Levels {
+    workers: f64,
+    known: [Option<Known>; LEVELS.len()],
+    wire: Wire,
+    stored_in_a_row: u32,
+    chosen: usize,
+    why: Why,
+    chunks: u32,
+    stored: u32,
+    level_sum: i64,
+}
+
+/// How fast bytes arrive while there are any on their way.
+#[derive(Debug, Default)]
+struct Wire {
+    bytes: f64,
+    seconds: f64,
+    /// Since when bytes are on their way without a pause, or the last of them arrived.
+    since: Duration,
+}
+
+impl Wire {
+    fn rate(&self) -> Option<f64> {
+        (self.seconds > 0.0 && self.bytes > 0.0).then(|| self.bytes / self.seconds)
+    }
+
+    fn arrived(&mut self, now: Duration, bytes: u64) {
+        let seconds = now.saturating_sub(self.since).as_secs_f64();
+        let fades = (-seconds / MEMORY.as_secs_f64()).exp();
+        self.bytes = self.bytes * fades + bytes as f64;
+        self.seconds = self.seconds * fades + seconds;
+        self.since = now;
+    }
+}
+
+/// Why a level was chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Why {
+    First,
+    Throughput { wire: f64 },
+    Time { wire: f64, busy_seconds: f64 },
+    Incompressible,
+}
+
+impl Levels {
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers: workers as f64,
+            known: [None; LEVELS.len()],
+            wire: Wire::default(),
+            stored_in_a_row: 0,
+            chosen: FIRST,
+            why: Why::First,
+            chunks: 0,
+            stored: 0,
+            level_sum: 0,
+        }
+    }
+
+    /// Takes notice of a packed chunk.
+    pub fn packed(&mut self, packed: &Packed) {
+        self.chunks += 1;
+        if packed.stored {
+            self.stored += 1;
+            self.stored_in_a_row += 1;
+        } else {
+            self.stored_in_a_row = 0;
+            if let Level::Zstd(level) = packed.level {
+                self.level_sum += i64::from(level);
+            }
+        }
+        let raw = f64::from(packed.raw_bytes);
+        let seconds = packed.took.as_secs_f64();
+        let place = LEVELS.iter().position(|(level, ..)| *level == packed.level);
+        let Some(slot) = place.and_then(|place| self.known.get_mut(place)) else { return };
+        if raw > 0.0 && seconds > 0.0 {
+            let (rate, share) = (raw / seconds, f64::from(packed.wire_bytes) / raw);
+            let blend = |old: f64, new: f64| old + NEWEST * (new - old);
+            *slot = Some(match *slot {
+                // A mean of times, not of rates: it is time that is spent.
+                Some(known) => {
+                    Known { rate: 1.0 / blend(1.0 / known.rate, 1.0 / rate), share: blend(known.share, share) }
+                }
+                None => Known { rate, share },
+            });
+        }
+    }
+
+    /// Takes notice that a chunk leaves, while so many bytes are on their way.
+    pub fn leaves(&mut self, now: Duration, on_the_way: u64) {
+        if on_the_way == 0 {
+            self.wire.since = now;
+        }
+    }
+
+    /// Takes notice of an arrival.
+    pub fn arrived(&mut self, now: Duration, bytes: u64, _on_the_way: u64) {
+        self.wire.arrived(now, bytes);
+    }
+
+    /// What a chunk packed now will probably take on the wire.
+    pub fn expected_bytes(&self) -> u64 {
+        (self.estimate(self.chosen).share * CHUNK_BYTES as f64) as u64
+    }
+
+    /// Chooses for the next chunk, while so many bytes are on their way.
+    pub fn choose(&mut self, on_the_way: u64) -> Level {
+        let (place, why) = self.pick(on_the_way);
+        (self.chosen, self.why) = (place, why);
+        LEVELS.get(place).map_or(Level::Store, |(level, ..)| *level)
+    }
+
+    fn pick(&self, on_the_way: u64) -> (usize, Why) {
+        if self.stored_in_a_row >= STORED_IN_A_ROW && self.chunks % STORED_IN_A_ROW != 0 {
+            return (0, Why::Incompressible);
+        }
+        let Some(wire) = self.wire.rate() else { return (FIRST, Why::First) };
+        let mut best = (0, 0.0);
+        for place in 0..LEVELS.len() {
+            let Known { rate, share } = self.estimate(place);
+            let whole = (self.workers * rate).min(wire / share);
+            if whole > best.1 * PREFERENCE {
+                best = (place, whole);
+            }
+        }
+        let busy_seconds = on_the_way as f64 / wire;
+        let in_time = |place: &usize| CHUNK_BYTES as f64 / self.estimate(*place).rate <= SPENDABLE * busy_seconds;
+        match (best.0 + 1..LEVELS.len()).rev().find(in_time) {
+            Some(place) if self.shrinks() => (place, Why::Time { wire, busy_seconds }),
+            _ => (best.0, Why::Throughput { wire }),
+        }
+    }
+
+    /// Whether the snapshot is one that packing helps.
+    fn shrinks(&self) -> bool {
+        self.stored_in_a_row == 0
+    }
+
+    /// What is known of a level, or would be by its proportion to the nearest one that was tried.
+    fn estimate(&self, place: usize) -> Known {
+        let usual = |place: usize| LEVELS.get(place).map_or(Known { rate: 1.0, share: 1.0 }, |&(_, rate, share)| Known { rate, share });
+        if let Some(known) = self.known.get(place).copied().flatten() {
+            return known;
+        }
+        let tried = self.known.iter().enumerate().skip(1).filter_map(|(at, known)| known.map(|known| (at, known)));
+        let here = usual(place);
+        match tried.min_by_key(|(at, _)| at.abs_diff(place)) {
+            Some((at, known)) if place > 0 => {
+                let there = usual(at);
+                let shrinks = (1.0 - here.share) * (1.0 - known.share) / (1.0 - there.share);
+                Known { rate: here.rate * known.rate / there.rate, share: (1.0 - shrinks).clamp(0.01, 1.0) }
+            }
+            _ => here,
+        }
+    }
+
+    /// What was done so far, and why the last level was chosen.
+    pub fn facts(&self) -> PackingFacts {
+        let packed = self.chunks - self.stored;
+        let mean_level = (packed > 0).then(|| self.level_sum as f64 / f64::from(packed));
+        PackingFacts { mean_level, stored: self.stored, chunks: self.chunks, why: self.words() }
+    }
+
+    fn words(&self) -> String {
+        let Known { rate, share } = self.estimate(self.chosen);
+        let name = match LEVELS.get(self.chosen) {
+            Some((Level::Zstd(level), ..)) => format!("level {level}"),
+            _ => "no packing".to_owned(),
+        };
+        let megabytes = |rate: f64| rate / 1e6;
+        let packs = format!("{name} packs {:.0} MB/s a core to {:.0} %", megabytes(rate), share * 100.0);
+        match self.why {
+            Why::First => format!("{name}: nothing was measured yet"),
+            Why::Throughput { wire } => format!("{packs}, and the wire takes {:.1} MB/s: most in all", megabytes(wire)),
+            Why::Time { wire, busy_seconds } => format!(
+                "{packs}, in the {:.0} ms for which the wire was busy at {:.1} MB/s",
+                busy_seconds * 1e3,
+                megabytes(wire)
+            ),
+            Why::Incompressible => "sent as it is: the last chunks did not shrink".to_owned(),
+        }
+    }
+}
