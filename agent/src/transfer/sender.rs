@@ -70,10 +70,12 @@ impl Sender {
         self.asked.remove(&index);
     }
 
-    /// Takes notice of what the path holds: so much is acknowledged a round trip.
-    pub fn handle_window(&mut self, bytes: u64) {
+    /// Takes notice of what the transport knows of the path: bytes it holds in a round trip, and bytes a second, 0 while
+    /// that is not known.
+    pub fn handle_path(&mut self, window: u64, rate: f64) {
         // Twice, since what waits behind the path's own must last while the next is packed.
-        self.pipe_bytes = bytes.saturating_mul(2).clamp(PIPE_BYTES_MIN, PIPE_BYTES_MAX);
+        self.pipe_bytes = window.saturating_mul(2).clamp(PIPE_BYTES_MIN, PIPE_BYTES_MAX);
+        self.levels.path(rate);
     }
 
     /// Takes notice that a job is done; without facts, that it failed. What was packed is then on its way.
@@ -81,27 +83,40 @@ impl Sender {
         self.packing = self.packing.saturating_sub(1);
         if let Some(packed) = packed {
             self.levels.packed(&packed);
-            self.levels.leaves(now, self.on_the_way);
             self.on_the_way += u64::from(packed.wire_bytes);
+            self.look(now);
         }
     }
 
     /// Takes notice that bytes have arrived, or were given up.
     pub fn handle_delivered(&mut self, now: Duration, wire_bytes: u32) {
         self.on_the_way = self.on_the_way.saturating_sub(u64::from(wire_bytes));
-        self.levels.arrived(now, u64::from(wire_bytes), self.on_the_way);
+        self.levels.arrived(now, u64::from(wire_bytes));
+        self.look(now);
+    }
+
+    /// Tells the levels whether packing waits for the wire.
+    fn look(&mut self, now: Duration) {
+        self.levels.waits(now, self.is_full() && !self.asked.is_empty() || self.on_the_way >= PIPE_BYTES_MIN);
+    }
+
+    fn is_full(&self) -> bool {
+        self.on_the_way + self.expected() >= self.pipe_bytes
+    }
+
+    /// What the chunks that are being packed will take.
+    fn expected(&self) -> u64 {
+        self.levels.expected_bytes().saturating_mul(self.packing as u64)
     }
 
     /// Yields the next chunk to pack, if now is the time.
     pub fn poll_job(&mut self) -> Option<Job> {
-        let expected = self.levels.expected_bytes().saturating_mul(self.packing as u64);
-        let is_full = self.on_the_way + expected >= self.pipe_bytes;
-        if self.packing >= self.workers || is_full {
+        if self.packing >= self.workers || self.is_full() {
             return None;
         }
         let index = self.asked.pop_first()?;
         self.packing += 1;
-        Some(Job { index, level: self.levels.choose(self.on_the_way + expected) })
+        Some(Job { index, level: self.levels.choose(self.on_the_way) })
     }
 
     pub fn facts(&self) -> PackingFacts {

@@ -51,6 +51,12 @@ impl ControllerFactory for ModelBased {
     }
 }
 
+/// Bytes a second that the path carries, as far as a connection's controller knows.
+pub(crate) fn rate(connection: &quinn::Connection) -> Option<f64> {
+    let steering = connection.congestion_state().into_any().downcast::<Steering>().ok()?;
+    Some(steering.pilot.rate()).filter(|rate| *rate > 0.0)
+}
+
 /// Gives the controller's core the time as a duration.
 #[derive(Debug, Clone)]
 struct Steering {

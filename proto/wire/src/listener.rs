@@ -14,7 +14,7 @@ use quinn::{Connection, Endpoint, Incoming, SendStream};
 
 use crate::identity::{Identity, Role};
 use crate::link::{defect, peer_role};
-use crate::{socket, tls, words};
+use crate::{congestion, socket, tls, words};
 
 /// How long a newcomer has for its handshake and greeting. It bounds what a port scan can hold.
 const GREET_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,6 +117,11 @@ impl Peer {
     /// Bytes that the path carries in a round trip, as far as is known.
     pub fn window(&self) -> u64 {
         self.connection.stats().path.cwnd
+    }
+
+    /// Bytes a second that the path carries, as far as is known.
+    pub fn rate(&self) -> Option<f64> {
+        congestion::rate(&self.connection)
     }
 
     /// Ends the connection for all clones. What was still to be sent is given up.

@@ -130,7 +130,9 @@ impl Offer {
             let mut engine = locked(&self.engine);
             // Whoever asked before hears that the question was taken over.
             engine.waiting.insert(index, told);
-            engine.sender.handle_window(locked(&self.session).peers.iter().map(Peer::window).sum());
+            let session = locked(&self.session);
+            let peers = || session.peers.iter();
+            engine.sender.handle_path(peers().map(Peer::window).sum(), peers().filter_map(Peer::rate).sum());
             engine.sender.handle_asked(index);
         }
         let asked = Asked { offer: self, index };

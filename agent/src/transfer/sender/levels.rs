@@ -50,11 +50,13 @@ const FIRST: usize = 4;
 /// Weight of the newest chunk in what is known of a level: the last eight count most.
 const NEWEST: f64 = 0.2;
 /// For how long a measured arrival counts: long enough for some chunks on a slow line, short enough to see it change.
-const MEMORY: Duration = Duration::from_secs(2);
+const MEMORY: Duration = Duration::from_secs(1);
 /// What part of the time that the wire is busy may be spent on a chunk: the rest is for what was measured wrongly.
 const SPENDABLE: f64 = 0.7;
 /// A lower level is preferred to one that is better by less than this: it leaves more of the cores to others.
 const PREFERENCE: f64 = 1.03;
+/// What is hoped for, beyond what is known, for each chunk that was packed without having to wait for the wire.
+const HOPE: f64 = 1.02;
 /// After so many chunks in a row that did not shrink, they are sent as they are, but for one in as many.
 const STORED_IN_A_ROW: u32 = 8;
 /// A chunk that does not shrink below this share is sent as it is: the target need not unpack it then.
@@ -81,26 +83,45 @@ pub struct Levels {
     level_sum: i64,
 }
 
-/// How fast bytes arrive while there are any on their way.
+/// How fast bytes arrive. While packing waits for the wire, what arrives is what the wire (and all that is behind it)
+/// takes. Else the transport's estimate stands, and a little more for each chunk: only what is tried is known.
 #[derive(Debug, Default)]
 struct Wire {
+    path: f64,
+    hope: f64,
     bytes: f64,
     seconds: f64,
-    /// Since when bytes are on their way without a pause, or the last of them arrived.
-    since: Duration,
+    /// Since when packing waits, or the last arrival while it did.
+    waits_since: Option<Duration>,
 }
 
 impl Wire {
     fn rate(&self) -> Option<f64> {
-        (self.seconds > 0.0 && self.bytes > 0.0).then(|| self.bytes / self.seconds)
+        let measured = (self.seconds > 0.0 && self.bytes > 0.0).then(|| self.bytes / self.seconds);
+        let path = (self.path > 0.0).then_some(self.path);
+        let known = match (measured, self.waits_since) {
+            (Some(measured), Some(_)) => Some(measured),
+            (Some(measured), None) => Some(path.map_or(measured, |path| path.max(measured))),
+            (None, _) => path,
+        };
+        known.map(|rate| rate * self.hope.max(1.0))
+    }
+
+    fn waits(&mut self, now: Duration, waits: bool) {
+        match (waits, self.waits_since) {
+            (true, None) => (self.waits_since, self.hope) = (Some(now), 1.0),
+            (false, Some(_)) => self.waits_since = None,
+            _ => {}
+        }
     }
 
     fn arrived(&mut self, now: Duration, bytes: u64) {
-        let seconds = now.saturating_sub(self.since).as_secs_f64();
+        let Some(since) = self.waits_since else { return };
+        let seconds = now.saturating_sub(since).as_secs_f64();
         let fades = (-seconds / MEMORY.as_secs_f64()).exp();
         self.bytes = self.bytes * fades + bytes as f64;
         self.seconds = self.seconds * fades + seconds;
-        self.since = now;
+        self.waits_since = Some(now);
     }
 }
 
@@ -131,6 +152,7 @@ impl Levels {
     /// Takes notice of a packed chunk.
     pub fn packed(&mut self, packed: &Packed) {
         self.chunks += 1;
+        self.wire.hope = self.wire.hope.max(1.0) * HOPE;
         if packed.stored {
             self.stored += 1;
             self.stored_in_a_row += 1;
@@ -157,15 +179,18 @@ impl Levels {
         }
     }
 
-    /// Takes notice that a chunk leaves, while so many bytes are on their way.
-    pub fn leaves(&mut self, now: Duration, on_the_way: u64) {
-        if on_the_way == 0 {
-            self.wire.since = now;
-        }
+    /// Takes notice of the transport's estimate of the path's rate, in bytes a second; 0 if it has none.
+    pub fn path(&mut self, rate: f64) {
+        self.wire.path = rate;
+    }
+
+    /// Takes notice whether packing waits for the wire.
+    pub fn waits(&mut self, now: Duration, waits: bool) {
+        self.wire.waits(now, waits);
     }
 
     /// Takes notice of an arrival.
-    pub fn arrived(&mut self, now: Duration, bytes: u64, _on_the_way: u64) {
+    pub fn arrived(&mut self, now: Duration, bytes: u64) {
         self.wire.arrived(now, bytes);
     }
 

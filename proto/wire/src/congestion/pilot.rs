@@ -60,6 +60,11 @@ impl Pilot {
         self.window
     }
 
+    /// Bytes a second that the path carries; 0 while that is not known.
+    pub(super) fn rate(&self) -> f64 {
+        self.model.rate()
+    }
+
     pub(super) fn set_mtu(&mut self, mtu: u64) {
         self.model.mtu = mtu;
         self.window = self.model.window(self.window as f64);
