@@ -153,12 +153,15 @@ impl Levels {
     pub fn packed(&mut self, packed: &Packed) {
         self.chunks += 1;
         self.wire.hope = self.wire.hope.max(1.0) * HOPE;
-        if packed.stored {
-            self.stored += 1;
-            self.stored_in_a_row += 1;
-        } else {
-            self.stored_in_a_row = 0;
-            if let Level::Zstd(level) = packed.level {
+        match packed.level {
+            // Not tried.
+            Level::Store => self.stored += 1,
+            Level::Zstd(_) if packed.stored => {
+                self.stored += 1;
+                self.stored_in_a_row += 1;
+            }
+            Level::Zstd(level) => {
+                self.stored_in_a_row = 0;
                 self.level_sum += i64::from(level);
             }
         }
@@ -207,8 +210,9 @@ impl Levels {
     }
 
     fn pick(&self, on_the_way: u64) -> (usize, Why) {
-        if self.stored_in_a_row >= STORED_IN_A_ROW && self.chunks % STORED_IN_A_ROW != 0 {
-            return (0, Why::Incompressible);
+        if self.stored_in_a_row >= STORED_IN_A_ROW {
+            let place = if self.chunks.is_multiple_of(STORED_IN_A_ROW) { FIRST } else { 0 };
+            return (place, Why::Incompressible);
         }
         let Some(wire) = self.wire.rate() else { return (FIRST, Why::First) };
         let mut best = (0, 0.0);
