@@ -18,6 +18,7 @@ pub mod receiver;
 pub mod tickets;
 
 mod bench;
+mod growth;
 mod offers;
 mod pull;
 mod store;
@@ -33,5 +34,6 @@ pub struct Whole {
     pub format: baton_proto::version::RdbFormat,
 }
 
+pub use growth::{Grower, Growth};
 pub use offers::Offers;
 pub use pull::{PullOrder, pull};

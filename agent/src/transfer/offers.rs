@@ -4,6 +4,7 @@
 //! is bounded whatever is asked: a chunk that is being sent holds a permit until the transport has let go of its bytes.
 //! Left out: who the peer is (its certificate has told), and making or removing the pin.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -21,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::info;
 
 use crate::transfer::bench::Bench;
+use crate::transfer::growth::{Grower, Growth, growth};
 use crate::transfer::packing::{Packer, digest_of};
 use crate::transfer::tickets::Tickets;
 
@@ -28,10 +30,13 @@ use crate::transfer::tickets::Tickets;
 const SERVING_MAX: usize = 12;
 /// Most chunks read and packed at a time; each needs room for the chunk and its packed form beside those on their way.
 const PACKING_MAX: usize = 4;
+/// Most snapshots whose growth is remembered; the rest of a run revokes its own.
+const GROWTHS_MAX: usize = 64;
 
 /// The snapshots that this agent offers.
 pub struct Offers {
     tickets: Mutex<Tickets<Arc<Offer>>>,
+    growths: Mutex<BTreeMap<RunId, Growth>>,
     serving: Arc<Semaphore>,
     bench: Bench<Tools>,
 }
@@ -42,6 +47,7 @@ impl Default for Offers {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             tickets: Mutex::default(),
+            growths: Mutex::default(),
             serving: Arc::new(Semaphore::new(SERVING_MAX)),
             bench: Bench::new(cores.min(PACKING_MAX)),
         }
@@ -126,8 +132,25 @@ impl Offers {
             .await
     }
 
+    /// Takes up a snapshot that is still being written: an offer of this run then grows with it.
+    pub fn grow(&self, run: &RunId) -> Grower {
+        let (grower, growth) = growth();
+        let mut growths = locked(&self.growths);
+        growths.retain(|_, growth| matches!(growth.now(), Ok(extent) if !extent.whole));
+        if growths.len() < GROWTHS_MAX {
+            growths.insert(run.clone(), growth);
+        }
+        grower
+    }
+
+    /// The growth of a run's snapshot, unless its save was given up: what is pinned then is whole, or gone.
+    pub fn growth(&self, run: &RunId) -> Option<Growth> {
+        locked(&self.growths).get(run).filter(|growth| growth.now().is_ok()).cloned()
+    }
+
     /// Takes a run's offer back. Chunks on their way still arrive.
     pub fn revoke(&self, run: &RunId) {
+        locked(&self.growths).remove(run);
         if locked(&self.tickets).revoke(run).is_some() {
             info!(%run, "snapshot is no longer offered");
         }
