@@ -47,6 +47,7 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
     let dialer = Dialer::new(&identity, SOFTWARE)?;
     let agent = Arc::new(Agent { host, config, instances, offers: Offers::default(), dialer });
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
+    actions::recover(&agent);
     let desk = Arc::new(Desk { agent, tasks: Tasks::default() });
     tokio::select! {
         () = accept(&desk, &listener) => {}
