@@ -158,8 +158,8 @@ impl Slow {
     /// The process that saves in the background.
     fn child(&self) -> u32 {
         let server = self.host().info("process_id");
-        let children = self.host().server_pids().into_iter().filter(|pid| pid.to_string() != server);
-        children.last().expect("a child saves")
+        let mut children = self.host().server_pids().into_iter().filter(|pid| pid.to_string() != server);
+        children.next_back().expect("a child saves")
     }
 }
 
@@ -251,6 +251,19 @@ fn what_an_agent_leaves_that_is_killed_during_a_save_is_cleared_up_by_the_next_o
         if state.iter().any(|name| name.starts_with("borrowed-")) { Err(state.join(" ")) } else { Ok(()) }
     });
     slow.assert_nothing_is_left();
+}
+
+#[test]
+fn a_snapshot_that_is_ordered_again_of_an_agent_that_was_killed_waits_for_the_save_to_end() {
+    let mut slow = Slow::on(REDIS_7_0);
+    slow.snapshot_until_ready(SaveMethod::Save);
+    slow.host().restart_agent();
+    slow.link = slow.runtime.block_on(dial(&slow.world));
+    let state = slow.begin("snapshot", Action::Snapshot { method: SaveMethod::Save });
+    let facts = slow.end(state).unwrap();
+    assert_eq!(facts.bytes, fs::metadata(slow.pin()).unwrap().len());
+    assert_eq!(slow.compression(), "yes");
+    slow.assert_no_notes();
 }
 
 #[test]

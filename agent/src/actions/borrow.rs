@@ -12,7 +12,7 @@ use baton_proto::{Fault, FaultKind};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::save::follow::blocking;
+use super::save::pin::blocking;
 use crate::durable;
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server, ServerError};

@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::borrow;
 use super::place::{self, Site};
-use super::save::follow::blocking;
+use super::save::pin::blocking;
 use super::save::unfinished::Note;
 use super::stamp::Stamp;
 use crate::agent::Agent;

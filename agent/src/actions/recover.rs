@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::borrow;
-use super::save::follow::blocking;
+use super::save::pin::blocking;
 use super::save::{SAVE_TIMEOUT, unfinished};
 use crate::agent::Agent;
 use crate::instance::Instance;

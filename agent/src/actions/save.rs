@@ -9,7 +9,9 @@
 
 mod candidates;
 pub(super) mod follow;
+pub(super) mod pin;
 mod plain;
+mod report;
 pub(super) mod unfinished;
 
 use std::path::Path;
@@ -22,13 +24,14 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use self::candidates::Writer;
-use self::follow::{Follower, blocking};
+use self::follow::Follower;
+use self::pin::blocking;
 use super::borrow;
 use super::look::Watch;
 use super::pace::Pace;
 use super::stamp::Stamp;
 use crate::instance::Instance;
-use crate::server::{Server, ServerError};
+use crate::server::{ConnectError, Server, ServerError};
 use crate::service::LogMark;
 
 /// How long a save may take: some 4 TB at 200 MB/s. A server says nothing during SAVE, and silence is not death.
@@ -38,9 +41,35 @@ const ATTEMPTS_MAX: u32 = 5;
 /// How long the new dump may take to be seen after a background save is over: a file system shared over a network may
 /// show it late.
 const SEEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a silent server's file may stand still: what is left of a save by then is to sync it.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a followed save that has become the dump may still be under way for its server: it only has the end of its
 /// child to see. What runs then is another save.
 const LANDED_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connects to a server that may be in the middle of a SAVE, as one is whose agent ended meanwhile: it answers nobody, and
+/// its file grows.
+pub(super) async fn answering(instance: &Instance, follower: &mut Follower<'_>) -> Result<Server, Fault> {
+    let dir = follower.dump().parent().unwrap_or(follower.dump()).to_owned();
+    let mut seen = Vec::new();
+    let mut pace = Pace::within(SILENCE_TIMEOUT);
+    loop {
+        let error = match instance.connect().await {
+            Ok(server) => return Ok(server),
+            Err(error) => error,
+        };
+        let dir = dir.clone();
+        let now = blocking(move || candidates::all(&dir)).await.flatten().unwrap_or_default();
+        if now != seen {
+            (seen, pace) = (now, Pace::within(SILENCE_TIMEOUT));
+        }
+        let may_save = matches!(error, ConnectError::Silent(_)) && !seen.is_empty();
+        follower.report("waiting for another save");
+        if !may_save || !pace.wait().await {
+            return Err(error.fault(instance.name()));
+        }
+    }
+}
 
 /// Writes the dump anew, and confirms that it is there.
 pub(super) async fn save(

@@ -13,7 +13,8 @@ use baton_proto::{Fault, FaultKind, Lineage, RunId};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::save::follow::{Follower, Pin, blocking};
+use super::save::follow::Follower;
+use super::save::pin::{Pin, blocking};
 use super::stamp::Stamp;
 use super::{look, save};
 use crate::durable;
@@ -60,7 +61,7 @@ async fn take(
 ) -> Result<SnapshotFacts, Fault> {
     let begun = Instant::now();
     if method != SaveMethod::Existing {
-        let mut server = look::connect(instance).await?;
+        let mut server = save::answering(instance, follower).await?;
         look::look_loaded(instance, &mut server).await?;
         save::save(instance, server, method, follower).await?;
     }

@@ -11,27 +11,24 @@
 //! read of it stays true. It is held by a hard link, the run's pin, made the moment it is found, and read through that
 //! alone. A save that cannot be followed goes on as it would. Which file it is, [`super::candidates`] chooses.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
-use baton_proto::control::Progress;
 use baton_proto::rdb::HEAD_BYTES_MAX;
-use baton_proto::{Fault, FaultKind, InstanceName, RunId};
-use rustix::fs::OFlags;
+use baton_proto::{Fault, FaultKind};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::super::stamp::Stamp;
-use super::candidates::{self, Candidate, Choice, Writer};
-use super::unfinished::Note;
-use crate::instance::Instance;
+use super::candidates::{self, Choice, Writer};
+use super::pin::{Pin, blocking};
+use super::report::Report;
 use crate::tasks::ProgressSink;
 use crate::transfer::{Grower, Offers};
-use crate::{durable, names};
 
 /// The first pause between two looks: most of what a quick save saves is looking for its file.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
@@ -43,37 +40,6 @@ const SEEKING_PAUSE: Duration = Duration::from_millis(250);
 const LIKELY_PATIENCE: Duration = Duration::from_millis(250);
 /// How much must be written before the snapshot can be offered: all of its head, which an offer reads.
 const READY_BYTES: u64 = HEAD_BYTES_MAX as u64;
-
-/// The pin of a run's snapshot.
-#[derive(Debug, Clone)]
-pub(in crate::actions) struct Pin {
-    pub(in crate::actions) instance: InstanceName,
-    pub(in crate::actions) run: RunId,
-    /// The directory in which the server saves.
-    pub(in crate::actions) dir: PathBuf,
-    pub(in crate::actions) path: PathBuf,
-    pub(in crate::actions) note: Note,
-}
-
-impl Pin {
-    pub(in crate::actions) fn new(instance: &Instance, run: &RunId, dir: PathBuf) -> Pin {
-        let (path, note) = (dir.join(names::pin(run)), Note::of(instance.state_dir(), instance.name(), run));
-        Pin { instance: instance.name().clone(), run: run.clone(), dir, path, note }
-    }
-
-    /// Removes the pin, and then its note.
-    pub(in crate::actions) fn clear(&self) -> io::Result<()> {
-        durable::remove_if_there(&self.path)?;
-        self.note.remove()
-    }
-}
-
-/// Does file work on a thread of its own: a disk that is being saved to may take its time.
-pub(in crate::actions) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
-}
 
 /// Follows one save.
 pub(in crate::actions) struct Follower<'a> {
@@ -134,8 +100,7 @@ impl<'a> Follower<'a> {
 
     /// Only reports how far a save is.
     pub(in crate::actions) fn watching(dump: PathBuf, progress: &'a ProgressSink) -> Self {
-        let report = Report { progress, said: None, bytes: 0, expected: None, ready: false };
-        Self { dump, goal: None, stage: Stage::Idle, report }
+        Self { dump, goal: None, stage: Stage::Idle, report: Report::new(progress) }
     }
 
     pub(super) fn dump(&self) -> &Path {
@@ -174,7 +139,7 @@ impl<'a> Follower<'a> {
     /// Follows while something is waited for.
     pub(super) async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        let mut pause = SHORTEST_PAUSE;
+        let mut pause = if matches!(self.stage, Stage::Seeking(_)) { SHORTEST_PAUSE } else { FOLLOWING_PAUSE };
         loop {
             tokio::select! {
                 outcome = &mut work => return outcome,
@@ -334,7 +299,7 @@ impl Seeking {
             }
         };
         let (Some(candidate), Some(pin)) = (chosen, &self.pin) else { return Sight::Unlinked(bytes) };
-        match link(candidate, pin) {
+        match pin.link(candidate) {
             Ok(Some(file)) => Sight::Linked(pin.clone(), file, candidate.stamp.clone()),
             Ok(None) => Sight::Unlinked(bytes),
             Err(error) => Sight::Unlinkable(error),
@@ -350,31 +315,6 @@ impl Seeking {
             }
         }
     }
-}
-
-/// Pins a file that is being written, and opens it through the pin. None: the name is gone, or leads to another file.
-fn link(found: &Candidate, pin: &Pin) -> io::Result<Option<File>> {
-    pin.note.write(&pin.instance, &pin.run, &pin.dir)?;
-    let linked = link_and_open(found, &pin.path);
-    if !matches!(linked, Ok(Some(_))) {
-        pin.clear()?;
-    }
-    linked
-}
-
-fn link_and_open(found: &Candidate, pin: &Path) -> io::Result<Option<File>> {
-    durable::remove_if_there(pin)?;
-    // Links the name itself: a symbolic link would not lead anywhere else.
-    match std::fs::hard_link(&found.path, pin) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        linked => linked?,
-    }
-    // No link is followed, and what is not a file does not make us wait.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(pin)?;
-    let opened = file.metadata()?;
-    let is_same = opened.is_file() && Stamp::of(&opened).same_inode(&found.stamp);
-    Ok(is_same.then_some(file))
 }
 
 impl Followed {
@@ -400,33 +340,6 @@ impl Followed {
         let note = self.pin.note.clone();
         let removed = blocking(move || note.remove()).await.flatten();
         removed.map_err(|error| Fault::new(FaultKind::Host, "remove the note of the save").because(error))
-    }
-}
-
-/// What the task has said of itself.
-struct Report<'a> {
-    progress: &'a ProgressSink,
-    said: Option<Progress>,
-    bytes: u64,
-    expected: Option<u64>,
-    ready: bool,
-}
-
-impl Report<'_> {
-    fn grew(&mut self, bytes: u64) {
-        self.bytes = self.bytes.max(bytes);
-    }
-
-    /// Reports how far it is, if that is news.
-    fn say(&mut self, doing: &str) {
-        let (bytes_done, ready) = (self.bytes, self.ready);
-        // The guess is dropped once it is passed.
-        let bytes_total = self.expected.filter(|expected| *expected >= bytes_done);
-        let progress = Progress { doing: doing.to_owned(), bytes_done, bytes_total, bytes_wire: 0, ready };
-        if self.said.as_ref() != Some(&progress) {
-            self.progress.report(progress.clone());
-            self.said = Some(progress);
-        }
     }
 }
 

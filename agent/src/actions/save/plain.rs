@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::super::borrow;
 use super::super::stamp::Stamp;
-use super::follow::blocking;
+use super::pin::blocking;
 use crate::host;
 use crate::instance::Instance;
 use crate::server::Server;

@@ -4,6 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::process::Child;
 
+use baton_proto::{InstanceName, RunId};
+
+use super::super::candidates::Candidate;
+use super::super::unfinished::Note;
 use super::*;
 
 /// A server's directory and a follower's goal in it.
@@ -205,11 +209,11 @@ async fn a_symbolic_link_is_never_followed() {
     fs::write(site.at("temp-1.rdb"), "x").unwrap();
     let stamp = Stamp::at(&site.at("temp-1.rdb")).unwrap().unwrap();
     let found = Candidate { path: site.temp(), pid: 1, parent: None, stamp };
-    assert!(!matches!(link(&found, pin), Ok(Some(_))));
+    assert!(!matches!(pin.link(&found), Ok(Some(_))));
     let moved = Candidate { path: site.at("dump.rdb"), ..found.clone() };
-    assert!(matches!(link(&moved, pin), Ok(None)), "another file");
+    assert!(matches!(pin.link(&moved), Ok(None)), "another file");
     let gone = Candidate { path: site.at("temp-2.rdb"), ..found };
-    assert!(matches!(link(&gone, pin), Ok(None)), "gone");
+    assert!(matches!(pin.link(&gone), Ok(None)), "gone");
     assert!(!pin.path.exists() && pin.note.pin().is_none());
 }
 
