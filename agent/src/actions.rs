@@ -1,9 +1,9 @@
 //! What an agent does to an instance on order: one function for each action of the protocol, by subject.
 //!
-//! Every action is check, act, confirm, under the instance's lock. Every one can be repeated: what is done already is
-//! found done, and what a crash left half done is completed. Long ones report progress; none waits without a limit.
-//! Judgement is not here: whether an action is wise was decided by the coordinator's plan. What is refused here is what
-//! would lose data if the plan were out of date.
+//! Every action is check, act, confirm, under the instance's lock; only an offer does without. Every one can be repeated:
+//! what is done already is found done, and what a crash left half done is completed. Long ones report progress; none waits
+//! without a limit. Judgement is not here: whether an action is wise was decided by the coordinator's plan. What is refused
+//! here is what would lose data if the plan were out of date.
 //!
 //! A new action is a variant of [`Action`] and of [`Outcome`], a function in a file here, and a branch below.
 
@@ -15,6 +15,7 @@ mod look;
 mod pace;
 mod persist;
 mod place;
+mod recover;
 mod replication;
 mod save;
 mod snapshot;
@@ -32,7 +33,10 @@ use crate::agent::Agent;
 use crate::instance::Instance;
 use crate::tasks::ProgressSink;
 
-/// Does one action, when the instance is free.
+pub use self::recover::recover;
+
+/// Does one action, when the instance is free. An offer changes nothing of the instance, and does not wait: a snapshot is
+/// offered while it is being written.
 pub async fn perform(
     agent: &Agent,
     instance: &Arc<Instance>,
@@ -40,7 +44,10 @@ pub async fn perform(
     action: Action,
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
-    let _lock = instance.lock().await;
+    let _lock = match &action {
+        Action::Offer { .. } => None,
+        _ => Some(instance.lock().await),
+    };
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     match action {
         Action::Fence { expect } => replication::fence(instance, run, &expect).await,
@@ -48,7 +55,7 @@ pub async fn perform(
         Action::Follow { to, expect, timeout_seconds } => {
             replication::follow(instance, &to, expect.as_ref(), seconds(timeout_seconds), progress).await
         }
-        Action::Snapshot { method } => snapshot::snapshot(instance, run, method, progress).await,
+        Action::Snapshot { method } => snapshot::snapshot(&agent.offers, instance, run, method, progress).await,
         Action::Offer { ticket, to, budget } => landing::offer(agent, instance, run, ticket, to, budget).await,
         Action::Pull { from, address, ticket, loads } => {
             landing::pull(agent, instance, run, (from, address), (ticket, loads), progress).await

@@ -48,6 +48,7 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
     let offers = Offers::start().context("start the threads that pack snapshots")?;
     let agent = Arc::new(Agent { host, config, instances, offers, dialer });
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
+    actions::recover(&agent);
     let desk = Arc::new(Desk { agent, tasks: Tasks::default() });
     tokio::select! {
         () = accept(&desk, &listener) => {}

@@ -31,7 +31,7 @@ mod workers;
 #[cfg(test)]
 mod loopback;
 
-pub use growth::Grower;
+pub use growth::{Grower, Growth};
 pub use offers::Offers;
 pub use pull::{PullOrder, pull};
 pub use store::Place;

@@ -11,6 +11,7 @@ mod refusals;
 mod replace;
 mod returning;
 mod runs;
+mod save;
 mod scene;
 mod status;
 mod transfer;

@@ -1,18 +1,24 @@
 //! Settings of a running server that an action changes for a while, and puts back in every outcome.
 //!
 //! The old value is noted durably before the change, so that an agent that dies in between knows what to put back: the
-//! next action that borrows, or the run's `Release`, does it. A server that was restarted has its own values again, and
-//! the note is void.
+//! agent that comes after it does so ([`super::recover`]), the next action that borrows, or the run's `Release`. A server
+//! that was restarted has its own values again, and the note is void.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use baton_proto::{Fault, FaultKind};
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 
+use super::save::pin::blocking;
 use crate::durable;
 use crate::instance::Instance;
-use crate::server::Server;
+use crate::server::{ConnectError, Server, ServerError};
+
+/// Largest note: a few settings of a hundred bytes.
+const NOTE_BYTES_MAX: u64 = 64 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Borrowed {
@@ -27,66 +33,130 @@ fn path(instance: &Instance) -> PathBuf {
 }
 
 /// A note that cannot be read is treated as none: it was never whole, so its change was never made.
-fn noted(instance: &Instance) -> Vec<Borrowed> {
-    std::fs::read(path(instance)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+fn read(path: &Path) -> Vec<Borrowed> {
+    let read = || -> std::io::Result<Vec<Borrowed>> {
+        let mut text = Vec::new();
+        File::open(path)?.take(NOTE_BYTES_MAX).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
+    };
+    read().unwrap_or_default()
 }
 
-fn note(instance: &Instance, all: &[Borrowed]) -> Result<(), Fault> {
+async fn noted(instance: &Instance) -> Vec<Borrowed> {
     let path = path(instance);
-    let written = match serde_json::to_vec(all) {
-        Ok(_) if all.is_empty() => durable::remove_file(&path).map(drop),
-        Ok(text) => durable::replace_file(&path, &text, 0o600),
-        Err(error) => Err(error.into()),
-    };
-    written.map_err(|error| Fault::new(FaultKind::Host, format!("write {}", path.display())).because(error))
+    blocking(move || read(&path)).await.unwrap_or_default()
+}
+
+async fn note(instance: &Instance, all: &[Borrowed]) -> Result<(), Fault> {
+    let path = path(instance);
+    let failed =
+        |error| Fault::new(FaultKind::Host, format!("write {}", self::path(instance).display())).because(error);
+    let text = if all.is_empty() { None } else { Some(serde_json::to_vec(all).map_err(|error| failed(error.into()))?) };
+    let written = blocking(move || match text {
+        None => durable::remove_file(&path).map(drop),
+        Some(text) => durable::replace_file(&path, &text, 0o600),
+    });
+    written.await.flatten().map_err(failed)
 }
 
 /// Changes a setting until `give_back`. A setting that the server does not know, or that has the value already, is left
-/// alone.
+/// alone. Tells whether it has the value now.
 pub(super) async fn borrow(
     instance: &Instance,
     server: &mut Server,
     pid: u32,
     name: &str,
     value: &str,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     let read = server.config(name).await.map_err(|error| error.fault(instance.name(), "CONFIG GET"))?;
-    let Some(old) = read.filter(|old| old != value) else { return Ok(()) };
-    let mut all = noted(instance);
+    let old = match read {
+        None => return Ok(false),
+        Some(old) if old == value => return Ok(true),
+        Some(old) => old,
+    };
+    let mut all = noted(instance).await;
     all.retain(|borrowed| borrowed.pid == pid);
     // Borrowed twice: the first value is the server's own.
-    if all.iter().all(|borrowed| borrowed.name != name) {
+    let is_first = all.iter().all(|borrowed| borrowed.name != name);
+    if is_first {
         all.push(Borrowed { pid, name: name.to_owned(), value: old });
-        note(instance, &all)?;
+        note(instance, &all).await?;
     }
-    server.set_config(name, value).await.map_err(|error| error.fault(instance.name(), "CONFIG SET"))
+    let Err(error) = server.set_config(name, value).await else { return Ok(true) };
+    // Refused, it was not changed, and there is nothing to put back.
+    if is_first && matches!(error, ServerError::Said(_)) {
+        all.pop();
+        note(instance, &all).await?;
+    }
+    Err(error.fault(instance.name(), "CONFIG SET"))
 }
 
 /// Puts back what is borrowed. The pid tells whose settings the server has.
 pub(super) async fn give_back(instance: &Instance, server: &mut Server, pid: u32) -> Result<(), Fault> {
-    let mut all = noted(instance);
+    let mut all = noted(instance).await;
     if all.is_empty() {
         return Ok(());
     }
     let mut failed = None;
     let mut left = Vec::new();
     for borrowed in all.drain(..).filter(|borrowed| borrowed.pid == pid) {
-        if let Err(error) = server.set_config(&borrowed.name, &borrowed.value).await {
-            warn!(instance = %instance.name(), setting = borrowed.name, value = borrowed.value, %error, "setting not put back");
-            failed = Some(error.fault(instance.name(), &format!("CONFIG SET {} {}", borrowed.name, borrowed.value)));
-            left.push(borrowed);
+        match server.set_config(&borrowed.name, &borrowed.value).await {
+            Ok(()) => {
+                info!(instance = %instance.name(), setting = borrowed.name, value = borrowed.value, "setting put back");
+            }
+            Err(error) => {
+                warn!(instance = %instance.name(), setting = borrowed.name, value = borrowed.value, %error, "setting not put back");
+                let doing = format!("CONFIG SET {} {}", borrowed.name, borrowed.value);
+                failed = Some(error.fault(instance.name(), &doing));
+                left.push(borrowed);
+            }
         }
     }
-    note(instance, &left)?;
+    note(instance, &left).await?;
     failed.map_or(Ok(()), Err)
 }
 
-/// Tells whether anything waits to be put back.
-pub(super) fn is_any(instance: &Instance) -> bool {
-    !noted(instance).is_empty()
+/// Puts back settings that a crash left changed.
+pub(super) async fn give_back_after_crash(instance: &Instance) -> Result<(), Fault> {
+    if !is_any(instance).await {
+        return Ok(());
+    }
+    match instance.connect().await {
+        Ok(mut server) => {
+            let pid = super::look::look(instance, &mut server).await?.running.pid;
+            give_back(instance, &mut server, pid).await
+        }
+        Err(ConnectError::Stopped(_)) => forget(instance).await,
+        Err(error) => Err(error.fault(instance.name())),
+    }
 }
 
 /// Forgets what was borrowed: the server has stopped.
-pub(super) fn forget(instance: &Instance) -> Result<(), Fault> {
-    note(instance, &[])
+pub(super) async fn forget(instance: &Instance) -> Result<(), Fault> {
+    note(instance, &[]).await
+}
+
+/// Tells whether anything waits to be put back.
+pub(super) async fn is_any(instance: &Instance) -> bool {
+    !noted(instance).await.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_that_is_torn_or_far_too_long_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("borrowed.json");
+        assert_eq!(read(&path), []);
+        let one = Borrowed { pid: 7, name: "rdbcompression".into(), value: "yes".into() };
+        let text = serde_json::to_vec(&[&one]).unwrap();
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(read(&path), [one]);
+        std::fs::write(&path, &text[..text.len() - 1]).unwrap();
+        assert_eq!(read(&path), []);
+        std::fs::write(&path, [text, vec![b' '; NOTE_BYTES_MAX as usize], b"x".to_vec()].concat()).unwrap();
+        assert_eq!(read(&path).len(), 1, "what follows is not read");
+    }
 }

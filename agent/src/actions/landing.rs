@@ -1,14 +1,18 @@
 //! A snapshot's way from a pin to the place of a dump on another host: offer, pull, install, restore, release. The bytes
 //! are moved by `transfer`, the files by [`super::place`]; here is who may and when.
 
+use std::path::Path;
+
 use baton_proto::control::Outcome;
 use baton_proto::data::{Budget, SnapshotId, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
 use tracing::info;
 
+use super::borrow;
 use super::place::{self, Site};
+use super::save::pin::blocking;
+use super::save::unfinished::Note;
 use super::stamp::Stamp;
-use super::{borrow, look};
 use crate::agent::Agent;
 use crate::instance::Instance;
 use crate::reach;
@@ -67,14 +71,28 @@ pub(super) async fn offer(
     budget: Budget,
 ) -> Result<Outcome, Fault> {
     same_run(&ticket, run)?;
-    let pin = site(instance, run).await?.pin();
-    let stamp = Stamp::at(&pin).ok().flatten().ok_or_else(|| {
+    let note = Note::of(instance.state_dir(), instance.name(), run);
+    // While it is being written, its note tells where it is: the server may be busy with the SAVE and answer nobody.
+    let pin = match blocking(move || note.pin()).await {
+        Ok(Some(pin)) if agent.offers.growth(run).is_some() => pin,
+        Ok(Some(pin)) => return Err(half(&pin)),
+        Ok(None) | Err(_) => site(instance, run).await?.pin(),
+    };
+    let path = pin.clone();
+    let stamp = blocking(move || Stamp::at(&path)).await.flatten().ok().flatten().ok_or_else(|| {
         Fault::new(FaultKind::NotFound, format!("no snapshot of run {run} is pinned at {}", pin.display()))
             .hint("take the snapshot again")
     })?;
     info!(instance = %instance.name(), %to, pin = %pin.display(), "offering");
     let (manifest, extent) = agent.offers.offer(&pin, SnapshotId(stamp.id()), ticket, to, budget)?;
     Ok(Outcome::Offered { manifest, extent })
+}
+
+/// A pin that nobody feeds: the agent that followed its save has ended, or the save has.
+fn half(pin: &Path) -> Fault {
+    Fault::new(FaultKind::NotFound, format!("the snapshot {} is not whole", pin.display()))
+        .because("the agent was restarted, or the save failed, while it was being written")
+        .hint("take the snapshot again")
 }
 
 pub(super) async fn pull(
@@ -130,23 +148,14 @@ pub(super) async fn restore(instance: &Instance, run: &RunId) -> Result<Outcome,
 pub(super) async fn release(agent: &Agent, instance: &Instance, run: &RunId, keep_old: bool) -> Result<Outcome, Fault> {
     agent.offers.revoke(run);
     service::settle(instance).await?;
-    give_back(instance).await?;
-    let kept = on_disk(site(instance, run).await?, move |site| place::release(site, keep_old)).await?;
+    borrow::give_back_after_crash(instance).await?;
+    let note = Note::of(instance.state_dir(), instance.name(), run);
+    let kept = on_disk(site(instance, run).await?, move |site| {
+        let kept = place::release(site, keep_old)?;
+        note.remove().map_err(|error| Fault::new(FaultKind::Host, "remove the note of a save").because(error))?;
+        Ok(kept)
+    });
+    let kept = kept.await?;
     info!(instance = %instance.name(), ?kept, "released");
     Ok(Outcome::Released { kept })
-}
-
-/// Puts back settings that a crash left changed.
-async fn give_back(instance: &Instance) -> Result<(), Fault> {
-    if !borrow::is_any(instance) {
-        return Ok(());
-    }
-    match instance.connect().await {
-        Ok(mut server) => {
-            let pid = look::look(instance, &mut server).await?.running.pid;
-            borrow::give_back(instance, &mut server, pid).await
-        }
-        Err(ConnectError::Stopped(_)) => borrow::forget(instance),
-        Err(error) => Err(error.fault(instance.name())),
-    }
 }

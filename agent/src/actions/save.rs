@@ -1,25 +1,38 @@
 //! Having a server write its dump, by SAVE or BGSAVE.
 //!
 //! SAVE is judged by its reply: after a failed one the server's status fields still say `ok`. BGSAVE is judged by the
-//! status of the last background save once none runs. Both are confirmed on disk: the dump must be another file than
-//! before. `LASTSAVE` alone would not do: it counts in whole seconds.
+//! status of the last background save once none runs, or by its file if another save has begun by then. Both are confirmed
+//! on disk: the dump must be another file than before. `LASTSAVE` alone would not do: it counts in whole seconds.
+//!
+//! Meanwhile the file is followed ([`follow`]), and written without compression where there is room ([`plain`]): what is
+//! sent is packed better then, and the save is over sooner.
+
+mod candidates;
+pub(super) mod follow;
+pub(super) mod pin;
+mod plain;
+mod report;
+pub(super) mod unfinished;
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use baton_proto::control::{Progress, SaveMethod};
+use baton_proto::control::SaveMethod;
 use baton_proto::report::{Link, Role, Running};
 use baton_proto::{Fault, FaultKind};
 use tokio::time::Instant;
+use tracing::warn;
 
+use self::candidates::Writer;
+use self::follow::Follower;
+use self::pin::blocking;
 use super::borrow;
 use super::look::Watch;
 use super::pace::Pace;
 use super::stamp::Stamp;
 use crate::instance::Instance;
-use crate::server::{Server, ServerError};
+use crate::server::{ConnectError, Server, ServerError};
 use crate::service::LogMark;
-use crate::tasks::ProgressSink;
 
 /// How long a save may take: some 4 TB at 200 MB/s. A server says nothing during SAVE, and silence is not death.
 pub(super) const SAVE_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
@@ -28,38 +41,73 @@ const ATTEMPTS_MAX: u32 = 5;
 /// How long the new dump may take to be seen after a background save is over: a file system shared over a network may
 /// show it late.
 const SEEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the growing file is looked at.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// Most names that are looked at for the growing file.
-const NAMES_MAX: usize = 10_000;
+/// How long a silent server's file may stand still: what is left of a save by then is to sync it.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a followed save that has become the dump may still be under way for its server: it only has the end of its
+/// child to see. What runs then is another save.
+const LANDED_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connects to a server that may be in the middle of a SAVE, as one is whose agent ended meanwhile: it answers nobody, and
+/// its file grows.
+pub(super) async fn answering(instance: &Instance, follower: &mut Follower<'_>) -> Result<Server, Fault> {
+    let dir = follower.dump().parent().unwrap_or(follower.dump()).to_owned();
+    let mut seen = Vec::new();
+    let mut pace = Pace::within(SILENCE_TIMEOUT);
+    loop {
+        let error = match instance.connect().await {
+            Ok(server) => return Ok(server),
+            Err(error) => error,
+        };
+        let dir = dir.clone();
+        let now = blocking(move || candidates::all(&dir)).await.flatten().unwrap_or_default();
+        if now != seen {
+            (seen, pace) = (now, Pace::within(SILENCE_TIMEOUT));
+        }
+        let may_save = matches!(error, ConnectError::Silent(_)) && !seen.is_empty();
+        follower.report("waiting for another save");
+        if !may_save || !pace.wait().await {
+            return Err(error.fault(instance.name()));
+        }
+    }
+}
 
 /// Writes the dump anew, and confirms that it is there.
 pub(super) async fn save(
     instance: &Instance,
     server: Server,
     method: SaveMethod,
-    dump: &Path,
-    progress: &ProgressSink,
+    follower: &mut Follower<'_>,
 ) -> Result<(), Fault> {
+    let dump = follower.dump().to_owned();
     let mut watch = Watch::new(instance, Some(server));
     let mark = LogMark::now(instance, Some(watch.server().await?)).await;
     for _ in 0..ATTEMPTS_MAX {
-        let running = idle(&mut watch, progress).await?;
-        let before = seen(dump)?;
-        let growing =
-            Growing { since: SystemTime::now(), expected: before.as_ref().map(|stamp| stamp.bytes), dump, progress };
+        let running = idle(&mut watch, follower).await?;
+        let before = seen(&dump).await?;
         let server = watch.server().await?;
-        let outcome = answered_while_frozen(instance, server, &running, async |server| match method {
+        let is_plain =
+            follower.is_for_a_snapshot() && plain::borrow(instance, server, &running, &dump, before.as_ref()).await;
+        let writer = match method {
+            SaveMethod::Bgsave => Writer::ChildOf(running.pid),
+            _ => Writer::Server(running.pid),
+        };
+        // What the last save was packed to says nothing of one that is not.
+        follower.prepare(writer, before.as_ref().map(|stamp| stamp.bytes).filter(|_| !is_plain)).await;
+        let outcome = with_settings(instance, server, &running, async |server| match method {
             SaveMethod::Bgsave => server.call(&["BGSAVE"]).await,
-            _ => growing.during(server.call_within(SAVE_TIMEOUT, &["SAVE"])).await,
+            _ => follower.during(server.call_within(SAVE_TIMEOUT, &["SAVE"])).await,
         });
         match outcome.await? {
-            Ok(_) if method == SaveMethod::Bgsave => return background(watch, &growing, before, &mark).await,
-            Ok(_) => return changed(dump, before.as_ref()),
+            Ok(_) => {
+                if method == SaveMethod::Bgsave {
+                    background(watch, follower, &mark).await?;
+                }
+                return confirm(follower, before.as_ref(), &mark).await;
+            }
             Err(ServerError::Said(error)) if error.contains("in progress") || error.contains("child process") => {}
             Err(error) => {
                 let fault = error.fault(instance.name(), &method.to_string());
-                return Err(with_hint(mark.explain(fault).await, dump));
+                return Err(with_hint(mark.explain(fault).await, &dump));
             }
         }
     }
@@ -68,7 +116,7 @@ pub(super) async fn save(
 }
 
 /// Waits until no save or rewrite runs.
-async fn idle(watch: &mut Watch<'_>, progress: &ProgressSink) -> Result<Running, Fault> {
+async fn idle(watch: &mut Watch<'_>, follower: &mut Follower<'_>) -> Result<Running, Fault> {
     let mut pace = Pace::within(SAVE_TIMEOUT);
     loop {
         let found = watch.look().await.map(|look| look.running);
@@ -77,82 +125,106 @@ async fn idle(watch: &mut Watch<'_>, progress: &ProgressSink) -> Result<Running,
             Some(_) => {}
             None => return Err(watch.missed.take().unwrap_or_else(|| Fault::new(FaultKind::Server, "no answer"))),
         }
-        progress.report(Progress { doing: "waiting for another save".into(), ..Progress::default() });
+        follower.report("waiting for another save");
         if !pace.wait().await {
             return Err(Fault::new(FaultKind::Server, "another save does not end"));
         }
     }
 }
 
-/// Asks a server for a save. With `replica-serve-stale-data no`, a replica that lost its primary answers next to
-/// nothing, not even SAVE: the setting is changed for the call.
-async fn answered_while_frozen<T>(
+/// Asks a server for a save, and puts back what was changed for it: once it is asked for, a child has its own copy of the
+/// settings. With `replica-serve-stale-data no`, a replica that lost its primary answers next to nothing, not even SAVE:
+/// that setting is changed as well.
+async fn with_settings<T>(
     instance: &Instance,
     server: &mut Server,
     running: &Running,
     ask: impl AsyncFnOnce(&mut Server) -> Result<T, ServerError>,
 ) -> Result<Result<T, ServerError>, Fault> {
     let pid = running.pid;
+    let mut ready = Ok(());
     if matches!(&running.role, Role::Replica { link, .. } if !matches!(link, Link::Up { .. })) {
         for name in ["replica-serve-stale-data", "slave-serve-stale-data"] {
-            borrow::borrow(instance, server, pid, name, "yes").await?;
+            if ready.is_ok() {
+                ready = borrow::borrow(instance, server, pid, name, "yes").await.map(drop);
+            }
         }
     }
-    let outcome = ask(server).await;
+    let outcome = match ready {
+        Ok(()) => Ok(ask(server).await),
+        Err(fault) => Err(fault),
+    };
     let back = match &outcome {
-        Err(ServerError::Lost(_)) => match instance.connect().await {
+        Ok(Err(ServerError::Lost(_))) => match instance.connect().await {
             Ok(mut again) => borrow::give_back(instance, &mut again, pid).await,
-            Err(_) => Ok(()),
+            Err(error) => Err(error.fault(instance.name())),
         },
         _ => borrow::give_back(instance, server, pid).await,
     };
-    // A setting that was not put back is noted and logged; the save's own failure matters more.
-    if outcome.is_ok() {
-        back?;
+    // What the save came to matters more. A setting that was not put back is noted, and put back by the run's release.
+    if let Err(fault) = back {
+        warn!(instance = %instance.name(), "settings are not put back yet: {fault}");
     }
-    Ok(outcome)
+    outcome
 }
 
 /// Waits for a background save that has begun.
-async fn background(
-    mut watch: Watch<'_>,
-    growing: &Growing<'_>,
-    before: Option<Stamp>,
-    mark: &LogMark,
-) -> Result<(), Fault> {
+async fn background(mut watch: Watch<'_>, follower: &mut Follower<'_>, mark: &LogMark) -> Result<(), Fault> {
     let mut pace = Pace::within(SAVE_TIMEOUT);
+    let mut landed = None;
     loop {
-        if let Some(look) = watch.look().await {
+        let look = watch.look().await;
+        follower.look().await;
+        if follower.has_landed() {
+            let since: Instant = *landed.get_or_insert_with(Instant::now);
+            let is_over = look.is_some_and(|look| !look.running.persistence.saving);
+            if is_over || since.elapsed() >= LANDED_PATIENCE {
+                return Ok(());
+            }
+        } else if let Some(look) = look {
             let state = &look.running.persistence;
             if !state.saving && !state.last_save_ok {
                 let fault = Fault::new(FaultKind::Server, "BGSAVE failed");
-                return Err(with_hint(mark.explain(fault).await, growing.dump));
+                return Err(with_hint(mark.explain(fault).await, follower.dump()));
             }
             if !state.saving {
-                break;
+                return Ok(());
             }
         }
-        growing.report();
-        if !pace.wait().await {
+        if !follower.during(pace.wait()).await {
             return Err(Fault::new(FaultKind::Server, format!("BGSAVE did not end within {SAVE_TIMEOUT:?}")));
         }
     }
+}
+
+/// Sees that a save that is said to be over has left a new dump. A file system shared over a network may show it late.
+async fn confirm(follower: &mut Follower<'_>, before: Option<&Stamp>, mark: &LogMark) -> Result<(), Fault> {
+    let dump = follower.dump().to_owned();
     let mut pace = Pace::within(SEEN_TIMEOUT);
     loop {
-        match changed(growing.dump, before.as_ref()) {
+        // What has landed may have been replaced by the next save already.
+        follower.look().await;
+        if follower.has_landed() {
+            return Ok(());
+        }
+        match changed(&dump, before).await {
+            Ok(()) => break,
             Err(fault) if !pace.wait().await => return Err(mark.explain(fault).await),
             Err(_) => {}
-            Ok(()) => return Ok(()),
         }
     }
+    follower.conclude().await;
+    Ok(())
 }
 
-fn seen(dump: &Path) -> Result<Option<Stamp>, Fault> {
-    Stamp::at(dump).map_err(|error| Fault::new(FaultKind::Host, format!("look at {}", dump.display())).because(error))
+async fn seen(dump: &Path) -> Result<Option<Stamp>, Fault> {
+    let path = dump.to_owned();
+    let found = blocking(move || Stamp::at(&path)).await.flatten();
+    found.map_err(|error| Fault::new(FaultKind::Host, format!("look at {}", dump.display())).because(error))
 }
 
-fn changed(dump: &Path, before: Option<&Stamp>) -> Result<(), Fault> {
-    match seen(dump)? {
+async fn changed(dump: &Path, before: Option<&Stamp>) -> Result<(), Fault> {
+    match seen(dump).await? {
         Some(after) if Some(&after) != before => Ok(()),
         _ => Err(Fault::new(
             FaultKind::Verification,
@@ -178,78 +250,21 @@ fn with_hint(fault: Fault, dump: &Path) -> Fault {
     }
 }
 
-/// The file that a save writes, told by its name `temp-<pid>.rdb`: the process number is that of a child, or of another
-/// namespace, so the newest of that shape is taken.
-struct Growing<'a> {
-    since: SystemTime,
-    expected: Option<u64>,
-    dump: &'a Path,
-    progress: &'a ProgressSink,
-}
-
-impl Growing<'_> {
-    async fn during<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        let mut ticks = tokio::time::interval_at(Instant::now() + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
-        loop {
-            tokio::select! {
-                outcome = &mut work => return outcome,
-                _ = ticks.tick() => self.report(),
-            }
-        }
-    }
-
-    fn report(&self) {
-        let bytes_done = self.bytes();
-        // The last dump's size is a guess, dropped once it is passed.
-        let bytes_total = self.expected.filter(|expected| *expected >= bytes_done);
-        self.progress.report(Progress { doing: "saving".into(), bytes_done, bytes_total, bytes_wire: 0, ready: false });
-    }
-
-    fn bytes(&self) -> u64 {
-        let Some(Ok(names)) = self.dump.parent().map(std::fs::read_dir) else { return 0 };
-        let written = names.take(NAMES_MAX).flatten().filter_map(|entry| {
-            let name = entry.file_name();
-            let name = name.to_str()?;
-            name.strip_prefix("temp-")?.strip_suffix(".rdb")?;
-            let found = entry.metadata().ok()?;
-            let modified = found.modified().ok()?;
-            (modified >= self.since).then_some((modified, found.len()))
-        });
-        written.max().map_or(0, |(_, bytes)| bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_the_file_that_grows_is_counted() {
+    #[tokio::test]
+    async fn a_dump_counts_as_saved_only_if_it_is_another_file() {
         let dir = tempfile::tempdir().unwrap();
         let dump = dir.path().join("dump.rdb");
-        let since = SystemTime::now() - Duration::from_secs(1);
-        let sink = ProgressSink::detached();
-        let bytes = |since| Growing { since, expected: None, dump: &dump, progress: &sink }.bytes();
-        assert_eq!(bytes(since), 0);
-        std::fs::write(&dump, [0; 50]).unwrap();
-        std::fs::write(dir.path().join("temp-rewriteaof-1.aof"), [0; 60]).unwrap();
-        std::fs::write(dir.path().join("temp-123.rdb"), [0; 7]).unwrap();
-        assert_eq!(bytes(since), 7);
-        assert_eq!(bytes(SystemTime::now() + Duration::from_secs(60)), 0, "left by a server that was killed long ago");
-    }
-
-    #[test]
-    fn a_dump_counts_as_saved_only_if_it_is_another_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let dump = dir.path().join("dump.rdb");
-        assert!(changed(&dump, None).is_err());
+        assert!(changed(&dump, None).await.is_err());
         std::fs::write(&dump, "a").unwrap();
-        let before = seen(&dump).unwrap();
-        assert!(changed(&dump, None).is_ok());
-        assert!(changed(&dump, before.as_ref()).is_err());
+        let before = seen(&dump).await.unwrap();
+        assert!(changed(&dump, None).await.is_ok());
+        assert!(changed(&dump, before.as_ref()).await.is_err());
         std::fs::write(dir.path().join("temp-1.rdb"), "a").unwrap();
         std::fs::rename(dir.path().join("temp-1.rdb"), &dump).unwrap();
-        assert!(changed(&dump, before.as_ref()).is_ok());
+        assert!(changed(&dump, before.as_ref()).await.is_ok());
     }
 }

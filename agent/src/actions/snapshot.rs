@@ -13,12 +13,15 @@ use baton_proto::{Fault, FaultKind, Lineage, RunId};
 use tokio::time::Instant;
 use tracing::info;
 
+use super::save::follow::Follower;
+use super::save::pin::{Pin, blocking};
 use super::stamp::Stamp;
 use super::{look, save};
+use crate::durable;
 use crate::instance::Instance;
 use crate::server::ConnectError;
 use crate::tasks::ProgressSink;
-use crate::{durable, names};
+use crate::transfer::Offers;
 
 /// How often linking is tried anew when a save takes the dump's name in between.
 const LINK_ATTEMPTS_MAX: u32 = 5;
@@ -26,20 +29,41 @@ const LINK_ATTEMPTS_MAX: u32 = 5;
 const END_MARK: u8 = 0xff;
 
 pub(super) async fn snapshot(
+    offers: &Offers,
     instance: &Instance,
     run: &RunId,
     method: SaveMethod,
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
-    let begun = Instant::now();
     let files = instance.data_files().await?;
-    let (dump, pin) = (files.dump(), files.dir.join(names::pin(run)));
+    let (dump, pin) = (files.dump(), Pin::new(instance, run, files.dir));
     // An own pin of an attempt before would hold disk space that this save needs.
-    durable::remove_if_there(&pin).map_err(|error| pin_fault(&pin, &error))?;
+    let before = pin.clone();
+    blocking(move || before.clear()).await.flatten().map_err(|error| pin_fault(&pin.path, &error))?;
+    let mut follower = Follower::new(dump.clone(), pin.clone(), offers, progress);
+    match take(instance, method, (&dump, &pin.path), &mut follower).await {
+        Ok(facts) => {
+            follower.finish(facts.bytes).await?;
+            Ok(Outcome::Snapshot(facts))
+        }
+        Err(fault) => {
+            follower.fail(&fault).await;
+            Err(fault)
+        }
+    }
+}
+
+async fn take(
+    instance: &Instance,
+    method: SaveMethod,
+    (dump, pin): (&Path, &Path),
+    follower: &mut Follower<'_>,
+) -> Result<SnapshotFacts, Fault> {
+    let begun = Instant::now();
     if method != SaveMethod::Existing {
-        let mut server = look::connect(instance).await?;
+        let mut server = save::answering(instance, follower).await?;
         look::look_loaded(instance, &mut server).await?;
-        save::save(instance, server, method, &dump, progress).await?;
+        save::save(instance, server, method, follower).await?;
     }
     // Asked on a connection of its own: the one that saved may have been given up by then.
     let running = match look_if_running(instance).await {
@@ -47,8 +71,16 @@ pub(super) async fn snapshot(
         Err(fault) if method != SaveMethod::Existing => return Err(fault),
         Err(_) => None,
     };
-    let stamp = pin_dump(&dump, &pin)?;
-    let head = read_head(&pin, stamp.bytes)?;
+    let (landed, from, to) = (follower.landed().cloned(), dump.to_owned(), pin.to_owned());
+    let pinned = blocking(move || {
+        let stamp = match landed {
+            Some(landed) => keep_pin(&landed, &to)?,
+            None => pin_dump(&from, &to)?,
+        };
+        Ok((read_head(&to, stamp.bytes)?, stamp))
+    });
+    let broken = |error| Fault::new(FaultKind::Internal, "file work broke off").because(error);
+    let (head, stamp) = pinned.await.map_err(broken).flatten()?;
     if let (Some(running), true) = (&running, method != SaveMethod::Existing) {
         check_lineage(&head, running)?;
     }
@@ -63,7 +95,7 @@ pub(super) async fn snapshot(
         seconds: begun.elapsed().as_secs_f64(),
     };
     info!(instance = %instance.name(), bytes = facts.bytes, lineage = %facts.lineage, pin = %pin.display(), "snapshot pinned");
-    Ok(Outcome::Snapshot(facts))
+    Ok(facts)
 }
 
 async fn look_if_running(instance: &Instance) -> Result<Option<Running>, Fault> {
@@ -86,6 +118,16 @@ fn stand(head: &RdbHead, running: Option<Running>) -> (Lineage, Keyspace) {
 fn no_lineage() -> Lineage {
     let id = "0".repeat(40).parse().expect("forty zeros are hexadecimal characters");
     Lineage { id, offset: 0 }
+}
+
+/// Keeps the pin that was made while the save ran.
+fn keep_pin(landed: &Stamp, pin: &Path) -> Result<Stamp, Fault> {
+    durable::fsync_dir(pin.parent().unwrap_or(pin)).map_err(|error| pin_fault(pin, &error))?;
+    match Stamp::at(pin).map_err(|error| pin_fault(pin, &error))? {
+        Some(stamp) if stamp.same_inode(landed) => Ok(stamp),
+        _ => Err(Fault::new(FaultKind::NotFound, format!("the pin {} was removed or replaced", pin.display()))
+            .hint("take the snapshot again, and look for what deletes files in the server's data directory")),
+    }
 }
 
 /// Links the dump to the pin, and sees that both are one file.

@@ -5,6 +5,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,16 +18,21 @@ pub(super) struct Stamp {
     pub(super) bytes: u64,
     modified_seconds: i64,
     modified_nanoseconds: i64,
+    /// When it was made, nanoseconds since 1970; 0 where the file system does not tell. Tells an inode from a later file
+    /// that got its number.
+    #[serde(default)]
+    born: u64,
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
             bytes: metadata.len(),
             modified_seconds: metadata.mtime(),
             modified_nanoseconds: metadata.mtime_nsec(),
+            born: born(metadata).unwrap_or(0),
         }
     }
 
@@ -41,17 +47,24 @@ impl Stamp {
 
     /// Tells whether both are the same file or directory, whatever was written to it in between.
     pub(super) fn same_inode(&self, other: &Stamp) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
+        (self.device, self.inode, self.born) == (other.device, other.inode, other.born)
     }
 
-    /// Names the file's content: a resumed transfer must find the same.
+    /// Names the file, for a resumed transfer to find the same. Size and time are no part of it: they change while a
+    /// snapshot is being written, and nothing writes to it later.
     pub(super) fn id(&self) -> String {
-        format!("{:x}-{:x}-{:x}.{:x}", self.inode, self.bytes, self.modified_seconds, self.modified_nanoseconds)
+        format!("{:x}-{:x}-{:x}", self.device, self.inode, self.born)
     }
+}
+
+fn born(metadata: &Metadata) -> Option<u64> {
+    metadata.created().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos().try_into().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -67,5 +80,20 @@ mod tests {
         let new = Stamp::at(&at("dump.rdb")).unwrap().unwrap();
         assert_ne!(old, new);
         assert_eq!(Stamp::at(&at("pin")).unwrap(), Some(old));
+    }
+
+    #[test]
+    fn the_id_stays_while_a_file_grows_and_no_other_file_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("temp-1.rdb");
+        std::fs::write(&path, "a").unwrap();
+        let first = Stamp::at(&path).unwrap().unwrap();
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"more").unwrap();
+        let grown = Stamp::at(&path).unwrap().unwrap();
+        assert_ne!(grown, first);
+        assert!(grown.same_inode(&first));
+        assert_eq!(grown.id(), first.id());
+        std::fs::write(dir.path().join("other"), "a").unwrap();
+        assert_ne!(Stamp::at(&dir.path().join("other")).unwrap().unwrap().id(), first.id());
     }
 }

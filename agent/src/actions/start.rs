@@ -79,7 +79,7 @@ pub(super) async fn start(
     let files = instance.data_files().await?;
     port_free(&conf).await?;
     // What was borrowed of an earlier process is void.
-    borrow::forget(instance)?;
+    borrow::forget(instance).await?;
     let mark = LogMark::now(instance, None).await;
     let begun = Instant::now();
     let started = service::start(instance, &args.words).await?;

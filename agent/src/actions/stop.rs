@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::look::{self};
 use super::pace::Pace;
+use super::save::follow::Follower;
 use super::{borrow, save};
 use crate::instance::Instance;
 use crate::reach;
@@ -98,7 +99,7 @@ fn may_be_stopped(running: &Running, save: Saving) -> Result<(), Fault> {
 
 async fn stopped(instance: &Instance, was_running: bool) -> Result<Outcome, Fault> {
     service::settle(instance).await?;
-    borrow::forget(instance)?;
+    borrow::forget(instance).await?;
     info!(instance = %instance.name(), was_running, "stopped");
     Ok(Outcome::Stopped { was_running })
 }
@@ -141,7 +142,7 @@ async fn stop_managed(
     if save {
         let dump = instance.data_files().await?.dump();
         let connection = look::connect(instance).await?;
-        save::save(instance, connection, SaveMethod::Save, &dump, progress).await?;
+        save::save(instance, connection, SaveMethod::Save, &mut Follower::watching(dump, progress)).await?;
         unsaved = look::look(instance, server).await?.running.persistence.changes_since_save > 0;
     }
     // What came after the save is saved by the server as it ends; without a save, or with nothing new, it must not.

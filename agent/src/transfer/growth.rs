@@ -10,7 +10,7 @@ pub struct Grower(watch::Sender<Result<Extent, Fault>>);
 
 /// The end that hears.
 #[derive(Debug, Clone)]
-pub(super) struct Growth(watch::Receiver<Result<Extent, Fault>>);
+pub struct Growth(watch::Receiver<Result<Extent, Fault>>);
 
 /// Makes both ends, for a snapshot of which nothing is written yet.
 pub(super) fn begin() -> (Grower, Growth) {
@@ -54,12 +54,12 @@ impl Drop for Grower {
 }
 
 impl Growth {
-    pub(super) fn now(&self) -> Result<Extent, Fault> {
+    pub fn now(&self) -> Result<Extent, Fault> {
         self.0.borrow().clone()
     }
 
     /// Waits until there is more than was seen, or an end.
-    pub(super) async fn beyond(&mut self, seen: u64) -> Result<Extent, Fault> {
+    pub async fn beyond(&mut self, seen: u64) -> Result<Extent, Fault> {
         let news = |state: &Result<Extent, Fault>| match state {
             Ok(extent) => extent.whole || extent.bytes > seen,
             Err(_) => true,

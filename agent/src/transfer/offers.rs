@@ -84,6 +84,11 @@ impl Offers {
         grower
     }
 
+    /// The growth of a run's snapshot, unless its save failed: what is pinned then is whole, or gone.
+    pub fn growth(&self, run: &RunId) -> Option<Growth> {
+        locked(&self.growths).get(run).filter(|growth| growth.now().is_ok()).cloned()
+    }
+
     /// Offers a pinned snapshot to the agent of one host. Offered again, it keeps the digests that are known.
     pub fn offer(
         &self,
@@ -93,8 +98,7 @@ impl Offers {
         to: HostName,
         budget: Budget,
     ) -> Result<(Manifest, Extent), Fault> {
-        let growth = locked(&self.growths).get(&ticket.run).cloned();
-        let mut pinned = Pinned::open(pin, snapshot, growth)?;
+        let mut pinned = Pinned::open(pin, snapshot, self.growth(&ticket.run))?;
         let mut tickets = locked(&self.tickets);
         if let Some(earlier) = tickets.offered(&ticket.run) {
             pinned.learn_from(&earlier.pinned);

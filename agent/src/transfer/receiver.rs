@@ -418,7 +418,10 @@ impl Receiver {
         if let Some(missing) = extent.bytes.checked_sub(room).filter(|missing| *missing > 0) {
             self.fail(
                 Fault::new(FaultKind::Host, "there is no room for the snapshot on the target's disk")
-                    .because(format!("it has {} bytes, and {room} have room: {missing} bytes are missing", extent.bytes))
+                    .because(format!(
+                        "it has {} bytes, and {room} have room: {missing} bytes are missing",
+                        extent.bytes
+                    ))
                     .hint(format!("free at least {missing} bytes there; the snapshot may still be growing")),
             );
         } else if let Err(error) = self.chunks.grow(extent) {

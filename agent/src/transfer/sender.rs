@@ -79,12 +79,12 @@ impl Sender {
     }
 
     /// Takes notice that a job is done; without facts, that it failed. What was packed is then on its way.
-    pub fn handle_packed(&mut self, now: Duration, packed: Option<Packed>) {
+    pub fn handle_packed(&mut self, packed: Option<Packed>) {
         self.packing = self.packing.saturating_sub(1);
         if let Some(packed) = packed {
             self.levels.packed(&packed);
             self.on_the_way += u64::from(packed.wire_bytes);
-            self.look(now);
+            self.look();
         }
     }
 
@@ -92,12 +92,12 @@ impl Sender {
     pub fn handle_delivered(&mut self, now: Duration, wire_bytes: u32) {
         self.on_the_way = self.on_the_way.saturating_sub(u64::from(wire_bytes));
         self.levels.arrived(now, u64::from(wire_bytes));
-        self.look(now);
+        self.look();
     }
 
     /// Tells the levels whether packing waits for the wire.
-    fn look(&mut self, now: Duration) {
-        self.levels.waits(now, self.is_full() && !self.asked.is_empty() || self.on_the_way >= PIPE_BYTES_MIN);
+    fn look(&mut self) {
+        self.levels.waits(self.is_full() && !self.asked.is_empty() || self.on_the_way >= PIPE_BYTES_MIN);
     }
 
     fn is_full(&self) -> bool {

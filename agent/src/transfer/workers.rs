@@ -41,7 +41,9 @@ impl<T: Default + 'static> Workers<T> {
             // Nobody waits any more: the result is dropped.
             let _ = done.send(work(tools));
         });
-        self.jobs.try_send(job).map_err(|error| Fault::new(FaultKind::Internal, "no worker takes work").because(error))?;
+        self.jobs
+            .try_send(job)
+            .map_err(|error| Fault::new(FaultKind::Internal, "no worker takes work").because(error))?;
         wait.await
             .unwrap_or_else(|error| Err(Fault::new(FaultKind::Internal, "work on a chunk broke off").because(error)))
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use baton_proto::chunk::ChunkIndex;
 use baton_proto::control::WATCH_MS;
-use baton_proto::data::{Budget, Extent, FrameHead, PackingFacts, Packing};
+use baton_proto::data::{Budget, Extent, FrameHead, Packing, PackingFacts};
 use baton_proto::digest::FileDigest;
 use baton_proto::{Fault, FaultKind};
 use baton_wire::Peer;
@@ -109,7 +109,10 @@ impl Offer {
         if session.peers.iter().any(|admitted| admitted.is(peer)) {
             return Ok(());
         }
-        Err(Fault::new(FaultKind::Peer, "this connection has not opened the snapshot, or another attempt has begun since"))
+        Err(Fault::new(
+            FaultKind::Peer,
+            "this connection has not opened the snapshot, or another attempt has begun since",
+        ))
     }
 
     /// Waits a moment for the snapshot to have grown by a chunk.
@@ -208,7 +211,7 @@ impl Offer {
             Err(fault) => (None, Err(fault)),
         };
         let mut engine = locked(&self.engine);
-        engine.sender.handle_packed(self.now(), facts);
+        engine.sender.handle_packed(facts);
         let told = engine.waiting.remove(&job.index).map(|waiting| waiting.send(chunk));
         // Nobody waits for it any more: it does not leave.
         if let (false, Some(facts)) = (matches!(told, Some(Ok(()))), facts) {

@@ -108,10 +108,7 @@ impl Errands {
         blocking(move || Store::open(&order.place, &manifest.snapshot, extent))
     }
 
-    pub(super) fn extent(
-        &self,
-        seen: u64,
-    ) -> Result<impl Future<Output = Result<Extent, Trouble>> + use<>, Fault> {
+    pub(super) fn extent(&self, seen: u64) -> Result<impl Future<Output = Result<Extent, Trouble>> + use<>, Fault> {
         let (link, ticket) = (self.link()?, self.ticket());
         Ok(async move {
             match link.ask(&Request::Extent { ticket, seen }).await {
@@ -164,9 +161,8 @@ impl Errands {
     ) -> Result<impl Future<Output = Result<Option<Checksum>, Fault>> + use<>, Fault> {
         let (store, unpackers, buffers) = (self.store()?, Arc::clone(&self.unpackers), self.buffers.clone());
         Ok(async move {
-            let check = move |_: &mut Unpacker| {
-                store.check(index, &chunking, &digest, &mut buffers.take(CHUNK_BYTES as usize))
-            };
+            let check =
+                move |_: &mut Unpacker| store.check(index, &chunking, &digest, &mut buffers.take(CHUNK_BYTES as usize));
             unpackers.work(check).await
         })
     }

@@ -53,10 +53,12 @@ const NEWEST: f64 = 0.2;
 const MEMORY: Duration = Duration::from_secs(1);
 /// What part of the time that the wire is busy may be spent on a chunk: the rest is for what was measured wrongly.
 const SPENDABLE: f64 = 0.7;
-/// A lower level is preferred to one that is better by less than this: it leaves more of the cores to others.
-const PREFERENCE: f64 = 1.03;
+/// What is better by less than this is not: the first level is good for most, sending more bytes takes the cores of both
+/// hosts too, and so does packing them longer.
+const PREFERENCE: f64 = 1.05;
 /// What is hoped for, beyond what is known, for each chunk that was packed without having to wait for the wire.
-const HOPE: f64 = 1.02;
+const HOPE: f64 = 1.01;
+const HOPE_MAX: f64 = 1.25;
 /// After so many chunks in a row that did not shrink, they are sent as they are, but for one in as many.
 const STORED_IN_A_ROW: u32 = 8;
 /// A chunk that does not shrink below this share is sent as it is: the target need not unpack it then.
@@ -91,37 +93,38 @@ struct Wire {
     hope: f64,
     bytes: f64,
     seconds: f64,
-    /// Since when packing waits, or the last arrival while it did.
-    waits_since: Option<Duration>,
+    waits: bool,
+    /// The last arrival while packing waits. The first one only begins: nobody knows when its bytes began to arrive.
+    since: Option<Duration>,
 }
 
 impl Wire {
     fn rate(&self) -> Option<f64> {
         let measured = (self.seconds > 0.0 && self.bytes > 0.0).then(|| self.bytes / self.seconds);
         let path = (self.path > 0.0).then_some(self.path);
-        let known = match (measured, self.waits_since) {
-            (Some(measured), Some(_)) => Some(measured),
-            (Some(measured), None) => Some(path.map_or(measured, |path| path.max(measured))),
-            (None, _) => path,
+        let known = match (measured, path) {
+            (Some(measured), Some(path)) if !self.waits => Some(measured.max(path)),
+            (measured, path) => measured.or(path),
         };
-        known.map(|rate| rate * self.hope.max(1.0))
+        known.map(|rate| rate * self.hope.clamp(1.0, HOPE_MAX))
     }
 
-    fn waits(&mut self, now: Duration, waits: bool) {
-        match (waits, self.waits_since) {
-            (true, None) => (self.waits_since, self.hope) = (Some(now), 1.0),
-            (false, Some(_)) => self.waits_since = None,
-            _ => {}
+    fn waits(&mut self, waits: bool) {
+        if waits != self.waits {
+            (self.waits, self.since, self.hope) = (waits, None, 1.0);
         }
     }
 
     fn arrived(&mut self, now: Duration, bytes: u64) {
-        let Some(since) = self.waits_since else { return };
-        let seconds = now.saturating_sub(since).as_secs_f64();
-        let fades = (-seconds / MEMORY.as_secs_f64()).exp();
-        self.bytes = self.bytes * fades + bytes as f64;
-        self.seconds = self.seconds * fades + seconds;
-        self.waits_since = Some(now);
+        if !self.waits {
+            return;
+        }
+        if let Some(since) = self.since.replace(now) {
+            let seconds = now.saturating_sub(since).as_secs_f64();
+            let fades = (-seconds / MEMORY.as_secs_f64()).exp();
+            self.bytes = self.bytes * fades + bytes as f64;
+            self.seconds = self.seconds * fades + seconds;
+        }
     }
 }
 
@@ -188,8 +191,8 @@ impl Levels {
     }
 
     /// Takes notice whether packing waits for the wire.
-    pub fn waits(&mut self, now: Duration, waits: bool) {
-        self.wire.waits(now, waits);
+    pub fn waits(&mut self, waits: bool) {
+        self.wire.waits(waits);
     }
 
     /// Takes notice of an arrival.
@@ -215,12 +218,14 @@ impl Levels {
             return (place, Why::Incompressible);
         }
         let Some(wire) = self.wire.rate() else { return (FIRST, Why::First) };
-        let mut best = (0, 0.0);
-        for place in 0..LEVELS.len() {
+        let whole = |place: usize| {
             let Known { rate, share } = self.estimate(place);
-            let whole = (self.workers * rate).min(wire / share);
-            if whole > best.1 * PREFERENCE {
-                best = (place, whole);
+            (self.workers * rate).min(wire / share)
+        };
+        let mut best = (FIRST, whole(FIRST));
+        for place in (0..FIRST).rev().chain(FIRST + 1..LEVELS.len()) {
+            if whole(place) > best.1 * PREFERENCE {
+                best = (place, whole(place));
             }
         }
         let busy_seconds = on_the_way as f64 / wire;
@@ -238,7 +243,9 @@ impl Levels {
 
     /// What is known of a level, or would be by its proportion to the nearest one that was tried.
     fn estimate(&self, place: usize) -> Known {
-        let usual = |place: usize| LEVELS.get(place).map_or(Known { rate: 1.0, share: 1.0 }, |&(_, rate, share)| Known { rate, share });
+        let usual = |place: usize| {
+            LEVELS.get(place).map_or(Known { rate: 1.0, share: 1.0 }, |&(_, rate, share)| Known { rate, share })
+        };
         if let Some(known) = self.known.get(place).copied().flatten() {
             return known;
         }
