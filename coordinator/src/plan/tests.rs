@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use baton_proto::control::{ReachVerdict, SaveMethod};
+use baton_proto::data::Budget;
 use baton_proto::report::{Backlog, InstanceReport, Running, ServerState};
 use baton_proto::version::{Product, ServerVersion};
 use baton_proto::{FaultKind, RunId};
@@ -69,6 +70,7 @@ impl Case {
             intent: Intent {
                 goal,
                 snapshot: None,
+                budget: Budget::default(),
                 replace_target_data: false,
                 expect_primary: None,
                 max_data_age_seconds: None,
