@@ -132,7 +132,7 @@ async fn carry_out(context: &Context, mut run: Run, journal: &mut impl Log) -> R
     context.console.event(&summary::event(&run, end));
     let exit = exit_of(end, &run);
     if matches!(end, End::Done | End::Degraded) {
-        context.console.result(|out| summary::write(&run, end, out));
+        context.console.result(|out| summary::write(&run, end, context.console.verbose, out));
         return Ok(exit);
     }
     Err(failed(context, &run, end, exit).await)
