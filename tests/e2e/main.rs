@@ -7,6 +7,7 @@ mod gate;
 mod harness;
 mod peers;
 mod promote;
+mod rate;
 mod refusals;
 mod replace;
 mod returning;
