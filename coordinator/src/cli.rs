@@ -5,6 +5,7 @@ pub mod copy;
 pub mod execute;
 pub mod failover;
 pub mod pki;
+pub mod rate;
 pub mod runs;
 pub mod status;
 
@@ -27,6 +28,9 @@ struct Cli {
     /// Write one JSON object a line to stdout
     #[arg(long, global = true)]
     json: bool,
+    /// Tell more, such as how the snapshot was packed and why so
+    #[arg(long, short = 'v', global = true)]
+    verbose: bool,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -39,6 +43,8 @@ enum Verb {
     Failover(failover::FailoverArgs),
     /// Move a snapshot from one host to another; no role changes
     Copy(copy::CopyArgs),
+    /// Change how fast a run's snapshot is sent, while it is
+    Rate(rate::RateArgs),
     /// List the runs of this machine, newest first
     Runs,
     /// Show a run's plan and journal
@@ -54,7 +60,7 @@ enum Verb {
 /// Runs the command line and yields the process's exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let console = Console { json: cli.json };
+    let console = Console { json: cli.json, verbose: cli.verbose };
     let exit = run(cli, console).unwrap_or_else(|error| {
         if !error.told {
             console.event(&error.event());
@@ -71,7 +77,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
         Verb::Pki(command) => return pki::run(command, console).map(|()| Exit::Done),
         Verb::Runs => return runs::list(config, console),
         Verb::Show { run } => return runs::show(config, run, console),
-        Verb::Status(_) | Verb::Failover(_) | Verb::Copy(_) => {}
+        Verb::Status(_) | Verb::Failover(_) | Verb::Copy(_) | Verb::Rate(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CoordError::new(Exit::Defect, "start the runtime").because(error))?;
@@ -84,6 +90,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
             }
             Verb::Failover(args) => failover::run(&context, args).await,
             Verb::Copy(args) => copy::run(&context, args).await,
+            Verb::Rate(args) => rate::run(&context, args).await,
             Verb::Runs | Verb::Show { .. } | Verb::Pki(_) => Ok(Exit::Done),
         }
     })

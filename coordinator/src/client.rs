@@ -1,21 +1,19 @@
 //! The coordinator's connections to the agents. A connection that broke is made again: what the agent was doing goes on
 //! there, and is joined.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+mod follow;
 
-use baton_proto::control::{Action, Order, Outcome, Progress, Reach, Reply, Request, TaskId, TaskState, TaskStatus};
+use std::collections::HashMap;
+
+use baton_proto::control::{Action, Order, Outcome, Progress, Reach, Reply, Request, TaskId};
 use baton_proto::report::{HostReport, InstanceReport};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, RunId};
 use baton_wire::{Dialer, Link};
 use tokio::sync::Mutex;
 
+use crate::client::follow::{Ask, follow};
+pub use crate::client::follow::{Followed, Until};
 use crate::inventory::Inventory;
-
-/// How long an agent may be gone, in the middle of a task, before the step fails: enough for its restart.
-const AGENT_GONE_MAX: Duration = Duration::from_secs(60);
-/// Pause between two attempts to find an agent again.
-const REDIAL_PAUSE: Duration = Duration::from_millis(500);
 
 /// The agents of the inventory, dialled when first needed.
 pub struct Agents {
@@ -87,8 +85,17 @@ impl Agents {
         }
     }
 
+    /// Changes how fast a run's snapshot is sent from a host. Yields the limits until now, one an offer.
+    pub async fn limit(&self, host: &HostName, run: &RunId, max_rate: Option<u64>) -> Result<Vec<Option<u64>>, Fault> {
+        match self.ask(host, &Request::Limit { run: run.clone(), max_rate }).await? {
+            Reply::Limited { was } => Ok(was),
+            other => Err(unexpected(host, &other)),
+        }
+    }
+
     /// Orders an action and follows it to its end. `name` names the task within the run: the same name joins the task
-    /// that is there already.
+    /// that is there already. An agent that was restarted in between is given the order again: it goes on with what is
+    /// left to do.
     pub async fn order(
         &self,
         run: &RunId,
@@ -97,52 +104,75 @@ impl Agents {
         action: Action,
         mut progress: impl FnMut(&Progress),
     ) -> Result<Outcome, Fault> {
-        let task = TaskId { run: run.clone(), name: name.into() };
-        let order = Order { task: task.clone(), instance: on.instance.clone(), action };
-        let begin = Request::Begin(order);
-        let mut seen = None;
-        let mut gone_since: Option<Instant> = None;
         loop {
-            let request = match seen {
-                Some(seen) => Request::Watch { task: task.clone(), seen },
-                None => begin.clone(),
-            };
-            match self.ask(&on.host, &request).await {
-                Ok(Reply::Task(TaskState { seq, status })) => {
-                    gone_since = None;
-                    seen = Some(seq);
-                    match status {
-                        TaskStatus::Running(state) => progress(&state),
-                        TaskStatus::Done(outcome) => return Ok(outcome),
-                        TaskStatus::Failed(fault) => return Err(fault),
-                    }
-                }
-                Ok(other) => return Err(unexpected(&on.host, &other)),
-                // The agent was restarted in between: ordering again goes on with what is left to do.
-                Err(fault) if fault.kind == FaultKind::NotFound && seen.is_some() => seen = None,
-                Err(fault) if fault.kind == FaultKind::Peer => {
-                    let since = *gone_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > AGENT_GONE_MAX {
-                        return Err(fault.because(format!("gone for {}s", since.elapsed().as_secs())));
-                    }
-                    tokio::time::sleep(REDIAL_PAUSE).await;
-                }
-                Err(fault) => return Err(fault),
+            let followed = self.begin(run, name, on, action.clone(), Until::End, &mut progress).await?;
+            if let Followed::Done(outcome) = followed {
+                return Ok(outcome);
             }
         }
+    }
+
+    /// Orders an action like [`Self::order`], and leaves it as soon as the next step can begin; then there is no outcome
+    /// yet.
+    pub async fn order_until_ready(
+        &self,
+        run: &RunId,
+        name: &str,
+        on: &InstanceRef,
+        action: Action,
+        mut progress: impl FnMut(&Progress),
+    ) -> Result<Option<Outcome>, Fault> {
+        loop {
+            match self.begin(run, name, on, action.clone(), Until::Ready, &mut progress).await? {
+                Followed::Ready => return Ok(None),
+                Followed::Done(outcome) => return Ok(Some(outcome)),
+                Followed::Unknown => {}
+            }
+        }
+    }
+
+    /// Follows a task that was ordered before. One that failed is not begun anew: its fault is the error.
+    pub async fn join(
+        &self,
+        run: &RunId,
+        name: &str,
+        on: &InstanceRef,
+        until: Until,
+        progress: impl FnMut(&Progress),
+    ) -> Result<Followed, Fault> {
+        let task = TaskId { run: run.clone(), name: name.into() };
+        let first = Request::Watch { task: task.clone(), seen: 0 };
+        follow(&Agent { agents: self, host: &on.host }, &task, &first, until, progress).await
+    }
+
+    async fn begin(
+        &self,
+        run: &RunId,
+        name: &str,
+        on: &InstanceRef,
+        action: Action,
+        until: Until,
+        progress: impl FnMut(&Progress),
+    ) -> Result<Followed, Fault> {
+        let task = TaskId { run: run.clone(), name: name.into() };
+        let first = Request::Begin(Order { task: task.clone(), instance: on.instance.clone(), action });
+        follow(&Agent { agents: self, host: &on.host }, &task, &first, until, progress).await
+    }
+}
+
+/// One host's agent.
+struct Agent<'a> {
+    agents: &'a Agents,
+    host: &'a HostName,
+}
+
+impl Ask for Agent<'_> {
+    async fn ask(&self, request: &Request) -> Result<Reply, Fault> {
+        self.agents.ask(self.host, request).await
     }
 }
 
 fn unexpected(host: &HostName, reply: &Reply) -> Fault {
-    let what = match reply {
-        Reply::Observed(_) => "a report",
-        Reply::Reached(_) => "a trial",
-        Reply::Rehearsing => "a rehearsal",
-        Reply::Task(_) => "a task",
-        Reply::Limited { .. } => "a limit",
-        Reply::Opened { .. } | Reply::Extent(_) => "a manifest",
-        Reply::Sealing { .. } => "a seal",
-        Reply::Sealed { .. } => "a seal",
-    };
+    let what = follow::name(reply);
     Fault::new(FaultKind::Internal, format!("agent of {host} answered with {what}, which was not asked for"))
 }

@@ -17,6 +17,7 @@ pub mod journal;
 pub mod observe;
 pub mod pki;
 pub mod plan;
+pub mod rate;
 pub mod report;
 pub mod run;
 pub mod topology;

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use baton_proto::control::SaveMethod;
+use baton_proto::data::Budget;
 use baton_proto::report::{InstanceReport, Running};
 use baton_proto::{Fault, HostPort, InstanceRef, RunId};
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,8 @@ pub struct Intent {
     pub goal: Goal,
     /// `None`: the plan chooses.
     pub snapshot: Option<SaveMethod>,
+    /// What the transfer may use of the source and its network.
+    pub budget: Budget,
     /// The operator agrees that the data on the target is replaced.
     pub replace_target_data: bool,
     /// The operator's belief of who the primary is.

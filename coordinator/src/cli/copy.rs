@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 
 use crate::cli::context::Context;
-use crate::cli::execute::{self, Consent, SnapshotChoice};
+use crate::cli::execute::{self, Consent, SnapshotChoice, Spending};
 use crate::cli::failover::no_cast;
 use crate::error::{CoordError, Exit};
 use crate::observe;
@@ -28,6 +28,8 @@ pub struct CopyArgs {
     #[arg(long)]
     replace_target_data: bool,
     #[command(flatten)]
+    spending: Spending,
+    #[command(flatten)]
     consent: Consent,
 }
 
@@ -40,6 +42,7 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError>
     let intent = Intent {
         goal: Goal::Copy { start: args.start },
         snapshot: args.snapshot.method(),
+        budget: args.spending.budget(),
         replace_target_data: args.replace_target_data,
         expect_primary: None,
         max_data_age_seconds: None,

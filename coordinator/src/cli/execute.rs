@@ -1,6 +1,7 @@
 //! From a plan to its end: shown, confirmed, journaled, driven, told.
 
 use baton_proto::control::SaveMethod;
+use baton_proto::data::Budget;
 use baton_proto::{FaultKind, InstanceRef, RunId};
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,6 +12,7 @@ use crate::drive::{self, DriveError, Log, Watcher};
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::{Goal, Level, Mode, Plan, Step};
+use crate::rate::MaxRate;
 use crate::report::progress::Display;
 use crate::report::{self, summary};
 use crate::run::{End, Event, Run};
@@ -25,6 +27,23 @@ pub struct Consent {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+}
+
+/// What the transfer may use.
+#[derive(Args)]
+pub struct Spending {
+    /// Send no faster than this, such as 50MB/s or 400Mbit/s; `coord rate` changes it meanwhile
+    #[arg(long, value_name = "RATE")]
+    max_rate: Option<MaxRate>,
+    /// Cores of the source that pack the snapshot [default: leaves one to its server]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    cpu: Option<u32>,
+}
+
+impl Spending {
+    pub fn budget(&self) -> Budget {
+        Budget { max_rate: self.max_rate.map(MaxRate::bytes_per_second), cpu: self.cpu }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -113,7 +132,7 @@ async fn carry_out(context: &Context, mut run: Run, journal: &mut impl Log) -> R
     context.console.event(&summary::event(&run, end));
     let exit = exit_of(end, &run);
     if matches!(end, End::Done | End::Degraded) {
-        context.console.result(|out| summary::write(&run, end, out));
+        context.console.result(|out| summary::write(&run, end, context.console.verbose, out));
         return Ok(exit);
     }
     Err(failed(context, &run, end, exit).await)

@@ -6,7 +6,7 @@ use baton_proto::{Fault, HostName, HostPort, InstanceRef};
 use clap::{Args, ValueEnum};
 
 use crate::cli::context::Context;
-use crate::cli::execute::{self, Consent, SnapshotChoice};
+use crate::cli::execute::{self, Consent, SnapshotChoice, Spending};
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::{Cast, CastError};
@@ -39,6 +39,8 @@ pub struct FailoverArgs {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_data_age: Option<std::time::Duration>,
     #[command(flatten)]
+    spending: Spending,
+    #[command(flatten)]
     consent: Consent,
 }
 
@@ -62,6 +64,7 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
     let intent = Intent {
         goal: Goal::Failover(mode),
         snapshot: args.snapshot.method(),
+        budget: args.spending.budget(),
         replace_target_data: args.replace_target_data,
         expect_primary: args.expect_primary.clone(),
         max_data_age_seconds: args.max_data_age.map(|age| age.as_secs()),

@@ -7,6 +7,7 @@ use crate::error::{CoordError, Exit};
 use crate::inventory::{Inventory, Places};
 use crate::journal::{JournalError, Journals, Record};
 use crate::report::console::Console;
+use crate::report::progress::is_begun_only;
 use crate::report::{self, summary, units};
 use crate::run::{End, Event, Next, Run};
 
@@ -61,7 +62,7 @@ pub fn show(config: Option<&std::path::Path>, run: &RunId, console: Console) -> 
         match replayed.next() {
             Next::End(end) => {
                 writeln!(out, "ended: {}", state(&replayed))?;
-                summary::write(&replayed, end, out)
+                summary::write(&replayed, end, console.verbose, out)
             }
             _ => writeln!(out, "not ended: {}", state(&replayed)),
         }
@@ -72,12 +73,12 @@ pub fn show(config: Option<&std::path::Path>, run: &RunId, console: Console) -> 
     Ok(Exit::Done)
 }
 
-fn replay(records: &[Record]) -> Result<Run, CoordError> {
+pub(super) fn replay(records: &[Record]) -> Result<Run, CoordError> {
     let events = records.iter().map(|record| record.event.clone());
     Run::replay(events).map_err(|error| CoordError::new(Exit::Defect, "the journal makes no sense").because(error))
 }
 
-fn unreadable(error: JournalError) -> CoordError {
+pub(super) fn unreadable(error: JournalError) -> CoordError {
     let unknown = matches!(error, JournalError::Unknown { .. });
     let converted = CoordError::new(if unknown { Exit::Usage } else { Exit::Defect }, error);
     if unknown { converted.hint("`coord runs` lists them") } else { converted }
@@ -87,7 +88,7 @@ fn begun(records: &[Record]) -> u64 {
     records.first().map_or(0, |record| record.at_unix_ms)
 }
 
-fn state(run: &Run) -> String {
+pub(super) fn state(run: &Run) -> String {
     match run.next() {
         Next::End(End::Done) => "done".into(),
         Next::End(End::Degraded) => "degraded".into(),
@@ -104,6 +105,9 @@ fn describe(event: &Event) -> Option<String> {
     Some(match event {
         Event::Begun { .. } => "begun".into(),
         Event::StepStarted { step, .. } => format!("{step} started"),
+        Event::StepDone { step, seconds, learnt, .. } if is_begun_only(step, learnt) => {
+            format!("{step} begun in {}, to be sent while it is written", units::Seconds(*seconds))
+        }
         Event::StepDone { step, seconds, .. } => format!("{step} done in {}", units::Seconds(*seconds)),
         Event::StepFailed { step, fault, .. } => format!("{step} failed: {fault}"),
         Event::UndoStarted { step, .. } => format!("undo of {step} started"),

@@ -1,13 +1,14 @@
 //! What each step asks of which agent. Every order can be given again, so every step can.
 
 mod join;
+mod transfer;
 
-use baton_proto::control::{Action, Outcome, Progress, Saving};
-use baton_proto::data::{Budget, TICKET_SECRET_BYTES, Ticket};
+use baton_proto::control::{Action, Outcome, Progress, SaveMethod, Saving};
 use baton_proto::report::{InstanceReport, Link, Role, Running, SyncCounters};
-use baton_proto::{Fault, FaultKind, HostPort, InstanceRef, RunId};
+use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, RunId};
 
-use crate::client::Agents;
+use self::transfer::{Crew, Transfer, snapshot_task};
+use crate::client::{Agents, Followed, Until};
 use crate::drive::Hands;
 use crate::plan::step::{Survivor, Upstream};
 use crate::plan::{Forecast, Step};
@@ -17,8 +18,6 @@ use crate::run::{Learnt, Ledger};
 const LOAD_TIMEOUT_SECONDS: u32 = 3600;
 /// How long a replica may take to come level: a full resync takes a save, a transfer and a load.
 const JOIN_TIMEOUT_SECONDS: u32 = 3600;
-/// How often a snapshot is offered in one run: once, and once more for each restart of its agent.
-const OFFERS_MAX: u32 = 5;
 /// How long the first rewrite of an append-only file may take.
 const AOF_TIMEOUT_SECONDS: u32 = 3600;
 /// How long a canary may take to reach a replica whose link is up.
@@ -39,10 +38,12 @@ impl Hands for AgentHands<'_> {
         match step {
             Step::Fence { replicas } => self.fence(replicas, progress).await,
             Step::Promote { on } => self.promote(on, progress).await,
-            Step::Snapshot { source, method } => {
-                self.one("snapshot", source, Action::Snapshot { method: *method }, progress).await
+            Step::Snapshot { source, method } => self.snapshot(source, *method, progress).await,
+            Step::Transfer { source, target, method, budget, loads } => {
+                let (method, budget, loads) = (*method, *budget, *loads);
+                let transfer = Transfer { crew: self, run: self.run, source, target, method, budget, loads };
+                transfer.carry(ledger.snapshot(), progress).await
             }
-            Step::Transfer { source, target } => self.transfer(source, target, progress).await,
             Step::Stop { target, save, .. } => {
                 let save = if *save { Saving::Always } else { Saving::Empty };
                 self.one("stop", target, Action::Stop { save }, progress).await
@@ -66,6 +67,7 @@ impl Hands for AgentHands<'_> {
     async fn undo(&self, step: &Step) -> Result<Vec<Learnt>, Fault> {
         let nobody = |_: &InstanceRef, _: &Progress| {};
         match step {
+            // While the save still runs this waits for its end in the agent: what a server writes cannot be called back.
             Step::Snapshot { source, .. } => {
                 self.one("undo-snapshot", source, Action::Release { keep_old: true }, &nobody).await
             }
@@ -82,11 +84,31 @@ impl Hands for AgentHands<'_> {
     }
 }
 
-impl AgentHands<'_> {
+impl Crew for AgentHands<'_> {
     async fn order(&self, name: &str, on: &InstanceRef, action: Action, progress: Shown<'_>) -> Result<Outcome, Fault> {
         self.agents.order(self.run, name, on, action, |state| progress(on, state)).await
     }
 
+    async fn order_until_ready(
+        &self,
+        name: &str,
+        on: &InstanceRef,
+        action: Action,
+        progress: Shown<'_>,
+    ) -> Result<Option<Outcome>, Fault> {
+        self.agents.order_until_ready(self.run, name, on, action, |state| progress(on, state)).await
+    }
+
+    async fn join(&self, name: &str, on: &InstanceRef, until: Until, progress: Shown<'_>) -> Result<Followed, Fault> {
+        self.agents.join(self.run, name, on, until, |state| progress(on, state)).await
+    }
+
+    fn address(&self, host: &HostName) -> Result<HostPort, Fault> {
+        self.agents.address(host).cloned()
+    }
+}
+
+impl AgentHands<'_> {
     /// A step that is one order.
     async fn one(
         &self,
@@ -113,6 +135,19 @@ impl AgentHands<'_> {
         Ok(learnt)
     }
 
+    /// Has the snapshot begun, and goes on as soon as it can be sent. What it comes to is learnt by the transfer, unless it
+    /// has ended by then.
+    async fn snapshot(
+        &self,
+        source: &InstanceRef,
+        method: SaveMethod,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let action = Action::Snapshot { method };
+        let ended = self.order_until_ready(&snapshot_task(source), source, action, progress).await?;
+        Ok(ended.into_iter().map(|outcome| Learnt::Outcome { on: source.clone(), outcome }).collect())
+    }
+
     async fn promote(&self, on: &InstanceRef, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
         let mut learnt = self.one("promote", on, Action::Promote, progress).await?;
         let report = self.agents.observe_instance(on).await?;
@@ -129,44 +164,6 @@ impl AgentHands<'_> {
             learnt.extend(self.one("undo-stop-aof", target, action, progress).await?);
         }
         Ok(learnt)
-    }
-
-    /// An agent that was restarted has forgotten its offer: it is made anew, and the pull goes on where it was.
-    async fn transfer(
-        &self,
-        source: &InstanceRef,
-        target: &InstanceRef,
-        progress: Shown<'_>,
-    ) -> Result<Vec<Learnt>, Fault> {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            match self.offer_and_pull(source, target, progress).await {
-                Err(fault) if fault.kind == FaultKind::NotFound && attempt < OFFERS_MAX => {}
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn offer_and_pull(
-        &self,
-        source: &InstanceRef,
-        target: &InstanceRef,
-        progress: Shown<'_>,
-    ) -> Result<Vec<Learnt>, Fault> {
-        let ticket = Ticket { run: self.run.clone(), secret: rand::random::<[u8; TICKET_SECRET_BYTES]>().to_vec() };
-        let budget = Budget::default();
-        let offer = Action::Offer { ticket: ticket.clone(), to: target.host.clone(), budget };
-        // A ticket is made for this attempt alone, so the attempt has a task name of its own.
-        let attempt: u32 = rand::random();
-        let offered = self.order(&format!("offer-{attempt:08x}"), source, offer, progress).await?;
-        let address = self.agents.address(&source.host)?.clone();
-        let pull = Action::Pull { from: source.host.clone(), address, ticket, loads: true };
-        let pulled = self.order(&format!("pull-{attempt:08x}"), target, pull, progress).await?;
-        Ok(vec![
-            Learnt::Outcome { on: source.clone(), outcome: offered },
-            Learnt::Outcome { on: target.clone(), outcome: pulled },
-        ])
     }
 
     async fn start(

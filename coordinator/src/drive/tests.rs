@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use baton_proto::control::{Outcome, SaveMethod};
+use baton_proto::data::Budget;
 use baton_proto::report::SyncCounters;
 use baton_proto::{FaultKind, HostName, HostPort, InstanceName, RunId};
 use proptest::prelude::*;
@@ -36,7 +37,13 @@ fn plan(goal: Goal, steps: Vec<Step>) -> Plan {
 fn landing() -> Vec<Step> {
     vec![
         Step::Snapshot { source: instance("b"), method: SaveMethod::Save },
-        Step::Transfer { source: instance("b"), target: instance("c") },
+        Step::Transfer {
+            source: instance("b"),
+            target: instance("c"),
+            method: SaveMethod::Save,
+            budget: Budget::default(),
+            loads: true,
+        },
         Step::Stop { target: instance("c"), save: false, appendonly: false },
         Step::Install { target: instance("c") },
     ]

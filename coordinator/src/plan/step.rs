@@ -2,8 +2,11 @@
 //! repeated. What each step asks of whom is in [`crate::drive::hands`]; here is what it means.
 
 use baton_proto::control::SaveMethod;
+use baton_proto::data::Budget;
 use baton_proto::{HostPort, InstanceRef, Lineage};
 use serde::{Deserialize, Serialize};
+
+use crate::rate::Limit;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
@@ -17,13 +20,23 @@ pub enum Step {
     Promote {
         on: InstanceRef,
     },
+    /// Has the snapshot written. It is done as soon as the snapshot can be sent, which is long before it is whole.
     Snapshot {
         source: InstanceRef,
         method: SaveMethod,
     },
+    /// Sends the snapshot while it is written, and is done when it is whole on both sides.
     Transfer {
         source: InstanceRef,
         target: InstanceRef,
+        /// How the snapshot is written.
+        #[serde(default = "whole_already")]
+        method: SaveMethod,
+        #[serde(default)]
+        budget: Budget,
+        /// Whether the target's server starts on the file at once.
+        #[serde(default)]
+        loads: bool,
     },
     /// Stops the target's server, which runs empty or holds what is to be replaced.
     Stop {
@@ -102,6 +115,17 @@ pub enum OnFailure {
     Degrade,
 }
 
+/// What journals mean that do not tell: their transfers began when the snapshot was whole.
+fn whole_already() -> SaveMethod {
+    SaveMethod::Existing
+}
+
+fn within(budget: &Budget) -> String {
+    let rate = budget.max_rate.map(|rate| format!(", at most {}", Limit(Some(rate)))).unwrap_or_default();
+    let cores = budget.cpu.map(|cores| format!(", packed by {cores} core{}", if cores == 1 { "" } else { "s" }));
+    rate + &cores.unwrap_or_default()
+}
+
 impl Step {
     /// The step's name in the journal, in events and in task names.
     pub fn name(&self) -> &'static str {
@@ -133,7 +157,10 @@ impl Step {
             }
             Step::Promote { on } => format!("promote {on} (REPLICAOF NO ONE)"),
             Step::Snapshot { source, method } => format!("snapshot on {source} ({method}), pinned by a hard link"),
-            Step::Transfer { source, target } => format!("transfer {source} -> {target} (QUIC, zstd, BLAKE3)"),
+            Step::Transfer { source, target, method, budget, .. } => {
+                let meanwhile = if *method == SaveMethod::Existing { "" } else { " while it is written" };
+                format!("transfer {source} -> {target}{meanwhile} (QUIC, zstd, BLAKE3){}", within(budget))
+            }
             Step::Stop { target, save: true, .. } => format!("save and stop the server on {target}"),
             Step::Stop { target, save: false, .. } => format!("stop the empty server on {target}"),
             Step::Install { target } => format!("install the snapshot on {target}, old files kept aside"),

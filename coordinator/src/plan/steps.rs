@@ -73,8 +73,12 @@ fn copy(scene: &Scene, method: SaveMethod, start: bool) -> Vec<Step> {
 /// Brings the snapshot to where the target will load it.
 fn land(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     let (source, target) = (scene.source.name.clone(), scene.target.name.clone());
-    let mut steps =
-        vec![Step::Snapshot { source: source.clone(), method }, Step::Transfer { source, target: target.clone() }];
+    let budget = scene.intent.budget;
+    let loads = scene.intent.goal != Goal::Copy { start: false };
+    let mut steps = vec![
+        Step::Snapshot { source: source.clone(), method },
+        Step::Transfer { source, target: target.clone(), method, budget, loads },
+    ];
     if let Some(running) = scene.target.running() {
         let save = !running.keyspace.is_empty();
         let appendonly = running.persistence.aof_enabled;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use baton_proto::control::{ReachVerdict, SaveMethod};
+use baton_proto::data::Budget;
 use baton_proto::report::{Backlog, InstanceReport, Running, ServerState};
 use baton_proto::version::{Product, ServerVersion};
 use baton_proto::{FaultKind, RunId};
@@ -69,6 +70,7 @@ impl Case {
             intent: Intent {
                 goal,
                 snapshot: None,
+                budget: Budget::default(),
                 replace_target_data: false,
                 expect_primary: None,
                 max_data_age_seconds: None,
@@ -525,9 +527,55 @@ fn a_frozen_source_without_clients_is_saved_by_save_and_one_that_serves_by_bgsav
     assert_eq!(method(&case), Some(SaveMethod::Save));
 }
 
+fn transfer(plan: &Plan) -> &Step {
+    plan.steps.iter().find(|step| step.name() == "transfer").unwrap()
+}
+
+#[test]
+fn the_plan_says_that_a_snapshot_is_sent_while_it_is_written() {
+    let mut case = Case::replace();
+    assert_eq!(transfer(&case.plan()).title(), "transfer b -> c while it is written (QUIC, zstd, BLAKE3)");
+    case.b.files.dump_bytes = Some(1_000_000);
+    case.intent.snapshot = Some(SaveMethod::Existing);
+    assert_eq!(transfer(&case.plan()).title(), "transfer b -> c (QUIC, zstd, BLAKE3)");
+}
+
+#[test]
+fn what_the_transfer_may_use_goes_into_the_plan_and_is_told() {
+    let mut case = Case::replace();
+    case.intent.budget = Budget { max_rate: Some(50_000_000), cpu: Some(1) };
+    let plan = case.plan();
+    let Step::Transfer { budget, .. } = transfer(&plan) else { panic!("{plan:?}") };
+    assert_eq!(*budget, case.intent.budget);
+    let title = transfer(&plan).title();
+    assert!(title.ends_with(", at most 50.0 MB/s, packed by 1 core"), "{title}");
+}
+
+#[test]
+fn a_target_that_starts_at_once_keeps_the_file_in_memory_and_one_that_does_not_is_left_alone() {
+    for (goal, expected) in [
+        (Goal::Failover(Mode::Replace), true),
+        (Goal::Failover(Mode::Promote), true),
+        (Goal::Copy { start: true }, true),
+        (Goal::Copy { start: false }, false),
+    ] {
+        let plan = Case::new(goal).plan();
+        assert!(matches!(transfer(&plan), Step::Transfer { loads, .. } if *loads == expected), "{goal}");
+    }
+}
+
+#[test]
+fn a_journal_of_a_run_that_sent_only_whole_snapshots_can_still_be_read() {
+    let step =
+        r#"{"step":"transfer","source":{"host":"b","instance":"default"},"target":{"host":"c","instance":"default"}}"#;
+    let step: Step = serde_json::from_str(step).unwrap();
+    assert_eq!(step.title(), "transfer b -> c (QUIC, zstd, BLAKE3)");
+}
+
 #[test]
 fn a_plan_survives_its_journal() {
     let mut case = Case::replace();
+    case.intent.budget = Budget { max_rate: Some(1), cpu: None };
     case.d = Some(replica(D, 950));
     let plan = case.plan();
     let text = serde_json::to_string(&plan).unwrap();

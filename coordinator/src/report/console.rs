@@ -8,6 +8,8 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy)]
 pub struct Console {
     pub json: bool,
+    /// Whether to tell more: what was chosen, and why.
+    pub verbose: bool,
 }
 
 impl Console {

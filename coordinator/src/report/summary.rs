@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use baton_proto::control::SaveMethod;
+use baton_proto::control::{SaveMethod, TransferFacts};
+use baton_proto::data::PackingFacts;
 use baton_proto::report::total_keys;
 use serde_json::{Value, json};
 
@@ -12,7 +13,8 @@ use crate::plan::{Goal, Mode};
 use crate::report::units::{Bytes, Count, Seconds};
 use crate::run::{End, Run};
 
-/// The steps whose seconds are told, and their names in the result.
+/// The parts whose seconds are told. Save and transfer have clocks of their own, since they run at the same time; the others
+/// are steps.
 const TOLD: [&str; 4] = ["snapshot", "transfer", "load", "attach"];
 
 /// The outcome as a program reads it.
@@ -32,6 +34,10 @@ pub fn event(run: &Run, end: End) -> Value {
         "keys": keys(run),
         "bytes_raw": transfer.map(|facts| facts.bytes_raw),
         "bytes_wire": transfer.map(|facts| facts.bytes_wire),
+        "ratio": transfer.map(ratio),
+        "mean_level": transfer.and_then(|facts| facts.packing.mean_level),
+        "stored_chunks": transfer.map(|facts| facts.packing.stored),
+        "packing": transfer.map(|facts| facts.packing.why.as_str()),
         "blake3": transfer.map(|facts| facts.digest.to_string()),
         "missing": missing(run),
         "kept": run.ledger.kept(),
@@ -40,8 +46,8 @@ pub fn event(run: &Run, end: End) -> Value {
     })
 }
 
-/// The outcome as a person reads it.
-pub fn write(run: &Run, end: End, out: &mut dyn Write) -> io::Result<()> {
+/// The outcome as a person reads it; `verbose` tells how the snapshot was packed, and why so.
+pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Result<()> {
     let plan = &run.plan;
     if matches!(end, End::Done | End::Degraded) {
         let word = if end == End::Done { "done" } else { "done, but degraded" };
@@ -67,14 +73,22 @@ pub fn write(run: &Run, end: End, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  missing   {shortfall}")?;
     }
     if let Some(facts) = run.ledger.transfer() {
-        let ratio = facts.bytes_raw as f64 / facts.bytes_wire.max(1) as f64;
+        let level = match facts.packing.mean_level {
+            Some(level) => format!(", zstd level {level:.1} at the mean"),
+            None if facts.packing.chunks > 0 => ", stored as it is".into(),
+            None => String::new(),
+        };
         let keys = keys(run).map(|keys| format!("{} keys, ", Count(keys))).unwrap_or_default();
         writeln!(
             out,
-            "  data      {keys}snapshot {}, {} on the wire (ratio {ratio:.2})",
+            "  data      {keys}snapshot {}, {} on the wire (ratio {:.2}{level})",
             Bytes(facts.bytes_raw),
-            Bytes(facts.bytes_wire)
+            Bytes(facts.bytes_wire),
+            ratio(facts),
         )?;
+        if verbose {
+            writeln!(out, "  packing   {}", packing(&facts.packing))?;
+        }
         writeln!(out, "  blake3    {}", facts.digest)?;
     }
     for kept in run.ledger.kept() {
@@ -88,6 +102,17 @@ pub fn write(run: &Run, end: End, out: &mut dyn Write) -> io::Result<()> {
         .collect();
     writeln!(out, "  time      {}", told.join(", "))?;
     writeln!(out, "  run       {} (`coord show {}`)", plan.run, plan.run)
+}
+
+/// How a transfer was packed, and why so.
+pub fn packing(facts: &PackingFacts) -> String {
+    let level = facts.mean_level.map(|level| format!("zstd level {level:.1} at the mean, ")).unwrap_or_default();
+    let why = if facts.why.is_empty() { String::new() } else { format!(": {}", facts.why) };
+    format!("{level}{} of {} chunks stored as they are{why}", facts.stored, facts.chunks)
+}
+
+fn ratio(facts: &TransferFacts) -> f64 {
+    facts.bytes_raw as f64 / facts.bytes_wire.max(1) as f64
 }
 
 /// What a run that ended well enough could not do: what its steps told, and what made it stop short.
@@ -119,10 +144,19 @@ fn keys(run: &Run) -> Option<u64> {
     by_gate.or_else(|| saved.map(|facts| total_keys(&facts.keyspace)))
 }
 
-/// Seconds by name: of the steps that are told, of all, and until a primary served again.
+/// Seconds by name: of the parts that are told, of all steps, and until a primary served again. The save and the transfer
+/// overlap, so together they may be more than the total.
 fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
     let mut seconds: BTreeMap<&'static str, f64> = BTreeMap::new();
+    let own = [
+        ("snapshot", run.ledger.snapshot().map(|facts| facts.seconds)),
+        ("transfer", run.ledger.transfer().map(|facts| facts.seconds)),
+    ];
+    seconds.extend(own.into_iter().filter_map(|(name, seconds)| Some((name, seconds?))));
     for name in TOLD {
+        if own.iter().any(|(own, _)| *own == name) {
+            continue;
+        }
         let mut times = run.times.iter().filter(|(step, _)| step == name).map(|(_, seconds)| seconds).peekable();
         if times.peek().is_some() {
             seconds.insert(name, times.sum());
@@ -139,3 +173,6 @@ fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
     }
     seconds
 }
+
+#[cfg(test)]
+mod tests;
