@@ -208,6 +208,7 @@ mod tests {
             state: dir.join("state"),
             disk_reserve_bytes: 0,
             memory_reserve_bytes: 0,
+            lanes: 1,
             instances: vec![config.clone()],
         };
         Instance::new(config, &agent)

@@ -16,6 +16,7 @@ fn instance(dir: &Path, service: ServiceConfig, password_file: Option<PathBuf>) 
         state: dir.join("state"),
         disk_reserve_bytes: 0,
         memory_reserve_bytes: 0,
+        lanes: 1,
         instances: vec![config.clone()],
     };
     Instance::new(config, &agent)

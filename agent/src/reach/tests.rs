@@ -28,6 +28,7 @@ fn instance(dir: &Path, conf: &str) -> Instance {
         state: dir.join("state"),
         disk_reserve_bytes: 0,
         memory_reserve_bytes: 0,
+        lanes: 1,
         instances: vec![config.clone()],
     };
     Instance::new(config, &agent)

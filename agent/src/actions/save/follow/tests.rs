@@ -27,7 +27,7 @@ impl Site {
         let note = Note::of(&state, &instance, &run);
         let pin = Pin { instance, run, path: dir.join("baton-r1.pin.rdb"), dir, note };
         fs::write(pin.dir.join("dump.rdb"), "the last dump").unwrap();
-        Site { root, pin, offers: Offers::default(), progress: ProgressSink::detached() }
+        Site { root, pin, offers: Offers::start().unwrap(), progress: ProgressSink::detached() }
     }
 
     fn at(&self, name: &str) -> PathBuf {
