@@ -22,6 +22,8 @@ pub mod throttle;
 pub mod tickets;
 
 mod buffers;
+#[cfg(test)]
+mod dice;
 mod growth;
 mod offers;
 mod pull;

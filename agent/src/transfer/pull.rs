@@ -197,7 +197,7 @@ impl Pull {
                 self.errands.store = Some(Arc::new(store));
                 self.receiver.handle_prepared(held, room_bytes)
             }
-            News::Extent { result: Ok(extent), .. } => self.receiver.handle_extent(extent),
+            News::Extent { link, result: Ok(extent) } => self.receiver.handle_extent(link, extent),
             News::Extent { link, result: Err(trouble) } => self.receiver.handle_extent_failed(link, trouble),
             News::Chunk { index, result: Ok(arrived), .. } => {
                 self.bytes_wire += arrived.wire_bytes;

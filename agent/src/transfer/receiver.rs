@@ -284,13 +284,16 @@ impl Receiver {
         }
     }
 
-    /// Takes notice of how far the snapshot has been written.
-    pub fn handle_extent(&mut self, extent: Extent) -> Result<(), ReceiveError> {
+    /// Takes notice of how far the snapshot has been written. What an old link tells late may be less than what is known
+    /// from the new one: it is asked for again there.
+    pub fn handle_extent(&mut self, link: LinkNumber, extent: Extent) -> Result<(), ReceiveError> {
         if !std::mem::take(&mut self.extent_asked) {
             return Err(self.unexpected("an extent"));
         }
-        self.line.works();
-        self.grow(extent);
+        if link == self.line.number() {
+            self.line.works();
+            self.grow(extent);
+        }
         Ok(())
     }
 

@@ -105,7 +105,10 @@ impl Receiver {
     fn wants_link(&self) -> bool {
         match self.stage {
             Stage::Opening | Stage::Sealing { .. } => true,
-            Stage::Fetching => self.chunks.missing() > 0 || !self.chunks.chunking().is_whole(),
+            // What was asked for on a link that was given up comes home only when that link is dropped.
+            Stage::Fetching => {
+                self.chunks.missing() > 0 || self.chunks.asked() > 0 || !self.chunks.chunking().is_whole()
+            }
             _ => false,
         }
     }
