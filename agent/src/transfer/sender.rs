@@ -119,6 +119,11 @@ impl Sender {
         Some(Job { index, level: self.levels.choose(self.on_the_way) })
     }
 
+    /// Bytes that are packed and not known to have arrived.
+    pub fn on_the_way(&self) -> u64 {
+        self.on_the_way
+    }
+
     pub fn facts(&self) -> PackingFacts {
         self.levels.facts()
     }
