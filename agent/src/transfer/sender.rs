@@ -52,14 +52,7 @@ impl Sender {
     /// `workers` chunks are packed at a time.
     pub fn new(workers: usize) -> Self {
         let workers = workers.max(1);
-        Self {
-            workers,
-            asked: BTreeSet::new(),
-            packing: 0,
-            on_the_way: 0,
-            window: 0,
-            levels: Levels::new(workers),
-        }
+        Self { workers, asked: BTreeSet::new(), packing: 0, on_the_way: 0, window: 0, levels: Levels::new(workers) }
     }
 
     /// Puts a chunk on the list. One that is there already stays where it is.
