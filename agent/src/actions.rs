@@ -46,6 +46,11 @@ pub async fn perform(
 ) -> Result<Outcome, Fault> {
     let _lock = match &action {
         Action::Offer { .. } => None,
+        Action::Release { .. } => {
+            // At once: what is still being sent is not wanted any more, however long the lock takes.
+            agent.offers.revoke(run);
+            Some(instance.lock().await)
+        }
         _ => Some(instance.lock().await),
     };
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
@@ -73,6 +78,6 @@ pub async fn perform(
         }
         Action::DropCanary => canary::drop_key(instance, run).await,
         Action::Restore => landing::restore(instance, run).await,
-        Action::Release { keep_old } => landing::release(agent, instance, run, keep_old).await,
+        Action::Release { keep_old } => landing::release(instance, run, keep_old).await,
     }
 }

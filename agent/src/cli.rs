@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error.into(), EXIT_USAGE),
     };
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into(), 1),
     };
@@ -49,6 +49,19 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, EXIT_USAGE),
     }
+}
+
+/// With so many cores the connections of a transfer, one a lane, are served by several threads. With fewer these would only
+/// take turns with those that pack, and an acknowledgement that waits for a core costs more than a second thread gains.
+const CORES_FOR_THREADS: usize = 4;
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut builder = match cores {
+        CORES_FOR_THREADS.. => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build()
 }
 
 fn init_log() {

@@ -259,7 +259,7 @@ pub struct Progress {
     pub doing: String,
     pub bytes_done: u64,
     pub bytes_total: Option<u64>,
-    /// Bytes that crossed the network, where they are not the bytes done.
+    /// Bytes that crossed the network, where they are not the bytes done; of a transfer, in all its attempts.
     pub bytes_wire: u64,
     /// Whether what is there suffices to go on with the next step: a snapshot that is being written can be offered.
     #[serde(default)]

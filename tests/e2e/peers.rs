@@ -45,7 +45,7 @@ fn an_agent_serves_nothing_for_a_ticket_that_it_was_not_given() {
     Runtime::new().unwrap().block_on(async {
         let link = dial(&identity(&lost.world, "machine-c/machine-c.pem"), lost.world.b().agent_address(), B).await;
         let ticket = made_up_ticket();
-        let mut faults = vec![link.chunk(&ticket, 0).await.unwrap_err()];
+        let mut faults = vec![chunk(&link, &ticket, 0).await.unwrap_err()];
         for request in [Request::Open { ticket: ticket.clone(), session: 1 }, Request::Seal { ticket: ticket.clone() }]
         {
             faults.push(link.ask(&request).await.unwrap_err());
@@ -113,17 +113,28 @@ impl LyingSource {
                     lie.ticket(ticket);
                 }
                 if let Request::Chunk { ticket, index } = request {
-                    let chunk = link.chunk(&ticket, index).await.map(|(mut head, mut bytes)| {
+                    let chunk = chunk(&link, &ticket, index).await.map(|(mut head, mut bytes)| {
                         lie.chunk(&mut head, &mut bytes);
                         (head, bytes.into())
                     });
-                    responder.chunk(chunk).await;
+                    responder.chunk(chunk, |_| std::future::ready(())).await;
                 } else {
                     responder.answer(&link.ask(&request).await).await;
                 }
             });
         }
     }
+}
+
+/// Asks for a chunk as the target does.
+async fn chunk(link: &Link, ticket: &Ticket, index: u32) -> Result<(FrameHead, Vec<u8>), Fault> {
+    let mut bytes = Vec::new();
+    let room = &mut bytes;
+    let head = link.chunk(ticket, index, move |length| {
+        room.resize(length, 0);
+        room.as_mut_slice()
+    });
+    head.await.map(|head| (head, bytes))
 }
 
 /// A failover whose source lies.

@@ -145,8 +145,7 @@ pub(super) async fn restore(instance: &Instance, run: &RunId) -> Result<Outcome,
     Ok(Outcome::Restored { put_back, set_aside })
 }
 
-pub(super) async fn release(agent: &Agent, instance: &Instance, run: &RunId, keep_old: bool) -> Result<Outcome, Fault> {
-    agent.offers.revoke(run);
+pub(super) async fn release(instance: &Instance, run: &RunId, keep_old: bool) -> Result<Outcome, Fault> {
     service::settle(instance).await?;
     borrow::give_back_after_crash(instance).await?;
     let note = Note::of(instance.state_dir(), instance.name(), run);

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   head    "BATONMAP" version:u32 chunk_bytes:u32 id_length:u16 id checksum:[u8; 8]
-//!   record  index:u32 digest:[u8; 32] checksum:[u8; 8]              (little-endian; repeated; the last one of a chunk counts)
+//!   record  index:u32 wire_bytes:u32 digest:[u8; 32] checksum:[u8; 8]              (little-endian; repeated; the last one of a chunk counts)
 //! ```
 
 use std::collections::BTreeMap;
@@ -23,7 +23,9 @@ const VERSION: u32 = 1;
 pub const SNAPSHOT_ID_BYTES_MAX: usize = 256;
 const CHECKSUM_BYTES: usize = 8;
 /// Length of a record.
-pub const RECORD_BYTES: usize = 4 + 32 + CHECKSUM_BYTES;
+pub const RECORD_BYTES: usize = NUMBERS_BYTES + 32 + CHECKSUM_BYTES;
+/// Length of the numbers before the digest.
+const NUMBERS_BYTES: usize = 4 + 4;
 /// Most records read for each chunk of the snapshot: one, and one more for each time that a chunk was found damaged and
 /// fetched again. It bounds the time spent on a map that something else keeps appending to.
 const RECORDS_PER_CHUNK_MAX: u64 = 8;
@@ -58,6 +60,8 @@ pub struct MapFormat {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Parsed {
     pub held: Held,
+    /// Bytes that crossed the network for all that is recorded.
+    pub wire_bytes: u64,
     /// Where the next record belongs: behind the last good one.
     pub good_bytes: u64,
     /// Whether anything stood behind it.
@@ -95,13 +99,15 @@ impl MapFormat {
     }
 
     /// The record that says that a chunk is held.
-    pub fn record(&self, index: ChunkIndex, digest: &ChunkDigest) -> [u8; RECORD_BYTES] {
+    pub fn record(&self, index: ChunkIndex, wire_bytes: u32, digest: &ChunkDigest) -> [u8; RECORD_BYTES] {
         let mut record = [0; RECORD_BYTES];
         let (body, sum) = record.split_at_mut(RECORD_BYTES - CHECKSUM_BYTES);
-        let (number, value) = body.split_at_mut(4);
-        number.copy_from_slice(&index.0.to_le_bytes());
+        let (numbers, value) = body.split_at_mut(NUMBERS_BYTES);
+        for (slot, number) in numbers.chunks_exact_mut(4).zip([index.0, wire_bytes]) {
+            slot.copy_from_slice(&number.to_le_bytes());
+        }
         value.copy_from_slice(&digest.0);
-        sum.copy_from_slice(&checksum(&[&self.head, number, value]));
+        sum.copy_from_slice(&checksum(&[&self.head, body]));
         record
     }
 
@@ -109,18 +115,19 @@ impl MapFormat {
     /// beside it has room for: a record of a chunk beyond it is not good.
     pub fn read(&self, mut from: impl Read, chunks_max: u32) -> Result<Parsed, MapError> {
         self.read_head(&mut from)?;
-        let mut parsed = Parsed { held: Held::new(), good_bytes: self.head.len() as u64, torn: false };
+        let mut parsed = Parsed { held: Held::new(), wire_bytes: 0, good_bytes: self.head.len() as u64, torn: false };
         let records_max = u64::from(chunks_max) * RECORDS_PER_CHUNK_MAX;
         for _ in 0..records_max {
             let mut record = [0; RECORD_BYTES];
             let filled = fill(&mut from, &mut record)?;
             let good = filled == RECORD_BYTES;
             let record = if good { self.parse(&record) } else { None };
-            let Some((index, digest)) = record.filter(|(index, _)| index.0 < chunks_max) else {
+            let Some((index, wire_bytes, digest)) = record.filter(|(index, ..)| index.0 < chunks_max) else {
                 parsed.torn = filled > 0;
                 return Ok(parsed);
             };
             parsed.held.insert(index, digest);
+            parsed.wire_bytes = parsed.wire_bytes.saturating_add(wire_bytes.into());
             parsed.good_bytes += RECORD_BYTES as u64;
         }
         parsed.torn = fill(&mut from, &mut [0])? > 0;
@@ -145,13 +152,15 @@ impl MapFormat {
         Err(if same_length && sum != checksum(&[body]) { MapError::Checksum } else { MapError::OtherSnapshot })
     }
 
-    fn parse(&self, record: &[u8; RECORD_BYTES]) -> Option<(ChunkIndex, ChunkDigest)> {
+    fn parse(&self, record: &[u8; RECORD_BYTES]) -> Option<(ChunkIndex, u32, ChunkDigest)> {
         let (body, sum) = record.split_at(RECORD_BYTES - CHECKSUM_BYTES);
-        let (number, value) = body.split_at(4);
-        if sum != checksum(&[&self.head, number, value]) {
+        if sum != checksum(&[&self.head, body]) {
             return None;
         }
-        Some((ChunkIndex(u32::from_le_bytes(number.try_into().ok()?)), ChunkDigest(value.try_into().ok()?)))
+        let (numbers, value) = body.split_at(NUMBERS_BYTES);
+        let [index, wire_bytes] = numbers.as_chunks::<4>().0 else { return None };
+        let [index, wire_bytes] = [index, wire_bytes].map(|number| u32::from_le_bytes(*number));
+        Some((ChunkIndex(index), wire_bytes, ChunkDigest(value.try_into().ok()?)))
     }
 }
 
@@ -188,7 +197,7 @@ mod tests {
         let format = MapFormat::new(&id("fo-1/0")).unwrap();
         let mut file = format.head().to_vec();
         for &index in held {
-            file.extend(format.record(ChunkIndex(index), &digest(index)));
+            file.extend(format.record(ChunkIndex(index), 10, &digest(index)));
         }
         (format, file)
     }
@@ -206,13 +215,14 @@ mod tests {
             sorted.sort_unstable();
             assert_eq!(indexes(&parsed), sorted);
             assert_eq!((parsed.good_bytes, parsed.torn), (file.len() as u64, false));
+            assert_eq!(parsed.wire_bytes, 10 * held.len() as u64);
         }
     }
 
     #[test]
     fn the_last_record_of_a_chunk_counts() {
         let (format, mut file) = map(&[1]);
-        file.extend(format.record(ChunkIndex(1), &digest(77)));
+        file.extend(format.record(ChunkIndex(1), 10, &digest(77)));
         assert_eq!(format.read(&*file, 2).unwrap().held, Held::from([(ChunkIndex(1), digest(77))]));
     }
 
@@ -254,8 +264,8 @@ mod tests {
     #[test]
     fn a_record_past_the_end_of_the_snapshot_ends_the_map() {
         let (format, mut file) = map(&[1]);
-        file.extend(format.record(ChunkIndex(4), &digest(4)));
-        file.extend(format.record(ChunkIndex(2), &digest(2)));
+        file.extend(format.record(ChunkIndex(4), 10, &digest(4)));
+        file.extend(format.record(ChunkIndex(2), 10, &digest(2)));
         let parsed = format.read(&*file, 4).unwrap();
         assert_eq!((indexes(&parsed), parsed.torn), (vec![1], true));
     }
@@ -264,7 +274,7 @@ mod tests {
     fn a_map_that_never_ends_is_left_at_its_bound() {
         let (format, mut file) = map(&[]);
         for _ in 0..RECORDS_PER_CHUNK_MAX + 3 {
-            file.extend(format.record(ChunkIndex(0), &digest(0)));
+            file.extend(format.record(ChunkIndex(0), 10, &digest(0)));
         }
         let parsed = format.read(&*file, 1).unwrap();
         assert!(parsed.torn && parsed.good_bytes < file.len() as u64);

@@ -30,11 +30,15 @@ impl Packer {
     }
 
     fn zstd(&mut self, raw: &[u8], level: i8, out: &mut [u8]) -> Option<usize> {
-        if self.compressor.as_ref().is_none_or(|(set, _)| *set != level) {
-            // One that has packed with a high level keeps its tables: it is dropped, not told another level.
-            self.compressor = Some((level, zstd::bulk::Compressor::new(level.into()).ok()?));
+        let (set, compressor) = match &mut self.compressor {
+            Some(compressor) => compressor,
+            // One for all levels: its tables are as large as the highest of them needs, and are made once.
+            none => none.insert((level, zstd::bulk::Compressor::new(level.into()).ok()?)),
+        };
+        if *set != level {
+            compressor.set_compression_level(level.into()).ok()?;
+            *set = level;
         }
-        let (_, compressor) = self.compressor.as_mut()?;
         // Shorter than the chunk, whose length fits.
         let limit = (raw.len() as f64 * STORE_ABOVE) as usize;
         // The one error to expect is that there is no room, which is the question that was asked; any other would be no

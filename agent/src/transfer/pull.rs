@@ -75,6 +75,7 @@ struct Pull {
     progress: ProgressSink,
     receiver: Receiver,
     tasks: JoinSet<News>,
+    /// Bytes of chunks that crossed the network, in earlier attempts too.
     bytes_wire: u64,
     began: Instant,
 }
@@ -193,7 +194,8 @@ impl Pull {
                 debug!(%run, ?trouble, "no connection");
                 self.receiver.handle_connect_failed(trouble)
             }
-            News::Prepared(Ok(Opened { store, held, room_bytes })) => {
+            News::Prepared(Ok(Opened { store, held, wire_bytes, room_bytes })) => {
+                self.bytes_wire += wire_bytes;
                 self.errands.store = Some(Arc::new(store));
                 self.receiver.handle_prepared(held, room_bytes)
             }

@@ -22,9 +22,10 @@ use baton_proto::data::PackingFacts;
 
 use levels::{Level, Levels, Packed};
 
-/// Least that is on its way before packing waits: two chunks that do not shrink, or four that do.
-pub const PIPE_BYTES_MIN: u64 = 2 * CHUNK_BYTES;
-/// Most of it. A connection's window is not larger.
+/// What waits behind what the path holds, before packing waits as well: two chunks that do not shrink, or four that do.
+/// It keeps the wire busy while the next one is packed.
+pub const BACKLOG_BYTES: u64 = 2 * CHUNK_BYTES;
+/// Most that is on its way, both together. A connection's window is not larger.
 pub const PIPE_BYTES_MAX: u64 = 6 * CHUNK_BYTES;
 
 /// A chunk to read and pack.
@@ -42,7 +43,8 @@ pub struct Sender {
     packing: usize,
     /// Bytes that are packed and not known to have arrived.
     on_the_way: u64,
-    pipe_bytes: u64,
+    /// What the path holds.
+    window: u64,
     levels: Levels,
 }
 
@@ -50,14 +52,7 @@ impl Sender {
     /// `workers` chunks are packed at a time.
     pub fn new(workers: usize) -> Self {
         let workers = workers.max(1);
-        Self {
-            workers,
-            asked: BTreeSet::new(),
-            packing: 0,
-            on_the_way: 0,
-            pipe_bytes: PIPE_BYTES_MIN,
-            levels: Levels::new(workers),
-        }
+        Self { workers, asked: BTreeSet::new(), packing: 0, on_the_way: 0, window: 0, levels: Levels::new(workers) }
     }
 
     /// Puts a chunk on the list. One that is there already stays where it is.
@@ -73,8 +68,7 @@ impl Sender {
     /// Takes notice of what the transport knows of the path: bytes it holds in a round trip, and bytes a second, 0 while
     /// that is not known.
     pub fn handle_path(&mut self, window: u64, rate: f64) {
-        // Twice, since what waits behind the path's own must last while the next is packed.
-        self.pipe_bytes = window.saturating_mul(2).clamp(PIPE_BYTES_MIN, PIPE_BYTES_MAX);
+        self.window = window.min(PIPE_BYTES_MAX - BACKLOG_BYTES);
         self.levels.path(rate);
     }
 
@@ -97,11 +91,16 @@ impl Sender {
 
     /// Tells the levels whether packing waits for the wire.
     fn look(&mut self) {
-        self.levels.waits(self.is_full() && !self.asked.is_empty() || self.on_the_way >= PIPE_BYTES_MIN);
+        self.levels.waits(self.is_full());
+    }
+
+    /// What waits for the path to have room.
+    fn backlog(&self) -> u64 {
+        self.on_the_way.saturating_sub(self.window)
     }
 
     fn is_full(&self) -> bool {
-        self.on_the_way + self.expected() >= self.pipe_bytes
+        self.on_the_way + self.expected() >= self.window + BACKLOG_BYTES
     }
 
     /// What the chunks that are being packed will take.
@@ -116,7 +115,12 @@ impl Sender {
         }
         let index = self.asked.pop_first()?;
         self.packing += 1;
-        Some(Job { index, level: self.levels.choose(self.on_the_way) })
+        Some(Job { index, level: self.levels.choose(self.backlog()) })
+    }
+
+    /// Bytes that are packed and not known to have arrived.
+    pub fn on_the_way(&self) -> u64 {
+        self.on_the_way
     }
 
     pub fn facts(&self) -> PackingFacts {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex, Chunking, SNAPSHOT_BYTES_MAX, Span};
-use baton_proto::data::{Extent, SnapshotId};
+use baton_proto::data::{Extent, FrameHead, SnapshotId};
 use baton_proto::digest::ChunkDigest;
 use baton_proto::rdb::{Checksum, TAIL_BYTES};
 use baton_proto::{Fault, FaultKind};
@@ -51,6 +51,8 @@ pub(super) struct Store {
 pub(super) struct Opened {
     pub(super) store: Store,
     pub(super) held: Held,
+    /// Bytes that crossed the network for what earlier attempts have recorded.
+    pub(super) wire_bytes: u64,
     /// Bytes of a snapshot for which there is room, what is here included.
     pub(super) room_bytes: u64,
 }
@@ -65,7 +67,7 @@ impl Store {
         if extent.bytes > room_bytes {
             return Err(no_room(place, extent.bytes));
         }
-        let (part, map, held) = match reopen(place, &format) {
+        let (part, map, held, wire_bytes) = match reopen(place, &format) {
             Ok(found) => found,
             Err(why) => {
                 if let Some(why) = why {
@@ -74,21 +76,22 @@ impl Store {
                 }
                 let part = create_part(place, extent)?;
                 let map = create_map(&place.map, &format).map_err(|error| host("create", &place.map, &error))?;
-                (part, map, Held::new())
+                (part, map, Held::new(), 0)
             }
         };
         let store = Store { part, map: Mutex::new(map), format, place: place.clone() };
-        Ok(Opened { store, held, room_bytes })
+        Ok(Opened { store, held, wire_bytes, room_bytes })
     }
 
-    /// Writes a chunk to its place, and records it.
-    pub(super) fn write(&self, index: ChunkIndex, span: Span, bytes: &[u8], digest: &ChunkDigest) -> Result<(), Fault> {
+    /// Writes a chunk to its place, and records it, and what it took on the network.
+    pub(super) fn write(&self, head: &FrameHead, span: Span, bytes: &[u8]) -> Result<(), Fault> {
         self.part.write_all_at(bytes, span.offset).map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::NOSPC | Errno::DQUOT) => no_room(&self.place, span.offset.saturating_add(CHUNK_BYTES)),
             _ => host("write", &self.place.part, &error).because(format!("at offset {}", span.offset)),
         })?;
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
-        map.write_all(&self.format.record(index, digest)).map_err(|error| host("write", &self.place.map, &error))
+        let record = self.format.record(ChunkIndex(head.index), head.wire_bytes, &head.digest);
+        map.write_all(&record).map_err(|error| host("write", &self.place.map, &error))
     }
 
     /// Reads a claimed chunk, and yields its checksum if it is what was claimed.
@@ -142,7 +145,7 @@ impl Store {
 }
 
 /// Opens what is there. An error says why it is of no use; `None` when there is nothing.
-fn reopen(place: &Place, format: &MapFormat) -> Result<(File, File, Held), Option<String>> {
+fn reopen(place: &Place, format: &MapFormat) -> Result<(File, File, Held, u64), Option<String>> {
     let open = |path: &Path| match options().open(path) {
         Ok(file) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(None),
@@ -165,7 +168,7 @@ fn reopen(place: &Place, format: &MapFormat) -> Result<(File, File, Held), Optio
     for file in [&part, &map] {
         file.set_permissions(std::fs::Permissions::from_mode(MODE)).map_err(words)?;
     }
-    Ok((part, map, parsed.held))
+    Ok((part, map, parsed.held, parsed.wire_bytes))
 }
 
 /// No link is followed: the data directory is the server's, and the agent may be mightier than the server.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 /// Priority of the threads: beside a busy server they get a tenth of its share of a core, and what is idle else.
-const NICE: i32 = 0;
+const NICE: i32 = 10;
 /// Most jobs that wait. More are never offered at a time: a transfer asks for a dozen chunks.
 const QUEUE_MAX: usize = 256;
 

@@ -22,6 +22,7 @@
 
 mod beside;
 mod cruise;
+mod delivery;
 mod model;
 mod pilot;
 mod round;
@@ -54,7 +55,7 @@ impl ControllerFactory for ModelBased {
 /// Bytes a second that the path carries, as far as a connection's controller knows.
 pub(crate) fn rate(connection: &quinn::Connection) -> Option<f64> {
     let steering = connection.congestion_state().into_any().downcast::<Steering>().ok()?;
-    Some(steering.pilot.rate()).filter(|rate| *rate > 0.0)
+    steering.pilot.rate()
 }
 
 /// Gives the controller's core the time as a duration.

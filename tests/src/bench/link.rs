@@ -26,10 +26,11 @@ const FRAME_BYTES: usize = 38;
 const QUEUE_BYTES_MIN: u64 = 512 << 10;
 /// Packets read before what is due is written: more would delay those.
 const BATCH: usize = 64;
-/// After a batch of at least this size, the thread rests: packets then come many to a wake-up, which keeps the link's own
-/// share of the cores small (at 1 Gbit/s about half of one, where each packet by itself takes three quarters).
-const BUSY_PACKETS: usize = 4;
-const REST: Duration = Duration::from_micros(150);
+/// While packets are under way the thread rests between two looks, as network cards do: packets then come many to a
+/// wake-up, which keeps the link's own share of the cores small. The rest is this part of the round trip, within bounds.
+const REST_PART: u32 = 100;
+const REST_MIN: Duration = Duration::from_micros(80);
+const REST_MAX: Duration = Duration::from_micros(400);
 /// Longest sleep of an idle thread: it looks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
 /// The link is hardware elsewhere: it goes before the programs that are measured.
@@ -175,13 +176,15 @@ struct Way {
     under_way: VecDeque<(Instant, Vec<u8>)>,
     /// Buffers for reuse.
     spare: Vec<Vec<u8>>,
+    rest: Duration,
     counters: Arc<Counters>,
 }
 
 impl Way {
     fn new(shape: Shape, from: File, to: File, counters: Arc<Counters>, seed: u64) -> Self {
         let line = Line::new(shape, seed, Instant::now());
-        Self { from, to, line, under_way: VecDeque::new(), spare: Vec::new(), counters }
+        let rest = (shape.round_trip / REST_PART).clamp(REST_MIN, REST_MAX);
+        Self { from, to, line, under_way: VecDeque::new(), spare: Vec::new(), rest, counters }
     }
 
     fn run(mut self, stop: &AtomicBool) {
@@ -190,19 +193,18 @@ impl Way {
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         while !stop.load(Ordering::Relaxed) {
             let taken = self.take();
-            let next = self.deliver();
-            if taken >= BUSY_PACKETS {
-                std::thread::sleep(REST);
-            } else if taken == 0 {
-                self.wait(next);
+            self.deliver();
+            if taken > 0 || !self.under_way.is_empty() {
+                std::thread::sleep(self.rest);
+            } else {
+                self.wait();
             }
         }
     }
 
-    /// Sleeps until a packet comes or one is due.
-    fn wait(&self, next: Option<Instant>) {
-        let pause = next.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()).min(IDLE));
-        let Ok(timeout) = Timespec::try_from(pause) else { return };
+    /// Sleeps until a packet comes.
+    fn wait(&self) {
+        let Ok(timeout) = Timespec::try_from(IDLE) else { return };
         // An interrupted wait only means one more look.
         let _ = poll(&mut [PollFd::new(&self.from, PollFlags::IN)], Some(&timeout));
     }
@@ -248,13 +250,13 @@ impl Way {
         None
     }
 
-    /// Writes what is due, and yields when the next packet will be.
-    fn deliver(&mut self) -> Option<Instant> {
+    /// Writes what is due.
+    fn deliver(&mut self) {
         let now = Instant::now();
         while let Some((due, packet)) = self.under_way.pop_front() {
             if due > now {
                 self.under_way.push_front((due, packet));
-                return Some(due);
+                return;
             }
             // A host that is going down no longer takes packets; nor does a wire care.
             match self.to.write(&packet) {
@@ -262,7 +264,6 @@ impl Way {
                 _ => self.spare.push(packet),
             }
         }
-        None
     }
 }
 

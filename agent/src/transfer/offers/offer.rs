@@ -241,7 +241,7 @@ impl Offer {
         // Neither is longer than a chunk, which fits.
         let (raw_bytes, wire_bytes) = (raw_bytes as u32, bytes.len() as u32);
         let stored = packing == Packing::Store;
-        debug!(chunk = job.index.0, level = ?job.level, stored, wire_bytes, took = ?began.elapsed(), "packed");
+        debug!(chunk = job.index.0, on_the_way = locked(&self.engine).sender.on_the_way(), level = ?job.level, stored, wire_bytes, took = ?began.elapsed(), "packed");
         let facts = Packed { level: job.level, stored, raw_bytes, wire_bytes, took: began.elapsed() };
         Ok((facts, FrameHead { packing, index: job.index.0, raw_bytes, wire_bytes, digest }, bytes))
     }

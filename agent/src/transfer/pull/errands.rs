@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex, Chunking};
 use baton_proto::control::{Reply, Request};
-use baton_proto::data::{Extent, FRAME_HEAD_BYTES, Manifest, PackingFacts, Ticket};
+use baton_proto::data::{Extent, Manifest, PackingFacts, Ticket};
 use baton_proto::digest::{ChunkDigest, FileDigest};
 use baton_proto::rdb::Checksum;
 use baton_proto::{Fault, FaultKind};
@@ -131,7 +131,7 @@ impl Errands {
             let mut wire = None;
             let head = link.chunk(&ticket, index.0, |bytes| wire.insert(buffers.take(bytes))).await.map_err(trouble)?;
             let wire = wire.unwrap_or_else(|| buffers.take(0));
-            let wire_bytes = (FRAME_HEAD_BYTES + wire.len()) as u64;
+            let wire_bytes = u64::from(head.wire_bytes);
             let write = move |unpacker: &mut Unpacker| {
                 let mut room = buffers.take(CHUNK_BYTES as usize);
                 let (span, raw) = match unpacker.unpack(&chunking, index, &head, &wire, &mut room) {
@@ -142,7 +142,7 @@ impl Errands {
                         return Ok(Err(Fault::new(FaultKind::Verification, fault).because(error)));
                     }
                 };
-                store.write(index, span, raw, &head.digest)?;
+                store.write(&head, span, raw)?;
                 Ok(Ok(ChunkSums { digest: head.digest, crc: Checksum::of(raw) }))
             };
             match unpackers.work(write).await {

@@ -52,7 +52,7 @@ const NEWEST: f64 = 0.2;
 /// For how long a measured arrival counts: long enough for some chunks on a slow line, short enough to see it change.
 const MEMORY: Duration = Duration::from_secs(1);
 /// What part of the time that the wire is busy may be spent on a chunk: the rest is for what was measured wrongly.
-const SPENDABLE: f64 = 0.7;
+const SPENDABLE: f64 = 0.5;
 /// What is better by less than this is not: the first level is good for most, sending more bytes takes the cores of both
 /// hosts too, and so does packing them longer.
 const PREFERENCE: f64 = 1.05;
@@ -102,10 +102,7 @@ impl Wire {
     fn rate(&self) -> Option<f64> {
         let measured = (self.seconds > 0.0 && self.bytes > 0.0).then(|| self.bytes / self.seconds);
         let path = (self.path > 0.0).then_some(self.path);
-        let known = match (measured, path) {
-            (Some(measured), Some(path)) if !self.waits => Some(measured.max(path)),
-            (measured, path) => measured.or(path),
-        };
+        let known = if self.waits { measured.or(path) } else { path.or(measured) };
         known.map(|rate| rate * self.hope.clamp(1.0, HOPE_MAX))
     }
 
@@ -205,14 +202,14 @@ impl Levels {
         (self.estimate(self.chosen).share * CHUNK_BYTES as f64) as u64
     }
 
-    /// Chooses for the next chunk, while so many bytes are on their way.
-    pub fn choose(&mut self, on_the_way: u64) -> Level {
-        let (place, why) = self.pick(on_the_way);
+    /// Chooses for the next chunk, while so many bytes wait for the wire.
+    pub fn choose(&mut self, backlog: u64) -> Level {
+        let (place, why) = self.pick(backlog);
         (self.chosen, self.why) = (place, why);
         LEVELS.get(place).map_or(Level::Store, |(level, ..)| *level)
     }
 
-    fn pick(&self, on_the_way: u64) -> (usize, Why) {
+    fn pick(&self, backlog: u64) -> (usize, Why) {
         if self.stored_in_a_row >= STORED_IN_A_ROW {
             let place = if self.chunks.is_multiple_of(STORED_IN_A_ROW) { FIRST } else { 0 };
             return (place, Why::Incompressible);
@@ -228,9 +225,11 @@ impl Levels {
                 best = (place, whole(place));
             }
         }
-        let busy_seconds = on_the_way as f64 / wire;
+        let busy_seconds = backlog as f64 / wire;
         let in_time = |place: &usize| CHUNK_BYTES as f64 / self.estimate(*place).rate <= SPENDABLE * busy_seconds;
-        match (best.0 + 1..LEVELS.len()).rev().find(in_time) {
+        // One step beyond what was tried: how long it takes is only guessed.
+        let tried = self.known.iter().rposition(Option::is_some).unwrap_or(FIRST);
+        match (best.0 + 1..LEVELS.len().min(tried + 2)).rev().find(in_time) {
             Some(place) if self.shrinks() => (place, Why::Time { wire, busy_seconds }),
             _ => (best.0, Why::Throughput { wire }),
         }

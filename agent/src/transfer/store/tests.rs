@@ -1,3 +1,5 @@
+use baton_proto::data::Packing;
+
 use super::*;
 
 const CHUNK: usize = CHUNK_BYTES as usize;
@@ -32,7 +34,10 @@ impl Scene {
         for index in indexes.into_iter().map(ChunkIndex) {
             let span = self.chunking.span(index).unwrap();
             let bytes = &self.data[span.offset as usize..][..span.bytes as usize];
-            store.write(index, span, bytes, &self.chunking.digest(index, bytes)).unwrap();
+            let digest = self.chunking.digest(index, bytes);
+            let head =
+                FrameHead { packing: Packing::Store, index: index.0, raw_bytes: span.bytes, wire_bytes: 5, digest };
+            store.write(&head, span, bytes).unwrap();
         }
     }
 
@@ -89,7 +94,8 @@ fn a_torn_map_is_cut_and_written_on() {
     let opened = scene.open();
     assert_eq!(scene.good(&opened), [0]);
     scene.fill(&opened.store, [3]);
-    assert_eq!(scene.good(&scene.open()), [0, 3]);
+    let opened = scene.open();
+    assert_eq!((scene.good(&opened), opened.wire_bytes), (vec![0, 3], 10));
 }
 
 #[test]

@@ -211,8 +211,7 @@ impl<C: Crew> Transfer<'_, C> {
     /// Tells why the offer or the pull failed. While the save runs (`saving`), it may be because of the save, which is given
     /// a moment to say so.
     async fn cause_of(&self, fault: Fault, saving: bool) -> Setback {
-        // What was forgotten is looked for by the next attempt, the save first.
-        if !saving || fault.kind == FaultKind::NotFound {
+        if !saving {
             return Setback::of(fault);
         }
         let name = snapshot_task(self.source);
@@ -220,7 +219,8 @@ impl<C: Crew> Transfer<'_, C> {
         match tokio::time::timeout(VERDICT_WAIT, verdict).await {
             Ok(Err(cause)) => Setback::Final(cause),
             Ok(Ok(Followed::Unknown)) => Setback::Forgotten(fault),
-            Ok(Ok(Followed::Done(_) | Followed::Ready)) | Err(_) => Setback::Final(fault),
+            // What was forgotten is looked for by the next attempt; the save may still be about to tell why.
+            Ok(Ok(Followed::Done(_) | Followed::Ready)) | Err(_) => Setback::of(fault),
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::beside::{Beside, Stand};
 use super::cruise::{Cruise, Rival, SURGE_PAUSE_ROUNDS, SURGE_PAUSE_ROUNDS_MAX, Turn};
+use super::delivery::Delivery;
 use super::model::{INITIAL_PACKETS, Model};
 use super::round::{Round, Shown};
 use super::startup::{End, Startup};
@@ -38,6 +39,7 @@ pub(super) struct Pilot {
     batch_bytes: u64,
     /// Whether the window was used up within the round.
     used: bool,
+    delivery: Delivery,
 }
 
 impl Pilot {
@@ -52,6 +54,7 @@ impl Pilot {
             newest_sent: None,
             batch_bytes: 0,
             used: false,
+            delivery: Delivery::default(),
         }
     }
 
@@ -60,9 +63,9 @@ impl Pilot {
         self.window
     }
 
-    /// Bytes a second that the path carries; 0 while that is not known.
-    pub(super) fn rate(&self) -> f64 {
-        self.model.rate()
+    /// Bytes a second that arrive while there is enough to send.
+    pub(super) fn rate(&self) -> Option<f64> {
+        self.delivery.rate()
     }
 
     pub(super) fn set_mtu(&mut self, mtu: u64) {
@@ -95,6 +98,7 @@ impl Pilot {
     /// A batch of acknowledgements has ended.
     pub(super) fn batch(&mut self, now: Duration, in_flight: u64, app_limited: bool) {
         let batch_bytes = std::mem::take(&mut self.batch_bytes);
+        self.delivery.batch(now, batch_bytes, app_limited);
         let Some(newest_sent) = self.newest_sent.take() else { return };
         let was_in_flight = in_flight.saturating_add(batch_bytes);
         self.used |= was_in_flight.saturating_add(self.model.batch_bytes() as u64) >= self.window;

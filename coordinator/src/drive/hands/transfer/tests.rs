@@ -222,9 +222,9 @@ async fn a_snapshot_given_up_by_its_agents_restart_is_taken_anew_and_pulled_afre
     // Who notices first: the save's follower, the pull by its ticket, the pull by the file, the offer.
     let noticed: [(Vec<_>, u64, _, _); 4] = [
         (vec![(50, Ok(Followed::Unknown))], HOUR, Err(unknown_ticket()), Ok(offered("1"))),
-        (vec![(HOUR, Ok(Followed::Unknown))], 50, Err(unknown_ticket()), Ok(offered("1"))),
+        (vec![(HOUR, Ok(Followed::Unknown)), (9, Ok(Followed::Unknown))], 50, Err(unknown_ticket()), Ok(offered("1"))),
         (vec![(HOUR, Ok(Followed::Unknown)), (9, Ok(Followed::Unknown))], 50, Err(damaged()), Ok(offered("1"))),
-        (vec![], 0, Ok(pulled()), Err(unknown_ticket())),
+        (vec![(9, Ok(Followed::Unknown))], 0, Ok(pulled()), Err(unknown_ticket())),
     ];
     for (told, after, pull, offer) in noticed {
         let first = offer.is_ok().then_some((after, pull));
@@ -242,6 +242,22 @@ async fn a_snapshot_given_up_by_its_agents_restart_is_taken_anew_and_pulled_afre
             ["pull", "join", "offer", "begin", "look"]
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_that_is_gone_waits_for_the_save_to_say_why() {
+    let gone = || fault(FaultKind::NotFound, "no snapshot is pinned");
+    let fake = Fake {
+        joins: answers([
+            (0, Ok(Followed::Ready)),
+            (HOUR, Ok(Followed::Unknown)),
+            (900, Err(fault(FaultKind::Server, "BGSAVE failed"))),
+        ]),
+        offers: answers([(0, Ok(offered("1")))]),
+        pulls: answers([(50, Err(gone()))]),
+        ..Fake::default()
+    };
+    assert_eq!(carried(&fake, None).await.unwrap_err(), "BGSAVE failed");
 }
 
 #[tokio::test(start_paused = true)]
