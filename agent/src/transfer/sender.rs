@@ -100,12 +100,11 @@ impl Sender {
     }
 
     fn is_full(&self) -> bool {
-        self.on_the_way + self.expected() >= self.window + BACKLOG_BYTES
-    }
-
-    /// What the chunks that are being packed will take.
-    fn expected(&self) -> u64 {
-        self.levels.expected_bytes().saturating_mul(self.packing as u64)
+        let expected = self.levels.expected_bytes();
+        // What is being packed counts as well; but while next to nothing waits, no worker is to stand idle.
+        let all_pack = expected.saturating_mul(self.workers as u64 + 1);
+        let most = self.window.saturating_add(BACKLOG_BYTES.max(all_pack)).min(PIPE_BYTES_MAX);
+        self.on_the_way + expected.saturating_mul(self.packing as u64) >= most
     }
 
     /// Yields the next chunk to pack, if now is the time.

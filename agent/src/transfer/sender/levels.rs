@@ -59,8 +59,10 @@ const PREFERENCE: f64 = 1.05;
 /// What is hoped for, beyond what is known, for each chunk that was packed without having to wait for the wire.
 const HOPE: f64 = 1.01;
 const HOPE_MAX: f64 = 1.25;
-/// After so many chunks in a row that did not shrink, they are sent as they are, but for one in as many.
+/// After so many chunks in a row that did not shrink, they are sent as they are, but for one in as many; the more of those
+/// do not shrink either, the rarer, up to a bound.
 const STORED_IN_A_ROW: u32 = 8;
+const UNTRIED_MAX: u32 = 32;
 /// A chunk that does not shrink below this share is sent as it is: the target need not unpack it then.
 pub const STORE_ABOVE: f64 = 0.97;
 
@@ -78,6 +80,8 @@ pub struct Levels {
     known: [Option<Known>; LEVELS.len()],
     wire: Wire,
     stored_in_a_row: u32,
+    /// Chunks chosen to be sent as they are since the last that was not.
+    untried: u32,
     chosen: usize,
     why: Why,
     chunks: u32,
@@ -141,6 +145,7 @@ impl Levels {
             known: [None; LEVELS.len()],
             wire: Wire::default(),
             stored_in_a_row: 0,
+            untried: 0,
             chosen: FIRST,
             why: Why::First,
             chunks: 0,
@@ -206,12 +211,13 @@ impl Levels {
     pub fn choose(&mut self, backlog: u64) -> Level {
         let (place, why) = self.pick(backlog);
         (self.chosen, self.why) = (place, why);
+        self.untried = if place == 0 { self.untried + 1 } else { 0 };
         LEVELS.get(place).map_or(Level::Store, |(level, ..)| *level)
     }
 
     fn pick(&self, backlog: u64) -> (usize, Why) {
         if self.stored_in_a_row >= STORED_IN_A_ROW {
-            let place = if self.chunks.is_multiple_of(STORED_IN_A_ROW) { FIRST } else { 0 };
+            let place = if self.untried >= self.stored_in_a_row.min(UNTRIED_MAX) { FIRST } else { 0 };
             return (place, Why::Incompressible);
         }
         let Some(wire) = self.wire.rate() else { return (FIRST, Why::First) };
