@@ -25,6 +25,8 @@ mod buffers;
 #[cfg(test)]
 mod dice;
 mod growth;
+#[cfg(test)]
+mod material;
 mod offers;
 mod pull;
 mod store;
@@ -32,6 +34,8 @@ mod workers;
 
 #[cfg(test)]
 mod loopback;
+#[cfg(test)]
+mod pair_tests;
 
 pub use growth::{Grower, Growth};
 pub use offers::Offers;
