@@ -8,6 +8,9 @@ const BURST: Duration = Duration::from_millis(5);
 /// The least burst: below it, small packets would be sent.
 const BURST_BYTES_MIN: f64 = 65_536.0;
 
+/// Least wait. A shorter one may round to nothing, and whoever asks again at once asks for ever.
+const WAIT_MIN: Duration = Duration::from_micros(1);
+
 /// A bucket that fills at the rate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Throttle {
@@ -42,7 +45,7 @@ impl Throttle {
             self.room -= bytes as f64;
             return Ok(());
         }
-        Err(Duration::try_from_secs_f64((1.0 - self.room) / rate as f64).unwrap_or(Duration::MAX))
+        Err(Duration::try_from_secs_f64((1.0 - self.room) / rate as f64).unwrap_or(Duration::MAX).max(WAIT_MIN))
     }
 
     fn fill(&mut self, now: Duration) {
