@@ -42,7 +42,9 @@ impl Throttle {
             self.room -= bytes as f64;
             return Ok(());
         }
-        Err(Duration::try_from_secs_f64((1.0 - self.room) / rate as f64).unwrap_or(Duration::MAX))
+        let wait = Duration::try_from_secs_f64((1.0 - self.room) / rate as f64).unwrap_or(Duration::MAX);
+        // At a high rate it rounds to nothing, and who waits for nothing asks again at once.
+        Err(wait.max(Duration::from_nanos(1)))
     }
 
     fn fill(&mut self, now: Duration) {
