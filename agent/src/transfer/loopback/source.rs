@@ -1,14 +1,17 @@
-//! A source that can be made to misbehave: real offers and connections, and a hook that sees every chunk before it leaves.
+//! A source that can be made to misbehave: real offers and connections, and hooks that see every chunk and every extent
+//! before it leaves.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use baton_proto::Fault;
 use baton_proto::control::{Reply, Request};
-use baton_proto::data::FrameHead;
-use baton_wire::{Identity, Listener, Peer, Responder, Role};
+use baton_proto::data::{Extent, FrameHead};
+use baton_wire::{Identity, Listener, Peer, Responder};
 use bytes::Bytes;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -23,12 +26,42 @@ pub(super) type Chunk = (FrameHead, Bytes);
 /// What becomes of a chunk that is about to leave.
 pub(super) enum Serve {
     Send(Result<Chunk, Fault>),
+    /// It is held back for as long as the connection lives.
+    Hold,
+    /// The connection that asks for it is cut instead.
+    HangUp,
     /// Every connection is cut instead.
     Cut,
 }
 
 /// Gets how many chunks were served before, the chunk's index, and the chunk.
-pub(super) type Hook = Arc<dyn Fn(u32, u32, Result<Chunk, Fault>) -> Serve + Send + Sync>;
+pub(super) type OnChunk = Arc<dyn Fn(u32, u32, Result<Chunk, Fault>) -> Serve + Send + Sync>;
+/// Gets how far the snapshot is, and yields what is told of it.
+pub(super) type OnExtent = Arc<dyn Fn(Extent) -> Extent + Send + Sync>;
+
+/// What a source does beside its duty.
+#[derive(Clone)]
+pub(super) struct Hooks {
+    pub(super) chunk: OnChunk,
+    pub(super) extent: OnExtent,
+}
+
+impl Default for Hooks {
+    /// It behaves.
+    fn default() -> Hooks {
+        Hooks { chunk: Arc::new(|_, _, chunk| Serve::Send(chunk)), extent: Arc::new(|extent| extent) }
+    }
+}
+
+impl Hooks {
+    pub(super) fn chunk(hook: impl Fn(u32, u32, Result<Chunk, Fault>) -> Serve + Send + Sync + 'static) -> Hooks {
+        Hooks { chunk: Arc::new(hook), ..Hooks::default() }
+    }
+
+    pub(super) fn extent(hook: impl Fn(Extent) -> Extent + Send + Sync + 'static) -> Hooks {
+        Hooks { extent: Arc::new(hook), ..Hooks::default() }
+    }
+}
 
 /// A private authority that lives as long as its test.
 pub(super) struct Authority {
@@ -62,53 +95,65 @@ impl Authority {
 }
 
 pub(super) struct Source {
-    pub(super) offers: Arc<Offers>,
     pub(super) port: u16,
-    served: Arc<AtomicU32>,
+    shared: Arc<Shared>,
     accepting: JoinHandle<()>,
 }
 
 struct Shared {
-    offers: Arc<Offers>,
-    hook: Hook,
-    served: Arc<AtomicU32>,
+    offers: Offers,
+    hooks: Hooks,
+    served: AtomicU32,
+    /// Who has asked for chunks.
+    askers: Mutex<BTreeSet<SocketAddr>>,
     /// Counts the cuts.
     cut: watch::Sender<u32>,
 }
 
 impl Source {
-    pub(super) fn start(identity: Identity, hook: Hook) -> Source {
+    pub(super) fn start(identity: Identity, hooks: Hooks) -> Source {
         let listener = Listener::bind(&identity, ([127, 0, 0, 1], 0).into(), "test").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (offers, served) = (Arc::new(Offers::default()), Arc::new(AtomicU32::new(0)));
-        let shared =
-            Shared { offers: Arc::clone(&offers), hook, served: Arc::clone(&served), cut: watch::Sender::new(0) };
-        let shared = Arc::new(shared);
+        let (served, askers, cut) = (AtomicU32::new(0), Mutex::default(), watch::Sender::new(0));
+        let shared = Arc::new(Shared { offers: Offers::start().unwrap(), hooks, served, askers, cut });
+        let serving = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             let mut peers = JoinSet::new();
             while let Some(arrival) = listener.accept().await {
-                let shared = Arc::clone(&shared);
+                let shared = Arc::clone(&serving);
                 peers.spawn(async move {
                     let mut cut = shared.cut.subscribe();
                     let Ok(peer) = arrival.greet().await else { return };
-                    let serve = async { shared.converse(&peer).await };
                     tokio::select! {
-                        () = serve => {}
-                        _ = cut.changed() => {}
+                        () = shared.converse(&peer) => {}
+                        _ = cut.changed() => peer.hang_up("cut by the test"),
                     }
-                    // All of the connection's handles are dropped here, which closes it.
                 });
             }
         });
-        Source { offers, port, served, accepting }
+        Source { port, shared, accepting }
+    }
+
+    pub(super) fn offers(&self) -> &Offers {
+        &self.shared.offers
     }
 
     /// Chunks that were served.
     pub(super) fn served(&self) -> u32 {
-        self.served.load(Ordering::SeqCst)
+        self.shared.served.load(Ordering::SeqCst)
+    }
+
+    /// Connections on which chunks were asked for.
+    pub(super) fn askers(&self) -> usize {
+        self.shared.askers.lock().unwrap().len()
+    }
+
+    pub(super) fn cut(&self) {
+        self.shared.cut.send_modify(|cuts| *cuts += 1);
     }
 
     pub(super) async fn stop(&mut self) {
+        self.cut();
         self.accepting.abort();
         let _ = (&mut self.accepting).await;
     }
@@ -116,37 +161,41 @@ impl Source {
 
 impl Shared {
     async fn converse(self: &Arc<Self>, peer: &Peer) {
-        let Role::Agent(host) = peer.role().clone() else { return };
         let mut streams = JoinSet::new();
         while let Some(asking) = peer.next().await {
-            let (shared, host) = (Arc::clone(self), host.clone());
+            let (shared, peer) = (Arc::clone(self), peer.clone());
             streams.spawn(async move {
                 if let Some((request, responder)) = asking.read().await {
-                    shared.respond(&host, request, responder).await;
+                    shared.respond(&peer, request, responder).await;
                 }
             });
         }
     }
 
-    async fn respond(&self, host: &baton_proto::HostName, request: Request, responder: Responder) {
-        match request {
-            Request::Open { ticket, .. } => {
-                let opened = self.offers.open(host, &ticket);
-                responder.answer(&opened.map(|(manifest, extent)| Reply::Opened { manifest, extent })).await;
-            }
-            Request::Seal { ticket } => {
-                let digest = self.offers.seal(host, &ticket).await;
-                responder.answer(&digest.map(|(digest, packing)| Reply::Sealed { digest, packing })).await;
-            }
+    async fn respond(&self, peer: &Peer, request: Request, responder: Responder) {
+        let told = |reply: Reply| match reply {
+            Reply::Opened { manifest, extent } => Reply::Opened { manifest, extent: (self.hooks.extent)(extent) },
+            Reply::Extent(extent) => Reply::Extent((self.hooks.extent)(extent)),
+            other => other,
+        };
+        let answer = match request {
+            Request::Open { ticket, session } => self.offers.open(peer, &ticket, session),
+            Request::Extent { ticket, seen } => self.offers.extent(peer, &ticket, seen).await,
+            Request::Seal { ticket } => self.offers.seal(peer, &ticket).await,
             Request::Chunk { ticket, index } => {
-                let chunk = self.offers.chunk(host, &ticket, index).await;
+                let chunk = self.offers.chunk(peer, &ticket, index).await;
+                self.askers.lock().unwrap().insert(peer.address());
                 let before = self.served.fetch_add(1, Ordering::SeqCst);
-                match (self.hook)(before, index, chunk) {
-                    Serve::Send(chunk) => responder.chunk(chunk).await,
+                match (self.hooks.chunk)(before, index, chunk) {
+                    Serve::Send(chunk) => responder.chunk(chunk, |bytes| self.offers.pace(&ticket.run, bytes)).await,
+                    Serve::HangUp => peer.hang_up("cut by the test"),
+                    Serve::Hold => std::future::pending().await,
                     Serve::Cut => self.cut.send_modify(|cuts| *cuts += 1),
                 }
+                return;
             }
             _ => panic!("a target asks for nothing else"),
-        }
+        };
+        responder.answer(&answer.map(told)).await;
     }
 }

@@ -1,5 +1,6 @@
 //! The receiving engine: each rule by itself here and below, and all of them at once in a simulated world.
 
+mod acts;
 mod claims;
 mod ends;
 mod growth;
@@ -16,7 +17,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::transfer::dice::Dice;
-use world::{Act, World};
+use acts::Act;
+use world::World;
 
 const NOW: Duration = Duration::ZERO;
 const CHUNK: u64 = CHUNK_BYTES;

@@ -65,7 +65,7 @@ pub(super) struct Flow {
 
 /// Who packs.
 enum Packer {
-    Engine(Sender),
+    Engine(Box<Sender>),
     /// One level up to a time, another from then on.
     Fixed {
         levels: [Level; 2],
@@ -108,7 +108,7 @@ struct Run {
 impl World {
     /// Runs with the engine.
     pub(super) fn run(self) -> Flow {
-        self.run_with(Packer::Engine(Sender::new(self.workers)))
+        self.run_with(Packer::Engine(Box::new(Sender::new(self.workers))))
     }
 
     pub(super) fn run_fixed(self, level: Level) -> Flow {
