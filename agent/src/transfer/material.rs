@@ -51,6 +51,7 @@ impl Material {
             raw_bytes: CHUNK_BYTES as u32,
             wire_bytes: (CHUNK_BYTES as f64 * wire) as u32,
             took: Duration::from_secs_f64(seconds),
+            worked: Duration::from_secs_f64(seconds),
         }
     }
 }

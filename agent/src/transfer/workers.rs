@@ -3,13 +3,15 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use baton_proto::{Fault, FaultKind};
 use tokio::sync::oneshot;
 use tracing::warn;
 
-/// Priority of the threads: beside a busy server they get a tenth of its share of a core, and what is idle else.
-const NICE: i32 = 10;
+/// Priority of the threads, the lowest: beside a busy server they get a sixtieth of its share of a core, and what is idle
+/// else.
+const NICE: i32 = 19;
 /// Most jobs that wait. More are never offered at a time: a transfer asks for a dozen chunks.
 const QUEUE_MAX: usize = 256;
 
@@ -63,6 +65,12 @@ fn run<T: Default>(queue: &Mutex<Receiver<Job<T>>>) {
             tools = T::default();
         }
     }
+}
+
+/// How long the calling thread has had a core.
+pub(super) fn worked() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Does work that blocks off the async threads, and tells of its panic as our defect.

@@ -20,7 +20,7 @@ use crate::transfer::buffers::Buffer;
 use crate::transfer::sender::levels::{Level, Packed};
 use crate::transfer::sender::{Job, Sender};
 use crate::transfer::throttle::Throttle;
-use crate::transfer::workers::blocking;
+use crate::transfer::workers::{blocking, worked};
 
 /// Most connections of a session: one a lane.
 const LANES_MAX: usize = 16;
@@ -224,7 +224,7 @@ impl Offer {
     fn pack(&self, job: Job, tools: &mut Tools) -> Result<(Packed, FrameHead, Buffer), Fault> {
         let size = baton_proto::chunk::CHUNK_BYTES as usize;
         let mut buffer = self.shared.buffers.take(size);
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), worked());
         let (raw, digest) = self.pinned.read(job.index, &mut buffer)?;
         let raw_bytes = raw.len();
         let mut out = self.shared.buffers.take(size);
@@ -241,8 +241,15 @@ impl Offer {
         // Neither is longer than a chunk, which fits.
         let (raw_bytes, wire_bytes) = (raw_bytes as u32, bytes.len() as u32);
         let stored = packing == Packing::Store;
-        debug!(chunk = job.index.0, on_the_way = locked(&self.engine).sender.on_the_way(), level = ?job.level, stored, wire_bytes, took = ?began.elapsed(), "packed");
-        let facts = Packed { level: job.level, stored, raw_bytes, wire_bytes, took: began.elapsed() };
+        debug!(chunk = job.index.0, level = ?job.level, stored, wire_bytes, took = ?began.elapsed(), "packed");
+        let facts = Packed {
+            level: job.level,
+            stored,
+            raw_bytes,
+            wire_bytes,
+            took: began.elapsed(),
+            worked: worked().saturating_sub(before),
+        };
         Ok((facts, FrameHead { packing, index: job.index.0, raw_bytes, wire_bytes, digest }, bytes))
     }
 }

@@ -27,8 +27,10 @@ pub struct Packed {
     pub stored: bool,
     pub raw_bytes: u32,
     pub wire_bytes: u32,
-    /// How long it took, on one core.
+    /// How long it took.
     pub took: Duration,
+    /// How long a core worked at it: less, where others wanted the cores as well.
+    pub worked: Duration,
 }
 
 /// The levels that are used, lowest first, with bytes a second and remaining share on a mixed snapshot, one core of a
@@ -53,9 +55,12 @@ const NEWEST: f64 = 0.2;
 const MEMORY: Duration = Duration::from_secs(1);
 /// What part of the time that the wire is busy may be spent on a chunk: the rest is for what was measured wrongly.
 const SPENDABLE: f64 = 0.5;
-/// What is better by less than this is not: the first level is good for most, sending more bytes takes the cores of both
-/// hosts too, and so does packing them longer.
+/// What is better by less than this is not: the first level is good for most, and packing longer takes cores.
 const PREFERENCE: f64 = 1.05;
+/// The same for a lower level: it sends more bytes, which takes the cores of both hosts too, about as much as it spares.
+const PREFERENCE_DOWN: f64 = 1.25;
+/// Most times longer than it worked that a chunk is believed to take.
+const STRETCH_MAX: f64 = 4.0;
 /// What is hoped for, beyond what is known, for each chunk that was packed without having to wait for the wire.
 const HOPE: f64 = 1.01;
 const HOPE_MAX: f64 = 1.25;
@@ -66,7 +71,7 @@ const UNTRIED_MAX: u32 = 32;
 /// A chunk that does not shrink below this share is sent as it is: the target need not unpack it then.
 pub const STORE_ABOVE: f64 = 0.97;
 
-/// What is known of a level.
+/// What is known of a level: bytes a second on a core of its own, and the remaining share.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     rate: f64,
@@ -78,6 +83,9 @@ struct Known {
 pub struct Levels {
     workers: f64,
     known: [Option<Known>; LEVELS.len()],
+    /// How many times longer than it was worked at a chunk takes, since others want the cores too. It is one for all levels:
+    /// it says nothing of them.
+    stretch: f64,
     wire: Wire,
     stored_in_a_row: u32,
     /// Chunks chosen to be sent as they are since the last that was not.
@@ -143,6 +151,7 @@ impl Levels {
         Self {
             workers: workers as f64,
             known: [None; LEVELS.len()],
+            stretch: 1.0,
             wire: Wire::default(),
             stored_in_a_row: 0,
             untried: 0,
@@ -171,7 +180,11 @@ impl Levels {
             }
         }
         let raw = f64::from(packed.raw_bytes);
-        let seconds = packed.took.as_secs_f64();
+        let seconds = packed.worked.as_secs_f64();
+        if seconds > 0.0 {
+            let stretch = (packed.took.as_secs_f64() / seconds).clamp(1.0, STRETCH_MAX);
+            self.stretch += NEWEST * (stretch - self.stretch);
+        }
         let place = LEVELS.iter().position(|(level, ..)| *level == packed.level);
         let Some(slot) = place.and_then(|place| self.known.get_mut(place)) else { return };
         if raw > 0.0 && seconds > 0.0 {
@@ -223,16 +236,18 @@ impl Levels {
         let Some(wire) = self.wire.rate() else { return (FIRST, Why::First) };
         let whole = |place: usize| {
             let Known { rate, share } = self.estimate(place);
-            (self.workers * rate).min(wire / share)
+            (self.workers * rate / self.stretch).min(wire / share)
         };
         let mut best = (FIRST, whole(FIRST));
         for place in (0..FIRST).rev().chain(FIRST + 1..LEVELS.len()) {
-            if whole(place) > best.1 * PREFERENCE {
+            let preference = if place < FIRST { PREFERENCE_DOWN } else { PREFERENCE };
+            if whole(place) > best.1 * preference {
                 best = (place, whole(place));
             }
         }
         let busy_seconds = backlog as f64 / wire;
-        let in_time = |place: &usize| CHUNK_BYTES as f64 / self.estimate(*place).rate <= SPENDABLE * busy_seconds;
+        let in_time =
+            |place: &usize| CHUNK_BYTES as f64 * self.stretch / self.estimate(*place).rate <= SPENDABLE * busy_seconds;
         // One step beyond what was tried: how long it takes is only guessed.
         let tried = self.known.iter().rposition(Option::is_some).unwrap_or(FIRST);
         match (best.0 + 1..LEVELS.len().min(tried + 2)).rev().find(in_time) {

@@ -16,6 +16,8 @@ const SURGE: f64 = 1.12;
 /// ...but not sooner than so many rounds after the last one; twice as many each time that it was in vain.
 pub(super) const SURGE_PAUSE_ROUNDS: u32 = 24;
 pub(super) const SURGE_PAUSE_ROUNDS_MAX: u32 = 1536;
+/// There is no pause where this part of what the path was seen to carry is not reached: it may have recovered.
+const SURGE_BELOW: f64 = 0.7;
 
 /// A whole cycle's mean beyond the smallest round-trip time by this many headrooms is a queue of others: one that has
 /// been there since before the connection, so that the path's own delay was never seen.
@@ -94,7 +96,8 @@ impl Cruise {
         if shown.loss > LOSS_COLLAPSE {
             model.slow_down(COLLAPSE_FACTOR);
         }
-        self.surge_after = self.surge_after.saturating_sub(1);
+        let fallen = model.capacity().is_some_and(|capacity| known < capacity * SURGE_BELOW);
+        self.surge_after = if fallen { 0 } else { self.surge_after.saturating_sub(1) };
         let surging = !shown.app_limited && shown.rate > known * SURGE && shown.rtt <= model.queue_from();
         if surging && self.surge_after == 0 {
             return Turn::Surge;

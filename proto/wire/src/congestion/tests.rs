@@ -5,7 +5,7 @@ mod rivals;
 
 use std::time::Duration;
 
-use self::path::{Flow, Kind, Path};
+use self::path::{Flow, Kind, Path, Trouble, What};
 
 /// Bytes a second.
 const MBIT_200: f64 = 25e6;
@@ -18,7 +18,7 @@ fn ms(ms: u64) -> Duration {
 
 /// One bandwidth-delay product of queue, as most routers have.
 fn long_path(rate: f64, rtt: Duration, loss: f64) -> Path {
-    Path { rate, rtt, queue_bytes: (rate * rtt.as_secs_f64()).max(524_288.0), loss }
+    Path { rate, rtt, queue_bytes: (rate * rtt.as_secs_f64()).max(524_288.0), loss, trouble: None }
 }
 
 fn alone(path: &Path, seconds: u64) -> Flow {
@@ -158,4 +158,47 @@ fn what_a_rival_leaves_is_taken_within_two_seconds() {
     let flows = [(Kind::Ours, ms(0)), (Kind::CubicUntil(ms(12_000)), ms(2_000))];
     let flows = path.run(&flows, Duration::from_secs(16));
     assert!(flows[0].rate(ms(14_000)..) >= 0.9 * path.rate, "{} {}", flows[0], flows[1]);
+}
+
+#[test]
+fn what_goes_wrong_for_a_while_is_made_up_for_soon_after() {
+    let mut bad = Vec::new();
+    for what in [What::Frozen, What::Cut, What::Slow(0.1), What::Slow(0.5), What::Idle] {
+        for from in [20, 110, 190, 270, 400, 1_000].map(ms) {
+            for lasts in [20, 150, 400, 2_500].map(ms) {
+                for path in [long_path(MBIT_200, ms(40), 0.0), long_path(MBIT_500, ms(60), 0.005)] {
+                    let until = from + lasts;
+                    let path = Path { trouble: Some(Trouble { from, until, what }), ..path };
+                    let flow = alone(&path, (until + ms(6_000)).as_secs());
+                    // A queue of before is to drain first, and a silence is found out by a timer.
+                    let after = until + ms(3_500);
+                    if flow.rate(after..) < 0.85 * path.rate {
+                        bad.push(format!("{what:?} from {from:?} for {lasts:?}, {:.0} MB/s: {flow}", path.rate / 1e6));
+                    }
+                }
+            }
+        }
+    }
+    assert!(bad.is_empty(), "{} of them:\n{}", bad.len(), bad.join("\n"));
+}
+
+#[test]
+fn a_path_that_stutters_is_filled_as_far_as_it_moves() {
+    let mut bad = Vec::new();
+    for path in [long_path(MBIT_200, ms(40), 0.0), long_path(MBIT_500, ms(60), 0.005)] {
+        for frozen in [5, 15, 40, 100] {
+            for every in [50, 110, 300, 700].into_iter().filter(|every| *every > 2 * frozen) {
+                for from in [0, 70, 1_000] {
+                    let what = What::Stutter { frozen: ms(frozen), every: ms(every) };
+                    let path = Path { trouble: Some(Trouble { from: ms(from), until: ms(60_000), what }), ..path };
+                    let flow = alone(&path, 8);
+                    let moves = 1.0 - frozen as f64 / every as f64;
+                    if flow.rate(ms(2_000)..) < 0.4 * moves * path.rate {
+                        bad.push(format!("{what:?} from {from}, {:.0} MB/s: {flow}", path.rate / 1e6));
+                    }
+                }
+            }
+        }
+    }
+    assert!(bad.is_empty(), "{} of them:\n{}", bad.len(), bad.join("\n"));
 }

@@ -15,6 +15,15 @@ use crate::transfer::receiver::WINDOW_CHUNKS;
 use crate::transfer::sender::levels::{Level, Packed};
 use crate::transfer::sender::{Job, PIPE_BYTES_MAX, Sender};
 
+/// What the transport tells of the path's rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Told {
+    Nothing,
+    /// A third too much or too little, each time anew.
+    Roughly,
+    Well,
+}
+
 /// What a transfer is made of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct World {
@@ -30,8 +39,7 @@ pub(super) struct World {
     pub(super) round_trip: Duration,
     /// Bytes a second that the target's disk takes.
     pub(super) disk: f64,
-    /// Whether the transport tells the rate of the path.
-    pub(super) told: bool,
+    pub(super) told: Told,
     pub(super) seed: u64,
 }
 
@@ -46,7 +54,7 @@ impl Default for World {
             change: None,
             round_trip: Duration::from_millis(1),
             disk: 4e9,
-            told: true,
+            told: Told::Well,
             seed: 1,
         }
     }
@@ -187,7 +195,11 @@ impl Run {
         match event {
             Event::Asked(index) => match &mut self.packer {
                 Packer::Engine(sender) => {
-                    let rate = if self.world.told { self.carried } else { 0.0 };
+                    let rate = match self.world.told {
+                        Told::Nothing => 0.0,
+                        Told::Roughly => self.carried * (0.66 + 0.67 * self.dice.share()),
+                        Told::Well => self.carried,
+                    };
                     sender.handle_path((rate * self.world.round_trip.as_secs_f64()) as u64, rate);
                     sender.handle_asked(ChunkIndex(index));
                 }

@@ -24,6 +24,48 @@ pub(super) struct Path {
     pub(super) rtt: Duration,
     pub(super) queue_bytes: f64,
     pub(super) loss: f64,
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// What goes wrong for a while.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trouble {
+    pub(super) from: Duration,
+    pub(super) until: Duration,
+    pub(super) what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum What {
+    /// Nothing moves, and nothing is lost: a machine in between is not given a core.
+    Frozen,
+    /// Everything is lost.
+    Cut,
+    /// The path carries this part of its rate.
+    Slow(f64),
+    /// It is frozen for so long, time and again.
+    Stutter { frozen: Duration, every: Duration },
+    /// There is nothing to send.
+    Idle,
+}
+
+impl Path {
+    fn now(&self, now: Duration) -> Option<What> {
+        self.trouble.filter(|trouble| (trouble.from..trouble.until).contains(&now)).map(|trouble| trouble.what)
+    }
+
+    /// When it moves again.
+    fn frozen_until(&self, now: Duration) -> Duration {
+        let Some(Trouble { from, until, .. }) = self.trouble else { return now };
+        match self.now(now) {
+            Some(What::Frozen) => until,
+            Some(What::Stutter { frozen, every }) => {
+                let into = Duration::from_nanos(((now - from).as_nanos() % every.as_nanos()) as u64);
+                now + frozen.saturating_sub(into)
+            }
+            _ => now,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -138,11 +180,11 @@ impl Flow {
         self.refilled = now;
     }
 
-    fn lose(&mut self, now: Duration, number: u64) {
+    fn lose(&mut self, now: Duration, number: u64, persistent: bool) {
         if self.sent.remove(&number).is_some() {
             self.in_flight -= PACKET;
             self.packets_lost += 1;
-            self.steer.lost(now);
+            self.steer.lost(now, persistent);
         }
     }
 }
@@ -216,7 +258,7 @@ impl World<'_> {
                 let flow = &mut self.flows[index];
                 if flow.heard + PROBE_AFTER <= now {
                     let gone: Vec<u64> = flow.sent.keys().copied().collect();
-                    gone.into_iter().for_each(|number| flow.lose(now, number));
+                    gone.into_iter().for_each(|number| flow.lose(now, number, true));
                     self.send(now, index);
                 }
                 self.at(now + PROBE_AFTER, Event::Probe(index));
@@ -247,11 +289,11 @@ impl World<'_> {
                 }
             }
         }
-        let limited = now > flow.until;
+        let limited = now > flow.until || self.path.now(now) == Some(What::Idle);
         flow.steer.batch(now, flow.in_flight, limited, flow.srtt);
         let gone: Vec<u64> =
             flow.sent.range(..largest.saturating_sub(REORDER - 1)).map(|(&number, _)| number).collect();
-        gone.into_iter().for_each(|number| flow.lose(now, number));
+        gone.into_iter().for_each(|number| flow.lose(now, number, false));
         self.send(now, index);
     }
 
@@ -259,6 +301,11 @@ impl World<'_> {
     fn send(&mut self, now: Duration, index: usize) {
         loop {
             let flow = &mut self.flows[index];
+            if self.path.now(now) == Some(What::Idle) {
+                let until = self.path.trouble.map_or(now, |trouble| trouble.until);
+                self.at(until, Event::Send(index));
+                return;
+            }
             if now > flow.until || flow.in_flight + PACKET >= flow.steer.window() {
                 return;
             }
@@ -289,12 +336,19 @@ impl World<'_> {
         if ((self.random >> 11) as f64 / (1_u64 << 53) as f64) < self.path.loss {
             return;
         }
-        let wait = self.link_free.saturating_sub(now);
-        if wait.as_secs_f64() * self.path.rate > self.path.queue_bytes {
+        let rate = match self.path.now(now) {
+            Some(What::Cut) => return,
+            Some(What::Slow(part)) => self.path.rate * part,
+            _ => self.path.rate,
+        };
+        // What stands in the queue does not grow by being held up.
+        let moves = self.path.frozen_until(now);
+        let ahead = self.link_free.saturating_sub(moves);
+        if ahead.as_secs_f64() * rate > self.path.queue_bytes {
             return;
         }
-        self.flows[index].queued.push(wait);
-        self.link_free = now + wait + Duration::from_secs_f64(PACKET as f64 / self.path.rate);
+        self.link_free = moves + ahead + Duration::from_secs_f64(PACKET as f64 / rate);
+        self.flows[index].queued.push(self.link_free - now);
         self.at(self.link_free + self.path.rtt / 2, Event::Arrive(index, number));
     }
 }
@@ -338,9 +392,9 @@ impl Steer {
         }
     }
 
-    fn lost(&mut self, now: Duration) {
+    fn lost(&mut self, now: Duration, persistent: bool) {
         match self {
-            Steer::Ours(pilot) => pilot.lost(now, PACKET, false),
+            Steer::Ours(pilot) => pilot.lost(now, PACKET, persistent),
             Steer::Cubic(cubic) => cubic.lost(now),
             Steer::Bbr(_) => {}
         }
