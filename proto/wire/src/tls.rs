@@ -17,7 +17,7 @@ use crate::identity::Identity;
 const IDLE_MS: u32 = 15_000;
 /// How often a silent connection shows that it lives; QUIC sends none by itself, and a save may be silent for minutes. It
 /// is also how soon one learns that its peer was restarted.
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// Most requests in flight on a connection: the chunks of one transfer's window, and some for orders.
 const STREAMS_MAX: u32 = 128;
 /// Receive window of one stream. A larger one lets a lossy path collect more gaps in one stream than quinn tolerates

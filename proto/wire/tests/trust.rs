@@ -64,7 +64,11 @@ fn host(name: &str) -> HostName {
 
 /// Listens as an agent that answers every request with the asker's role.
 fn serve(identity: &Identity) -> HostPort {
-    let listener = Listener::bind(identity, SocketAddr::from(([127, 0, 0, 1], 0)), "baton-agent test").unwrap();
+    serve_at(identity, SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+fn serve_at(identity: &Identity, at: SocketAddr) -> HostPort {
+    let listener = Listener::bind(identity, at, "baton-agent test").unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Some(arrival) = listener.accept().await {
@@ -167,6 +171,37 @@ async fn rubbish_on_the_port_harms_nobody() {
     let reach = Request::Reach { instance: InstanceName::new("default").unwrap(), to: address.clone() };
     let link = Dialer::new(&ca.operator(), "coord test").unwrap().dial(&address, &host("machine-b")).await.unwrap();
     assert_eq!(link.ask(&reach).await.unwrap_err().message, "operator olga");
+}
+
+#[tokio::test]
+async fn a_restarted_agent_tells_those_that_were_connected_instead_of_letting_them_wait() {
+    let authority = Authority::new();
+    let identity = authority.agent("machine-b");
+    // A runtime of its own, so that it can end without a word, as a killed process does.
+    let first = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let address = {
+        let _inside = first.enter();
+        serve(&identity)
+    };
+    let link =
+        Dialer::new(&authority.operator(), "coord test").unwrap().dial(&address, &host("machine-b")).await.unwrap();
+    link.ask(&Request::Observe).await.unwrap_err();
+    first.shutdown_background();
+    let at = format!("{}:{}", address.host, address.port).parse().unwrap();
+    let mut rebound = false;
+    for _ in 0..500 {
+        // The old socket closes when its last task has ended.
+        let free = std::net::UdpSocket::bind(at).is_ok();
+        if free {
+            serve_at(&identity, at);
+            rebound = true;
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(rebound, "the first listener never ended");
+    let fault = link.ask(&Request::Observe).await.unwrap_err();
+    assert!(format!("{fault:?}").contains("was restarted"), "{fault:?}");
 }
 
 #[test]
