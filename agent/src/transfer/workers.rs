@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use baton_proto::{Fault, FaultKind};
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::oneshot;
 use tracing::warn;
 
-/// Priority of the threads, the lowest: beside a busy server they get a sixtieth of its share of a core, and what is idle
-/// else.
-const NICE: i32 = 19;
 /// Most jobs that wait. More are never offered at a time: a transfer asks for a dozen chunks.
 const QUEUE_MAX: usize = 256;
 
@@ -52,9 +53,11 @@ impl<T: Default + 'static> Workers<T> {
 }
 
 fn run<T: Default>(queue: &Mutex<Receiver<Job<T>>>) {
-    // The calling thread alone. Without the right to it, it works as any other.
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        warn!("a worker keeps its priority: {error}");
+    // What is idle of a core, and at once no more when somebody else wants it: a low priority alone lets a thread finish
+    // its slice of milliseconds first, for which a server's client and an acknowledgement would wait.
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle) {
+        warn!("a worker keeps its priority: {error:?}");
     }
     let mut tools = T::default();
     loop {

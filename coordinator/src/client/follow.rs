@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// How long an agent may be gone, in the middle of a task, before the step fails: enough for its restart.
 const AGENT_GONE_MAX: Duration = Duration::from_secs(60);
 /// Pause between two attempts to find an agent again.
-const REDIAL_PAUSE: Duration = Duration::from_millis(500);
+const REDIAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// Until when a task is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
