@@ -8,7 +8,7 @@ use baton_proto::report::Role;
 use baton_proto::{Fault, FaultKind, HostPort};
 use tracing::warn;
 
-use super::look;
+use super::{borrow, look};
 use crate::durable;
 use crate::instance::Instance;
 use crate::server::{Server, ServerError};
@@ -22,6 +22,8 @@ pub(super) async fn persist(instance: &Instance) -> Result<Outcome, Fault> {
 
 /// The same over a connection that is there already.
 pub(super) async fn persist_with(instance: &Instance, server: &mut Server) -> Result<Outcome, Fault> {
+    // What was changed for a save only must not get into the file.
+    borrow::give_back_after_crash(instance).await?;
     let look = look::look_loaded(instance, server).await?;
     let file = instance.config().config.clone();
     same_file(look.info.field("config_file").unwrap_or_default(), &file)?;

@@ -89,19 +89,21 @@ impl Offers {
         locked(&self.growths).get(run).filter(|growth| growth.now().is_ok()).cloned()
     }
 
-    /// Offers a pinned snapshot to the agent of one host. Offered again, it keeps the digests that are known.
+    /// Offers a pinned snapshot to the agent of one host. Offered again, it keeps the digests that are known, and the limit
+    /// that somebody has set since.
     pub fn offer(
         &self,
         pin: &Path,
         snapshot: SnapshotId,
         ticket: Ticket,
         to: HostName,
-        budget: Budget,
+        mut budget: Budget,
     ) -> Result<(Manifest, Extent), Fault> {
         let mut pinned = Pinned::open(pin, snapshot, self.growth(&ticket.run))?;
         let mut tickets = locked(&self.tickets);
         if let Some(earlier) = tickets.offered(&ticket.run) {
             pinned.learn_from(&earlier.pinned);
+            budget.max_rate = earlier.max_rate();
         }
         let (manifest, extent) = (pinned.manifest.clone(), pinned.extent()?);
         let run = ticket.run.clone();

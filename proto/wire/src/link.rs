@@ -13,7 +13,8 @@ use quinn::{Connection, Endpoint, ReadExactError, ReadToEndError, RecvStream, Wr
 use crate::identity::{Identity, Role, role_of};
 use crate::{knock, socket, tls, words};
 
-/// How long a host may take to be found, shake hands and agree on a version. Longer than three lost first packets.
+/// How long a host may take to be found, and again how long to shake hands and agree on a version. Longer than three lost
+/// first packets.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long one request may take. Agents answer at once or within their own, shorter limits.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -83,9 +84,10 @@ impl Dialer {
     /// Connects to the agent of `host`. Whoever else answers there, with whatever certificate, is an error.
     pub async fn dial(&self, address: &HostPort, host: &HostName) -> Result<Link, DialError> {
         let unresolved = |error: String| DialError::Resolve { address: address.to_string(), error };
-        let mut found = tokio::net::lookup_host((address.host.as_str(), address.port))
-            .await
-            .map_err(|error| unresolved(error.to_string()))?;
+        let found = tokio::net::lookup_host((address.host.as_str(), address.port));
+        let found = tokio::time::timeout(DIAL_TIMEOUT, found).await;
+        let found = found.map_err(|_| unresolved(format!("no answer within {}s", DIAL_TIMEOUT.as_secs())))?;
+        let mut found = found.map_err(|error| unresolved(error.to_string()))?;
         let address = found.next().ok_or_else(|| unresolved("no address".into()))?;
         tokio::select! {
             link = tokio::time::timeout(DIAL_TIMEOUT, self.greet(address, host)) => {

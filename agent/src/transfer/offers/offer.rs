@@ -162,6 +162,10 @@ impl Offer {
         locked(&self.throttle).set_rate(self.now(), max_rate)
     }
 
+    pub(super) fn max_rate(&self) -> Option<u64> {
+        locked(&self.throttle).rate()
+    }
+
     pub(super) fn facts(&self) -> PackingFacts {
         locked(&self.engine).sender.facts()
     }
