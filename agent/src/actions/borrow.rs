@@ -116,8 +116,8 @@ pub(super) async fn give_back(instance: &Instance, server: &mut Server, pid: u32
     failed.map_or(Ok(()), Err)
 }
 
-/// Puts back settings that a crash left changed.
-pub(super) async fn give_back_after_crash(instance: &Instance) -> Result<(), Fault> {
+/// Puts back settings that a crash, or a server that did not answer in time, left changed.
+pub(super) async fn give_back_leftovers(instance: &Instance) -> Result<(), Fault> {
     if !is_any(instance).await {
         return Ok(());
     }

@@ -147,7 +147,7 @@ pub(super) async fn restore(instance: &Instance, run: &RunId) -> Result<Outcome,
 
 pub(super) async fn release(instance: &Instance, run: &RunId, keep_old: bool) -> Result<Outcome, Fault> {
     service::settle(instance).await?;
-    borrow::give_back_after_crash(instance).await?;
+    borrow::give_back_leftovers(instance).await?;
     let note = Note::of(instance.state_dir(), instance.name(), run);
     let kept = on_disk(site(instance, run).await?, move |site| {
         let kept = place::release(site, keep_old)?;

@@ -23,7 +23,7 @@ pub(super) async fn persist(instance: &Instance) -> Result<Outcome, Fault> {
 /// The same over a connection that is there already.
 pub(super) async fn persist_with(instance: &Instance, server: &mut Server) -> Result<Outcome, Fault> {
     // What was changed for a save only must not get into the file.
-    borrow::give_back_after_crash(instance).await?;
+    borrow::give_back_leftovers(instance).await?;
     let look = look::look_loaded(instance, server).await?;
     let file = instance.config().config.clone();
     same_file(look.info.field("config_file").unwrap_or_default(), &file)?;

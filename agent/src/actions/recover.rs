@@ -42,7 +42,7 @@ async fn clear_up(instance: Arc<Instance>) {
         if !borrow::is_any(&instance).await {
             return;
         }
-        let back = borrow::give_back_after_crash(&instance).await;
+        let back = borrow::give_back_leftovers(&instance).await;
         drop(lock);
         match back {
             Ok(()) => {

@@ -29,7 +29,7 @@ pub struct Packed {
     pub wire_bytes: u32,
     /// How long it took.
     pub took: Duration,
-    /// How long a core worked at it: less, where others wanted the cores as well.
+    /// How long a core worked at it: less, where others wanted the cores as well, or the disk was waited for.
     pub worked: Duration,
 }
 
@@ -83,8 +83,8 @@ struct Known {
 pub struct Levels {
     workers: f64,
     known: [Option<Known>; LEVELS.len()],
-    /// How many times longer than it was worked at a chunk takes, since others want the cores too. It is one for all levels:
-    /// it says nothing of them.
+    /// How many times longer than it was worked at a chunk takes, since others want the cores too, or its bytes come from a
+    /// slow disk. It is one for all levels: it says nothing of them.
     stretch: f64,
     wire: Wire,
     stored_in_a_row: u32,

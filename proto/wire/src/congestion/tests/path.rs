@@ -50,14 +50,14 @@ pub(super) enum What {
 }
 
 impl Path {
-    fn now(&self, now: Duration) -> Option<What> {
+    fn trouble_at(&self, now: Duration) -> Option<What> {
         self.trouble.filter(|trouble| (trouble.from..trouble.until).contains(&now)).map(|trouble| trouble.what)
     }
 
     /// When it moves again.
     fn frozen_until(&self, now: Duration) -> Duration {
         let Some(Trouble { from, until, .. }) = self.trouble else { return now };
-        match self.now(now) {
+        match self.trouble_at(now) {
             Some(What::Frozen) => until,
             Some(What::Stutter { frozen, every }) => {
                 let into = Duration::from_nanos(((now - from).as_nanos() % every.as_nanos()) as u64);
@@ -289,7 +289,7 @@ impl World<'_> {
                 }
             }
         }
-        let limited = now > flow.until || self.path.now(now) == Some(What::Idle);
+        let limited = now > flow.until || self.path.trouble_at(now) == Some(What::Idle);
         flow.steer.batch(now, flow.in_flight, limited, flow.srtt);
         let gone: Vec<u64> =
             flow.sent.range(..largest.saturating_sub(REORDER - 1)).map(|(&number, _)| number).collect();
@@ -301,7 +301,7 @@ impl World<'_> {
     fn send(&mut self, now: Duration, index: usize) {
         loop {
             let flow = &mut self.flows[index];
-            if self.path.now(now) == Some(What::Idle) {
+            if self.path.trouble_at(now) == Some(What::Idle) {
                 let until = self.path.trouble.map_or(now, |trouble| trouble.until);
                 self.at(until, Event::Send(index));
                 return;
@@ -336,7 +336,7 @@ impl World<'_> {
         if ((self.random >> 11) as f64 / (1_u64 << 53) as f64) < self.path.loss {
             return;
         }
-        let rate = match self.path.now(now) {
+        let rate = match self.path.trouble_at(now) {
             Some(What::Cut) => return,
             Some(What::Slow(part)) => self.path.rate * part,
             _ => self.path.rate,
@@ -347,8 +347,9 @@ impl World<'_> {
         if ahead.as_secs_f64() * rate > self.path.queue_bytes {
             return;
         }
-        self.link_free = moves + ahead + Duration::from_secs_f64(PACKET as f64 / rate);
-        self.flows[index].queued.push(self.link_free - now);
+        let departs = moves + ahead;
+        self.flows[index].queued.push(departs - now);
+        self.link_free = departs + Duration::from_secs_f64(PACKET as f64 / rate);
         self.at(self.link_free + self.path.rtt / 2, Event::Arrive(index, number));
     }
 }
