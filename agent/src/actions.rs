@@ -62,8 +62,8 @@ pub async fn perform(
         }
         Action::Snapshot { method } => snapshot::snapshot(&agent.offers, instance, run, method, progress).await,
         Action::Offer { ticket, to, budget } => landing::offer(agent, instance, run, ticket, to, budget).await,
-        Action::Pull { from, address, ticket, loads } => {
-            landing::pull(agent, instance, run, (from, address), (ticket, loads), progress).await
+        Action::Pull { from, address, ticket, landing } => {
+            landing::pull(agent, instance, run, (from, address), (ticket, landing), progress).await
         }
         Action::Stop { save } => stop::stop(instance, save, progress).await,
         Action::Install => landing::install(instance, run).await,

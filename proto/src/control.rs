@@ -151,9 +151,8 @@ pub enum Action {
     Snapshot { method: SaveMethod },
     /// Let the agent of `to` pull the pinned snapshot with this ticket, also while it is still being written.
     Offer { ticket: Ticket, to: HostName, budget: Budget },
-    /// Pull a snapshot from another agent into a partial file beside the dump. `loads` tells that a server will read
-    /// the file at once, so that it should stay in memory.
-    Pull { from: HostName, address: HostPort, ticket: Ticket, loads: bool },
+    /// Pull a snapshot from another agent into a partial file beside the dump, and see it land.
+    Pull { from: HostName, address: HostPort, ticket: Ticket, landing: Landing },
     /// Stop the server. Refused if replicas follow it, or if it holds keys and `save` says that it is empty.
     Stop { save: Saving },
     /// Put the pulled snapshot in the place of the dump, and keep what stood there.
@@ -202,6 +201,17 @@ impl fmt::Display for Action {
             Action::Release { .. } => write!(f, "release"),
         }
     }
+}
+
+/// Where a snapshot goes that is pulled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Landing {
+    /// Into the partial file alone. `loads` tells that a server will read it at once, so that it should stay in memory.
+    File { loads: bool },
+    /// Into the running, empty server as well, while it arrives: the agent is its primary for as long. Afterwards the
+    /// server is a primary itself, or follows `follow`, and the file is its dump.
+    Live { follow: Option<HostPort>, timeout_seconds: u32 },
 }
 
 /// What becomes of a server's data when it is stopped.
@@ -287,6 +297,11 @@ pub enum Outcome {
         extent: Extent,
     },
     Pulled(TransferFacts),
+    /// Pulled, and loaded by the server meanwhile.
+    Landed {
+        transfer: TransferFacts,
+        feed: FeedFacts,
+    },
     Stopped {
         was_running: bool,
     },
@@ -345,4 +360,17 @@ pub struct TransferFacts {
     pub chunks_resumed: u32,
     pub reconnects: u32,
     pub packing: PackingFacts,
+}
+
+/// A snapshot that a server loaded while it arrived.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeedFacts {
+    /// From the first byte that the server was fed until it said that it had loaded.
+    pub seconds: f64,
+    /// The part of it after the last byte had arrived.
+    pub behind_seconds: f64,
+    /// Where the server stood when it had loaded: at the snapshot's lineage.
+    pub lineage: Lineage,
+    /// Whether the server loaded while the bytes arrived; older ones write a file first.
+    pub overlapped: bool,
 }

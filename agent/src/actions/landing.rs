@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use baton_proto::control::Outcome;
+use baton_proto::control::{Landing, Outcome};
 use baton_proto::data::{Budget, SnapshotId, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
 use tracing::info;
@@ -100,10 +100,13 @@ pub(super) async fn pull(
     instance: &Instance,
     run: &RunId,
     (from, address): (HostName, HostPort),
-    (ticket, loads): (Ticket, bool),
+    (ticket, landing): (Ticket, Landing),
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
     same_run(&ticket, run)?;
+    let Landing::File { loads } = landing else {
+        return Err(Fault::new(FaultKind::Unsupported, "this agent cannot feed a server"));
+    };
     let site = site(instance, run).await?;
     if site.note.exists() {
         return Err(Fault::new(FaultKind::Refused, format!("run {run} has begun to install its snapshot already"))

@@ -23,7 +23,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use baton_proto::control::{Action, Outcome, Progress, SaveMethod, SnapshotFacts};
+use baton_proto::control::{Action, Landing, Outcome, Progress, SaveMethod, SnapshotFacts};
 use baton_proto::data::{Budget, TICKET_SECRET_BYTES, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, RunId};
 
@@ -135,7 +135,8 @@ impl<C: Crew> Transfer<'_, C> {
             Err(fault) => return Err(self.cause_of(fault, snapshot.is_none()).await),
         };
         let address = self.crew.address(&self.source.host).map_err(Setback::Final)?;
-        let pull = Action::Pull { from: self.source.host.clone(), address, ticket, loads: self.loads };
+        let landing = Landing::File { loads: self.loads };
+        let pull = Action::Pull { from: self.source.host.clone(), address, ticket, landing };
         let pull_task = format!("pull-{attempt:08x}");
         let pull = self.crew.order(&pull_task, self.target, pull, progress);
         let pulled = match snapshot {
