@@ -194,6 +194,10 @@ impl RedisConf {
         self.text("masteruser")
     }
 
+    pub fn tls_replication(&self) -> bool {
+        self.yes("tls-replication", false)
+    }
+
     /// The primary that the file names; `replicaof no one` names none.
     pub fn replica_of(&self) -> Option<HostPort> {
         let [host, port] = self.last("replicaof")? else { return None };

@@ -5,7 +5,7 @@
 //!
 //! What is compared, all while the source stands still:
 //! - lineage: the source's is still the snapshot's; and the target, where its version remembers a snapshot's lineage
-//!   (Redis 7.0, every Valkey), has it as its second id up to the source's offset, with a backlog from there;
+//!   (Redis 7.0, every Valkey; since 4.0 where it was fed live), has it as its second id up to the source's offset, with a backlog from there;
 //! - keys per database: those without a time to live must be equal. Of those with one the target may lack some, since it
 //!   drops expired keys at load while a replica still counts them; where the version counts what it dropped, the
 //!   difference must be explained by that count to the key.
@@ -22,6 +22,8 @@ pub struct Expected<'a> {
     pub snapshot: Option<&'a Lineage>,
     /// The source's keys when the snapshot was taken.
     pub keyspace: &'a Keyspace,
+    /// Whether the target was fed live: as a replica, it remembers the lineage whatever its version.
+    pub live: bool,
 }
 
 /// One comparison.
@@ -39,11 +41,11 @@ fn finding(holds: bool, says: impl Into<String>) -> Finding {
 pub fn judge(expected: &Expected, source: &Running, target: &Running) -> Vec<Finding> {
     let mut findings =
         vec![source_stands_still(expected, source), snapshot_is_current(expected), target_is_a_ready_primary(target)];
-    if target.version.remembers_lineage_as_primary() {
+    if expected.live || target.version.remembers_lineage_as_primary() {
         findings.push(lineage_is_remembered(expected.lineage, target));
     }
     findings.extend(lasting_keys_are_equal(expected.keyspace, &target.keyspace));
-    findings.push(missing_keys_have_expired(expected.keyspace, target));
+    findings.push(missing_keys_have_expired(expected, target));
     findings
 }
 
@@ -115,14 +117,15 @@ fn lasting(keys: Keys) -> u64 {
     keys.keys.saturating_sub(keys.expires)
 }
 
-fn missing_keys_have_expired(source: &Keyspace, target: &Running) -> Finding {
-    let (wanted, found) = (total_keys(source), total_keys(&target.keyspace));
+fn missing_keys_have_expired(expected: &Expected, target: &Running) -> Finding {
+    let (wanted, found) = (total_keys(expected.keyspace), total_keys(&target.keyspace));
     let missing = wanted.saturating_sub(found);
     if missing == 0 {
         return finding(true, format!("target holds all {wanted} keys"));
     }
-    // Those it dropped while loading, and those that ran out since.
-    let explained = target.persistence.load_keys.map(|load| load.expired + target.memory.expired_keys);
+    // Those it dropped while loading, and those that ran out since. One that is fed loads as a replica, and drops none.
+    let at_load = target.persistence.load_keys.map(|load| load.expired).or(expected.live.then_some(0));
+    let explained = at_load.map(|dropped| dropped + target.memory.expired_keys);
     match explained {
         Some(expired) if missing <= expired => {
             finding(true, format!("target holds {found} of {wanted} keys; the {missing} others have expired"))

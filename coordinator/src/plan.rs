@@ -11,6 +11,7 @@
 
 pub mod cast;
 pub mod checks;
+pub mod landing;
 pub mod resync;
 pub mod step;
 pub mod steps;
@@ -24,6 +25,7 @@ use baton_proto::report::{InstanceReport, Running};
 use baton_proto::{Fault, HostPort, InstanceRef, RunId};
 use serde::{Deserialize, Serialize};
 
+pub use crate::plan::landing::Way;
 pub use crate::plan::resync::{Forecast, Resync};
 pub use crate::plan::step::Step;
 use crate::topology::{Group, World};
@@ -65,6 +67,8 @@ pub struct Intent {
     pub goal: Goal,
     /// `None`: the plan chooses.
     pub snapshot: Option<SaveMethod>,
+    /// `None`: the plan chooses.
+    pub landing: Option<Way>,
     /// What the transfer may use of the source and its network.
     pub budget: Budget,
     /// The operator agrees that the data on the target is replaced.

@@ -59,6 +59,12 @@ pub struct Settings {
     pub requires_password: bool,
     pub has_primary_password: bool,
     pub primary_user: Option<String>,
+    /// Whether the server speaks TLS with its primary and its replicas.
+    #[serde(default)]
+    pub tls_replication: bool,
+    /// Whether the running server lets the agent read its settings.
+    #[serde(default)]
+    pub configurable: bool,
     pub appendonly: bool,
     pub dir: String,
     pub dbfilename: String,

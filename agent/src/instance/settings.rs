@@ -18,6 +18,8 @@ pub(crate) fn of_conf(conf: &RedisConf, path: &Path) -> Settings {
         requires_password: conf.requires_password(),
         has_primary_password: conf.masterauth().is_some(),
         primary_user: conf.masteruser().map(str::to_owned),
+        tls_replication: conf.tls_replication(),
+        configurable: false,
         appendonly: conf.appendonly(),
         dir: conf.dir().display().to_string(),
         dbfilename: conf.dbfilename(),
@@ -48,6 +50,8 @@ pub(crate) fn in_force(settings: &mut Settings, told: &BTreeMap<String, String>,
     settings.requires_password = conf.default_user_needs_password().unwrap_or(some("requirepass").is_some());
     settings.has_primary_password = some("masterauth").is_some();
     settings.primary_user = some("masteruser");
+    settings.tls_replication = yes(text("tls-replication"), settings.tls_replication);
+    settings.configurable = true;
     settings.appendonly = yes(text("appendonly"), settings.appendonly);
     settings.dir = some("dir").unwrap_or_else(|| settings.dir.clone());
     // The server has opened it relative to its directory.
@@ -91,7 +95,7 @@ mod tests {
         assert_eq!((settings.bind.join(" "), settings.dir.as_str()), ("127.0.0.1 -::1".into(), "/data"));
         assert_eq!((settings.maxmemory_bytes, settings.serve_stale_data), (1 << 20, false));
         assert_eq!(settings.unix_socket.as_deref(), Some("/data/redis.sock"));
-        assert!(settings.has_primary_password && settings.protected_mode);
+        assert!(settings.has_primary_password && settings.protected_mode && settings.configurable);
         assert_eq!((settings.replica_of.unwrap().to_string(), settings.load_modules.len()), ("a:6379".into(), 1));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 
 use crate::cli::context::Context;
-use crate::cli::execute::{self, Consent, SnapshotChoice, Spending};
+use crate::cli::execute::{self, Consent, LandingChoice, SnapshotChoice, Spending};
 use crate::cli::failover::no_cast;
 use crate::error::{CoordError, Exit};
 use crate::observe;
@@ -24,6 +24,9 @@ pub struct CopyArgs {
     /// How the snapshot is made
     #[arg(long, value_enum, default_value_t = SnapshotChoice::Auto)]
     snapshot: SnapshotChoice,
+    /// How the snapshot comes into the target's server
+    #[arg(long, value_enum, default_value_t = LandingChoice::Auto)]
+    landing: LandingChoice,
     /// Go on although the target holds data; its old dump is kept aside
     #[arg(long)]
     replace_target_data: bool,
@@ -42,6 +45,7 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError>
     let intent = Intent {
         goal: Goal::Copy { start: args.start },
         snapshot: args.snapshot.method(),
+        landing: args.landing.way(),
         budget: args.spending.budget(),
         replace_target_data: args.replace_target_data,
         expect_primary: None,

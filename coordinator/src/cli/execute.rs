@@ -11,7 +11,7 @@ use crate::drive::hands::AgentHands;
 use crate::drive::{self, DriveError, Log, Watcher};
 use crate::error::{CoordError, Exit};
 use crate::observe;
-use crate::plan::{Goal, Level, Mode, Plan, Step};
+use crate::plan::{Goal, Level, Mode, Plan, Step, Way};
 use crate::rate::MaxRate;
 use crate::report::progress::Display;
 use crate::report::{self, summary};
@@ -65,6 +65,26 @@ impl SnapshotChoice {
             SnapshotChoice::Save => Some(SaveMethod::Save),
             SnapshotChoice::Bgsave => Some(SaveMethod::Bgsave),
             SnapshotChoice::Existing => Some(SaveMethod::Existing),
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum LandingChoice {
+    /// Live where the target is empty and its server can, else by file
+    Auto,
+    /// The target's server loads while the bytes arrive
+    Live,
+    /// The file is put in place, and the target's server is started on it
+    File,
+}
+
+impl LandingChoice {
+    pub fn way(self) -> Option<Way> {
+        match self {
+            LandingChoice::Auto => None,
+            LandingChoice::Live => Some(Way::Live),
+            LandingChoice::File => Some(Way::File),
         }
     }
 }

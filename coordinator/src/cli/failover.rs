@@ -6,7 +6,7 @@ use baton_proto::{Fault, HostName, HostPort, InstanceRef};
 use clap::{Args, ValueEnum};
 
 use crate::cli::context::Context;
-use crate::cli::execute::{self, Consent, SnapshotChoice, Spending};
+use crate::cli::execute::{self, Consent, LandingChoice, SnapshotChoice, Spending};
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::{Cast, CastError};
@@ -29,6 +29,9 @@ pub struct FailoverArgs {
     /// How the snapshot is made
     #[arg(long, value_enum, default_value_t = SnapshotChoice::Auto)]
     snapshot: SnapshotChoice,
+    /// How the snapshot comes into the target's server
+    #[arg(long, value_enum, default_value_t = LandingChoice::Auto)]
+    landing: LandingChoice,
     /// Go on although the target holds data; its old dump is kept aside
     #[arg(long)]
     replace_target_data: bool,
@@ -64,6 +67,7 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
     let intent = Intent {
         goal: Goal::Failover(mode),
         snapshot: args.snapshot.method(),
+        landing: args.landing.way(),
         budget: args.spending.budget(),
         replace_target_data: args.replace_target_data,
         expect_primary: args.expect_primary.clone(),

@@ -3,7 +3,7 @@
 mod join;
 mod transfer;
 
-use baton_proto::control::{Action, Outcome, Progress, SaveMethod, Saving};
+use baton_proto::control::{Action, Landing, Outcome, Progress, SaveMethod, Saving};
 use baton_proto::report::{InstanceReport, Link, Role, Running, SyncCounters};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, RunId};
 
@@ -11,11 +11,10 @@ use self::transfer::{Crew, Transfer, snapshot_task};
 use crate::client::{Agents, Followed, Until};
 use crate::drive::Hands;
 use crate::plan::step::{Survivor, Upstream};
+use crate::plan::steps::LOAD_TIMEOUT_SECONDS;
 use crate::plan::{Forecast, Step};
 use crate::run::{Learnt, Ledger};
 
-/// How long a server may take to load its snapshot: an hour covers some 500 GB at the speed of a slow disk.
-const LOAD_TIMEOUT_SECONDS: u32 = 3600;
 /// How long a replica may take to come level: a full resync takes a save, a transfer and a load.
 const JOIN_TIMEOUT_SECONDS: u32 = 3600;
 /// How long the first rewrite of an append-only file may take.
@@ -39,16 +38,23 @@ impl Hands for AgentHands<'_> {
             Step::Fence { replicas } => self.fence(replicas, progress).await,
             Step::Promote { on } => self.promote(on, progress).await,
             Step::Snapshot { source, method } => self.snapshot(source, *method, progress).await,
-            Step::Transfer { source, target, method, budget, loads } => {
-                let (method, budget, loads) = (*method, *budget, *loads);
-                let transfer = Transfer { crew: self, run: self.run, source, target, method, budget, loads };
-                transfer.carry(ledger.snapshot(), progress).await
+            Step::Transfer { source, target, method, budget, landing } => {
+                let (method, budget) = (*method, *budget);
+                let transfer = Transfer { crew: self, run: self.run, source, target, method, budget, landing };
+                let mut learnt = Vec::new();
+                if let Landing::Live { follow: Some(_), .. } = landing {
+                    // The target joins the source by itself as soon as it has loaded: count before.
+                    learnt.push(self.counters(source).await?);
+                }
+                learnt.extend(transfer.carry(ledger.snapshot(), progress).await?);
+                Ok(learnt)
             }
             Step::Stop { target, save, .. } => {
                 let save = if *save { Saving::Always } else { Saving::Empty };
                 self.one("stop", target, Action::Stop { save }, progress).await
             }
             Step::Install { target } => self.one("install", target, Action::Install, progress).await,
+            Step::Boot { target } => self.start(target, None, progress).await,
             Step::Start { target, follow } => self.start(target, follow.as_ref(), progress).await,
             Step::Gate { source, target } => self.gate(source, target, ledger).await,
             Step::Attach { replica, to } => self.attach(replica, to, ledger, progress).await,
@@ -76,7 +82,7 @@ impl Hands for AgentHands<'_> {
             }
             Step::Stop { target, appendonly, .. } => self.start_again(target, *appendonly, &nobody).await,
             Step::Install { target } => self.one("undo-install", target, Action::Restore, &nobody).await,
-            Step::Start { target, .. } => {
+            Step::Start { target, .. } | Step::Boot { target } => {
                 self.one("undo-load", target, Action::Stop { save: Saving::IfChanged }, &nobody).await
             }
             _ => Ok(Vec::new()),

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use baton_proto::control::{Outcome, SaveMethod};
+use baton_proto::control::{Landing, Outcome, SaveMethod};
 use baton_proto::data::Budget;
 use baton_proto::report::SyncCounters;
 use baton_proto::{FaultKind, HostName, HostPort, InstanceName, RunId};
@@ -42,7 +42,7 @@ fn landing() -> Vec<Step> {
             target: instance("c"),
             method: SaveMethod::Save,
             budget: Budget::default(),
-            loads: true,
+            landing: Landing::File { loads: true },
         },
         Step::Stop { target: instance("c"), save: false, appendonly: false },
         Step::Install { target: instance("c") },

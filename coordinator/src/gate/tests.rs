@@ -59,8 +59,12 @@ fn target(version: &str, keys: &[(u32, u64, u64)], expired: u64) -> Running {
 }
 
 fn opens(source: &Running, target: &Running) -> bool {
+    opens_after(false, source, target)
+}
+
+fn opens_after(live: bool, source: &Running, target: &Running) -> bool {
     let lineage = at(16303);
-    let expected = Expected { lineage: &lineage, snapshot: Some(&lineage), keyspace: &source.keyspace };
+    let expected = Expected { lineage: &lineage, snapshot: Some(&lineage), keyspace: &source.keyspace, live };
     judge(&expected, source, target).iter().all(|finding| finding.holds)
 }
 
@@ -68,7 +72,7 @@ fn opens(source: &Running, target: &Running) -> bool {
 fn an_older_dump_is_not_taken_for_the_source_as_it_is() {
     let (now, older) = (at(16303), at(16289));
     for snapshot in [Some(&older), None] {
-        let expected = Expected { lineage: &now, snapshot, keyspace: &source(DATA).keyspace };
+        let expected = Expected { lineage: &now, snapshot, keyspace: &source(DATA).keyspace, live: false };
         let findings = judge(&expected, &source(DATA), &target("6.2.14", DATA, 0));
         assert_eq!(findings.iter().filter(|finding| !finding.holds).count(), 1);
     }
@@ -158,6 +162,22 @@ fn a_target_without_the_snapshots_lineage_is_refused_where_its_version_would_hav
         spoil(&mut spoilt);
         assert!(!opens(&source(DATA), &spoilt));
     }
+}
+
+#[test]
+fn a_target_that_was_fed_has_the_lineage_and_explains_every_missing_key_whatever_its_version() {
+    let fed = |keys: &[(u32, u64, u64)], expired: u64| {
+        let mut running = target("6.2.14", keys, 0);
+        running.replication.second = Some(at(16303));
+        running.replication.backlog = Some(Backlog { first_offset: 16304, held_bytes: 0 });
+        running.memory.expired_keys = expired;
+        running
+    };
+    assert!(opens_after(true, &source(DATA), &fed(DATA, 0)));
+    assert!(!opens_after(true, &source(DATA), &target("6.2.14", DATA, 0)), "it does not remember what it was fed");
+    assert!(!opens_after(true, &source(DATA), &fed(&[(0, 490, 30), (3, 20, 20)], 9)), "ten are missing, nine expired");
+    assert!(opens_after(true, &source(DATA), &fed(&[(0, 490, 30), (3, 20, 20)], 10)));
+    assert!(opens_after(true, &source(&[(0, 10, 10)]), &fed(&[], 10)), "all of them did");
 }
 
 #[test]

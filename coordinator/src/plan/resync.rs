@@ -2,8 +2,9 @@
 //!
 //! Facts, measured on Redis 6.2 to 8.0 and Valkey 7.2 to 9.1: a primary that loaded a snapshot remembers the snapshot's
 //! lineage from Redis 7.0 on and on every Valkey, and takes a replica back partially that stands at the snapshot's
-//! offset; its backlog begins there, so a replica that lags gets everything anew. A server that is *started* as a replica
-//! on a snapshot continues from it on every version since 4.0, if its primary's backlog reaches back that far.
+//! offset; its backlog begins there, so a replica that lags gets everything anew. A server that was fed the snapshot as a
+//! replica remembers as much on every version since 4.0. A server that is *started* as a replica on a snapshot, or was fed
+//! it, continues from it on every version since 4.0, if its primary's backlog reaches back that far.
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ use baton_proto::InstanceRef;
 use baton_proto::report::{Running, SyncCounters};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Goal, Member, Mode, Scene};
+use crate::plan::{Goal, Member, Mode, Scene, Way, landing};
 
 /// How a replica came level with its primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +79,9 @@ fn forecast(scene: &Scene, replica: Member, to: Member, resync: Resync, partial_
 
 fn behind_a_loaded_primary(scene: &Scene, replica: Member) -> Forecast {
     let to = scene.target;
+    let live = landing::of(scene) == Way::Live;
     let (resync, why) = match scene.target.report.binary {
-        Some(version) if !version.remembers_lineage_as_primary() => {
+        Some(version) if !live && !version.remembers_lineage_as_primary() => {
             (Resync::Full, format!("a primary of {version} forgets the lineage of the snapshot that it loads"))
         }
         _ if offset(replica) != offset(scene.source) => {

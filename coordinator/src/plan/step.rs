@@ -1,7 +1,7 @@
 //! The steps that a plan is made of. A step is check, act, confirm: the agents' actions do all three, so a step can be
 //! repeated. What each step asks of whom is in [`crate::drive::hands`]; here is what it means.
 
-use baton_proto::control::SaveMethod;
+use baton_proto::control::{Landing, SaveMethod};
 use baton_proto::data::Budget;
 use baton_proto::{HostPort, InstanceRef, Lineage};
 use serde::{Deserialize, Serialize};
@@ -34,9 +34,8 @@ pub enum Step {
         method: SaveMethod,
         #[serde(default)]
         budget: Budget,
-        /// Whether the target's server starts on the file at once.
-        #[serde(default)]
-        loads: bool,
+        #[serde(default = "into_a_file")]
+        landing: Landing,
     },
     /// Stops the target's server, which runs empty or holds what is to be replaced.
     Stop {
@@ -51,6 +50,10 @@ pub enum Step {
     Start {
         target: InstanceRef,
         follow: Option<Upstream>,
+    },
+    /// Starts the target's server on nothing, so that it can be fed.
+    Boot {
+        target: InstanceRef,
     },
     /// Proves that the target holds what the source holds, before anything is attached to it.
     Gate {
@@ -120,6 +123,10 @@ fn whole_already() -> SaveMethod {
     SaveMethod::Existing
 }
 
+fn into_a_file() -> Landing {
+    Landing::File { loads: false }
+}
+
 fn within(budget: &Budget) -> String {
     let rate = budget.max_rate.map(|rate| format!(", at most {}", Limit(Some(rate)))).unwrap_or_default();
     let cores = budget.cpu.map(|cores| format!(", packed by {cores} core{}", if cores == 1 { "" } else { "s" }));
@@ -137,6 +144,7 @@ impl Step {
             Step::Stop { .. } => "stop",
             Step::Install { .. } => "install",
             Step::Start { .. } => "load",
+            Step::Boot { .. } => "boot",
             Step::Gate { .. } => "gate",
             Step::Attach { .. } => "attach",
             Step::AttachSiblings { .. } => "siblings",
@@ -157,9 +165,14 @@ impl Step {
             }
             Step::Promote { on } => format!("promote {on} (REPLICAOF NO ONE)"),
             Step::Snapshot { source, method } => format!("snapshot on {source} ({method}), pinned by a hard link"),
-            Step::Transfer { source, target, method, budget, .. } => {
+            Step::Transfer { source, target, method, budget, landing } => {
                 let meanwhile = if *method == SaveMethod::Existing { "" } else { " while it is written" };
-                format!("transfer {source} -> {target}{meanwhile} (QUIC, zstd, BLAKE3){}", within(budget))
+                let lands = match landing {
+                    Landing::File { .. } => String::new(),
+                    Landing::Live { follow: None, .. } => ", loaded while it arrives".into(),
+                    Landing::Live { follow: Some(to), .. } => format!(", loaded while it arrives, then follows {to}"),
+                };
+                format!("transfer {source} -> {target}{meanwhile} (QUIC, zstd, BLAKE3){lands}{}", within(budget))
             }
             Step::Stop { target, save: true, .. } => format!("save and stop the server on {target}"),
             Step::Stop { target, save: false, .. } => format!("stop the empty server on {target}"),
@@ -168,6 +181,7 @@ impl Step {
             Step::Start { target, follow: Some(to) } => {
                 format!("start {target} with appendonly off as a replica of {}, and load", to.instance)
             }
+            Step::Boot { target } => format!("start {target} empty"),
             Step::Gate { source, target } => format!("gate: {} must hold all that {source} holds", target.instance),
             Step::Attach { replica, to } => format!("{replica} follows {} ({})", to.instance, to.address),
             Step::AttachSiblings { replicas, to } => format!("{} follow {}", list(replicas), to.instance),
@@ -196,8 +210,8 @@ impl Step {
     /// Whether the step has something to take back. The fence has not, on purpose: a survivor that follows the lost
     /// primary again is one restart away from being emptied.
     pub fn has_undo(&self) -> bool {
-        use Step::{Install, Snapshot, Start, Stop, Transfer};
-        matches!(self, Snapshot { .. } | Transfer { .. } | Stop { .. } | Install { .. } | Start { .. })
+        use Step::{Boot, Install, Snapshot, Start, Stop, Transfer};
+        matches!(self, Snapshot { .. } | Transfer { .. } | Stop { .. } | Install { .. } | Start { .. } | Boot { .. })
     }
 
     /// Whether the group is served by a new primary once the step is done; what follows cannot roll the run back.

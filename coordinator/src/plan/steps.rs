@@ -1,15 +1,18 @@
 //! The steps of each goal, in their order. The order is the safety: nothing follows the target before the gate.
 
 use baton_proto::InstanceRef;
-use baton_proto::control::SaveMethod;
+use baton_proto::control::{Landing, SaveMethod};
 
 use crate::plan::Step;
 use crate::plan::step::{Survivor, Upstream};
-use crate::plan::{Goal, Member, Mode, Scene};
+use crate::plan::{Goal, Member, Mode, Scene, Way, landing};
 
 /// A data set of this size is saved in less than a second, which a reader hardly notices; above it, a server with
 /// readers is asked for a forked save.
 const QUICK_SAVE_BYTES_MAX: u64 = 64_000_000;
+
+/// How long a server may take to load its snapshot: an hour covers some 500 GB at the speed of a slow disk.
+pub const LOAD_TIMEOUT_SECONDS: u32 = 3600;
 
 /// The plan's steps.
 pub fn of(scene: &Scene, method: SaveMethod) -> Vec<Step> {
@@ -27,8 +30,7 @@ fn replace(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     let survivors: Vec<_> = [source.clone()].into_iter().chain(siblings.clone()).collect();
     let members: Vec<_> = [scene.source].into_iter().chain(scene.siblings.iter().copied()).collect();
     let mut steps = vec![fence(&members)];
-    steps.extend(land(scene, method));
-    steps.push(Step::Start { target: target.clone(), follow: None });
+    steps.extend(land(scene, method, None));
     steps.push(Step::Gate { source: source.clone(), target: to.clone() });
     steps.extend(aof(scene, true));
     steps.push(Step::Attach { replica: source.clone(), to: to.clone() });
@@ -50,8 +52,7 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     if !siblings.is_empty() {
         steps.push(Step::AttachSiblings { replicas: siblings.clone(), to: to.clone() });
     }
-    steps.extend(land(scene, method));
-    steps.push(Step::Start { target: target.clone(), follow: Some(to.clone()) });
+    steps.extend(land(scene, method, Some(&to)));
     steps.push(Step::Attach { replica: target.clone(), to });
     steps.extend(aof(scene, false));
     steps.push(Step::Persist { instances: [source.clone(), target.clone()].into_iter().chain(siblings).collect() });
@@ -61,24 +62,45 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
 }
 
 fn copy(scene: &Scene, method: SaveMethod, start: bool) -> Vec<Step> {
-    let mut steps = land(scene, method);
+    let mut steps = if start { land(scene, method, None) } else { place(scene, method, false) };
     if start {
-        steps.push(Step::Start { target: scene.target.name.clone(), follow: None });
         steps.extend(aof(scene, false));
     }
     steps.push(release(scene));
     steps
 }
 
-/// Brings the snapshot to where the target will load it.
-fn land(scene: &Scene, method: SaveMethod) -> Vec<Step> {
-    let (source, target) = (scene.source.name.clone(), scene.target.name.clone());
-    let budget = scene.intent.budget;
-    let loads = scene.intent.goal != Goal::Copy { start: false };
-    let mut steps = vec![
-        Step::Snapshot { source: source.clone(), method },
-        Step::Transfer { source, target: target.clone(), method, budget, loads },
-    ];
+/// Brings the snapshot into the target's server, which is a primary afterwards, or follows `follow`.
+fn land(scene: &Scene, method: SaveMethod, follow: Option<&Upstream>) -> Vec<Step> {
+    let target = scene.target.name.clone();
+    match landing::of(scene) {
+        Way::File => {
+            let mut steps = place(scene, method, true);
+            steps.push(Step::Start { target, follow: follow.cloned() });
+            steps
+        }
+        Way::Live => {
+            let follow = follow.map(|upstream| upstream.address.clone());
+            let live = Landing::Live { follow, timeout_seconds: LOAD_TIMEOUT_SECONDS };
+            let mut steps = Vec::new();
+            if landing::boots(scene) {
+                steps.push(Step::Boot { target });
+            }
+            steps.extend(send(scene, method, live));
+            steps
+        }
+    }
+}
+
+fn send(scene: &Scene, method: SaveMethod, landing: Landing) -> [Step; 2] {
+    let (source, target, budget) = (scene.source.name.clone(), scene.target.name.clone(), scene.intent.budget);
+    [Step::Snapshot { source: source.clone(), method }, Step::Transfer { source, target, method, budget, landing }]
+}
+
+/// Brings the snapshot to where a server that is started loads it; `loads` tells that it will be at once.
+fn place(scene: &Scene, method: SaveMethod, loads: bool) -> Vec<Step> {
+    let target = scene.target.name.clone();
+    let mut steps = Vec::from(send(scene, method, Landing::File { loads }));
     if let Some(running) = scene.target.running() {
         let save = !running.keyspace.is_empty();
         let appendonly = running.persistence.aof_enabled;

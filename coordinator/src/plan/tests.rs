@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use baton_proto::control::{ReachVerdict, SaveMethod};
+use baton_proto::control::{Landing, ReachVerdict, SaveMethod};
 use baton_proto::data::Budget;
 use baton_proto::report::{Backlog, InstanceReport, Running, ServerState};
 use baton_proto::version::{Product, ServerVersion};
@@ -70,6 +70,7 @@ impl Case {
             intent: Intent {
                 goal,
                 snapshot: None,
+                landing: Some(Way::File),
                 budget: Budget::default(),
                 replace_target_data: false,
                 expect_primary: None,
@@ -560,7 +561,8 @@ fn a_target_that_starts_at_once_keeps_the_file_in_memory_and_one_that_does_not_i
         (Goal::Copy { start: false }, false),
     ] {
         let plan = Case::new(goal).plan();
-        assert!(matches!(transfer(&plan), Step::Transfer { loads, .. } if *loads == expected), "{goal}");
+        let expected = Landing::File { loads: expected };
+        assert!(matches!(transfer(&plan), Step::Transfer { landing, .. } if *landing == expected), "{goal}");
     }
 }
 
@@ -581,3 +583,5 @@ fn a_plan_survives_its_journal() {
     let text = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
 }
+
+mod landing;

@@ -9,12 +9,12 @@ use baton_proto::report::total_keys;
 use serde_json::{Value, json};
 
 use crate::plan::Resync;
-use crate::plan::{Goal, Mode};
+use crate::plan::{Goal, Mode, Way};
 use crate::report::units::{Bytes, Count, Seconds};
 use crate::run::{End, Run};
 
-/// The parts whose seconds are told. Save and transfer have clocks of their own, since they run at the same time; the others
-/// are steps.
+/// The parts whose seconds are told. Save, transfer and a live load have clocks of their own, since they run at the same time;
+/// the others are steps.
 const TOLD: [&str; 4] = ["snapshot", "transfer", "load", "attach"];
 
 /// The outcome as a program reads it.
@@ -38,6 +38,7 @@ pub fn event(run: &Run, end: End) -> Value {
         "mean_level": transfer.and_then(|facts| facts.packing.mean_level),
         "stored_chunks": transfer.map(|facts| facts.packing.stored),
         "packing": transfer.map(|facts| facts.packing.why.as_str()),
+        "landing": landing(run),
         "blake3": transfer.map(|facts| facts.digest.to_string()),
         "missing": missing(run),
         "kept": run.ledger.kept(),
@@ -89,6 +90,11 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
         if verbose {
             writeln!(out, "  packing   {}", packing(&facts.packing))?;
         }
+        if let Some(feed) = run.ledger.feed() {
+            let behind = Seconds(feed.behind_seconds);
+            let how = if feed.overlapped { "loaded while it arrived" } else { "loaded by its server from a file" };
+            writeln!(out, "  landing   live: {how}, done {behind} after the last byte")?;
+        }
         writeln!(out, "  blake3    {}", facts.digest)?;
     }
     for kept in run.ledger.kept() {
@@ -102,6 +108,12 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
         .collect();
     writeln!(out, "  time      {}", told.join(", "))?;
     writeln!(out, "  run       {} (`coord show {}`)", plan.run, plan.run)
+}
+
+/// How the snapshot came to its server; none where no server was to have it, or it has not come so far.
+fn landing(run: &Run) -> Option<Way> {
+    let loaded = || run.ledger.load_seconds().map(|_| Way::File);
+    run.ledger.feed().map(|_| Way::Live).or_else(loaded)
 }
 
 /// How a transfer was packed, and why so.
@@ -151,10 +163,11 @@ fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
     let own = [
         ("snapshot", run.ledger.snapshot().map(|facts| facts.seconds)),
         ("transfer", run.ledger.transfer().map(|facts| facts.seconds)),
+        ("load", run.ledger.feed().map(|facts| facts.seconds)),
     ];
     seconds.extend(own.into_iter().filter_map(|(name, seconds)| Some((name, seconds?))));
     for name in TOLD {
-        if own.iter().any(|(own, _)| *own == name) {
+        if own.iter().any(|(own, seconds)| *own == name && (name != "load" || seconds.is_some())) {
             continue;
         }
         let mut times = run.times.iter().filter(|(step, _)| step == name).map(|(_, seconds)| seconds).peekable();

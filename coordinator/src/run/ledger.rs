@@ -1,6 +1,6 @@
 //! What a run has learnt so far. Later steps use only this, so a run that is taken up again knows what it knew.
 
-use baton_proto::control::{Outcome, SnapshotFacts, TransferFacts};
+use baton_proto::control::{FeedFacts, Outcome, SnapshotFacts, TransferFacts};
 use baton_proto::report::SyncCounters;
 use baton_proto::{InstanceRef, Lineage, ReplId};
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,15 @@ impl Ledger {
 
     pub fn transfer(&self) -> Option<&TransferFacts> {
         self.outcome(|_, outcome| match outcome {
-            Outcome::Pulled(facts) => Some(facts),
+            Outcome::Pulled(facts) | Outcome::Landed { transfer: facts, .. } => Some(facts),
+            _ => None,
+        })
+    }
+
+    /// How the target's server loaded the snapshot while it arrived.
+    pub fn feed(&self) -> Option<&FeedFacts> {
+        self.outcome(|_, outcome| match outcome {
+            Outcome::Landed { feed, .. } => Some(feed),
             _ => None,
         })
     }

@@ -54,6 +54,7 @@ pub(crate) fn instance(name: &str, address: &str) -> InstanceReport {
             port: address.port,
             dbfilename: "dump.rdb".into(),
             serve_stale_data: true,
+            configurable: true,
             ..Settings::default()
         },
         files: Files { free_bytes: 61_000_000_000, ..Files::default() },

@@ -26,6 +26,7 @@ impl AgentHands<'_> {
             lineage: &snapshot.lineage,
             snapshot: snapshot.head.lineage.as_ref(),
             keyspace: &snapshot.keyspace,
+            live: ledger.feed().is_some(),
         };
         let mut findings = gate::judge(&expected, source_now, target_now);
         let reach = self.agents.reach(source, &target.address).await?;

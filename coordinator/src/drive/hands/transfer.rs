@@ -78,7 +78,7 @@ pub(super) struct Transfer<'a, C> {
     pub(super) target: &'a InstanceRef,
     pub(super) method: SaveMethod,
     pub(super) budget: Budget,
-    pub(super) loads: bool,
+    pub(super) landing: &'a Landing,
 }
 
 /// Why an attempt came to nothing.
@@ -135,7 +135,7 @@ impl<C: Crew> Transfer<'_, C> {
             Err(fault) => return Err(self.cause_of(fault, snapshot.is_none()).await),
         };
         let address = self.crew.address(&self.source.host).map_err(Setback::Final)?;
-        let landing = Landing::File { loads: self.loads };
+        let landing = self.landing.clone();
         let pull = Action::Pull { from: self.source.host.clone(), address, ticket, landing };
         let pull_task = format!("pull-{attempt:08x}");
         let pull = self.crew.order(&pull_task, self.target, pull, progress);

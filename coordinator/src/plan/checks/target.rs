@@ -4,6 +4,7 @@ use baton_proto::report::{Role, ServerState, total_keys};
 use baton_proto::{HostPort, InstanceRef};
 
 use super::{danger, ok, refuse, warn};
+use crate::plan::landing::{self, Choice, Way};
 use crate::plan::{Check, Goal, Mode, Scene};
 use crate::report::units::{Bytes, Count};
 
@@ -46,6 +47,7 @@ pub(super) fn is_free(scene: &Scene) -> Vec<Check> {
                 return vec![danger(ID, text, "choose a target that belongs to no group")];
             }
             match (keys, scene.intent.replace_target_data) {
+                (0, _) if landing::of(scene) == Way::Live => vec![ok(ID, format!("{name} runs empty"))],
                 (0, _) => vec![ok(ID, format!("{name} runs empty; it is stopped and started again"))],
                 (keys, true) => vec![warn(
                     ID,
@@ -100,6 +102,20 @@ pub(super) fn has_no_followers(scene: &Scene) -> Vec<Check> {
     followers.map(danger_of).collect()
 }
 
+/// The snapshot can land as it was asked for.
+pub(super) fn can_land(scene: &Scene) -> Vec<Check> {
+    const ID: &str = "target-landing";
+    let Some(choice) = landing::choose(scene) else { return Vec::new() };
+    let Choice { way: Way::Live, obstacles, .. } = &choice else { return vec![ok(ID, choice.says())] };
+    if obstacles.is_empty() {
+        return vec![ok(ID, choice.says())];
+    }
+    obstacles
+        .iter()
+        .map(|obstacle| refuse(ID, format!("it cannot land live: {}", obstacle.says), &obstacle.remedy))
+        .collect()
+}
+
 /// The service can start the server with the append-only file off, and as a replica where that is needed.
 pub(super) fn takes_arguments(scene: &Scene) -> Vec<Check> {
     const ID: &str = "target-start";
@@ -112,6 +128,10 @@ pub(super) fn takes_arguments(scene: &Scene) -> Vec<Check> {
             warn("target-aof", text, "start it with --start, or with `--appendonly no` and turn it on afterwards")
         };
         return aof.then(trap).into_iter().collect();
+    }
+    // One that runs and is fed is not started.
+    if landing::of(scene) == Way::Live && !landing::boots(scene) {
+        return Vec::new();
     }
     let kind = &report.service.kind;
     if !report.service.takes_arguments {

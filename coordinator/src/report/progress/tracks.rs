@@ -121,7 +121,7 @@ fn describe(step: &Step, on: &InstanceRef, progress: &Progress, rate: f64) -> St
 
 #[cfg(test)]
 mod tests {
-    use baton_proto::control::SaveMethod;
+    use baton_proto::control::{Landing, SaveMethod};
     use baton_proto::data::Budget;
 
     use super::*;
@@ -130,8 +130,8 @@ mod tests {
     const EVERY: Duration = Duration::from_secs(5);
 
     fn transfer() -> Step {
-        let (method, budget, loads) = (SaveMethod::Save, Budget::default(), true);
-        Step::Transfer { source: named("b"), target: named("c"), method, budget, loads }
+        let (method, budget, landing) = (SaveMethod::Save, Budget::default(), Landing::File { loads: true });
+        Step::Transfer { source: named("b"), target: named("c"), method, budget, landing }
     }
 
     fn progress(doing: &str, megabytes: u64, total: Option<u64>, wire: u64) -> Progress {

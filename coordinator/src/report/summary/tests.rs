@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use baton_proto::control::{Outcome, SnapshotFacts};
+use baton_proto::control::{Landing, Outcome, SnapshotFacts};
 use baton_proto::data::{Budget, SnapshotId};
 use baton_proto::digest::FileDigest;
 use baton_proto::rdb::RdbHead;
@@ -24,7 +24,13 @@ fn plan() -> Plan {
         forecasts: Vec::new(),
         steps: vec![
             Step::Snapshot { source: named("b"), method },
-            Step::Transfer { source: named("b"), target: named("c"), method, budget, loads: false },
+            Step::Transfer {
+                source: named("b"),
+                target: named("c"),
+                method,
+                budget,
+                landing: Landing::File { loads: false },
+            },
         ],
     }
 }

@@ -119,8 +119,8 @@ fn fault(kind: FaultKind, says: &str) -> Fault {
 /// Carries a snapshot over; the errors are shown as they are said.
 async fn carried(fake: &Fake, known: Option<&SnapshotFacts>) -> Result<Vec<Outcome>, String> {
     let (run, source, target) = (RunId::new("fo-1").unwrap(), instance("b"), instance("c"));
-    let (budget, loads, method) = (Budget::default(), true, SaveMethod::Save);
-    let transfer = Transfer { crew: fake, run: &run, source: &source, target: &target, method, budget, loads };
+    let (budget, landing, method) = (Budget::default(), &Landing::File { loads: true }, SaveMethod::Save);
+    let transfer = Transfer { crew: fake, run: &run, source: &source, target: &target, method, budget, landing };
     let learnt = transfer.carry(known, &|_, _| {}).await.map_err(|fault| fault.message)?;
     let outcome = |learnt| match learnt {
         Learnt::Outcome { on, outcome } => {
