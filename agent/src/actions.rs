@@ -10,6 +10,7 @@
 mod aof;
 mod borrow;
 mod canary;
+mod feed;
 mod landing;
 mod look;
 mod pace;

@@ -14,6 +14,7 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod durable;
+pub mod feed;
 pub mod fence;
 pub mod host;
 pub mod info;

@@ -168,6 +168,37 @@ impl Server {
 
     /// Sends a command whose answer may take its time, such as `SAVE`.
     pub async fn call_within(&mut self, limit: Duration, args: &[&str]) -> Result<Answer, ServerError> {
+        let name = args.first().copied().unwrap_or_default();
+        let command = self.command(args)?;
+        match timeout(limit, self.connection.send_packed_command(&command)).await {
+            // Errors come as values here, but for those that broke the connection.
+            Ok(Ok(Value::ServerError(error))) => Err(said(error.code(), error.details())),
+            Ok(Ok(value)) => Ok(Answer::from_value(value)),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(_) => Err(ServerError::Lost(format!("no answer to {name} within {} s", limit.as_secs_f32()))),
+        }
+    }
+
+    /// Sends commands at once, so that the server does them one right after the other, with nobody else's in between.
+    /// Tells the first error; the others are done all the same.
+    pub async fn call_in_a_row(&mut self, limit: Duration, commands: &[&[&str]]) -> Result<(), ServerError> {
+        let mut row = redis::pipe();
+        for args in commands {
+            row.add_command(self.command(args)?);
+        }
+        let answers = match timeout(limit, self.connection.send_packed_commands(&row, 0, commands.len())).await {
+            Ok(answers) => answers.map_err(|error| failed(&error))?,
+            Err(_) => return Err(ServerError::Lost(format!("no answer within {} s", limit.as_secs_f32()))),
+        };
+        let refused = answers.into_iter().find_map(|answer| match answer {
+            Value::ServerError(error) => Some(said(error.code(), error.details())),
+            _ => None,
+        });
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// A command by the name that the server knows it by.
+    fn command(&self, args: &[&str]) -> Result<redis::Cmd, ServerError> {
         let (name, rest) = args.split_first().unwrap_or((&"", &[]));
         let known_as = match self.renames.get(&name.to_ascii_uppercase()).map(String::as_str) {
             Some("") => {
@@ -178,13 +209,7 @@ impl Server {
         };
         let mut command = redis::cmd(known_as);
         command.arg(rest);
-        match timeout(limit, self.connection.send_packed_command(&command)).await {
-            // Errors come as values here, but for those that broke the connection.
-            Ok(Ok(Value::ServerError(error))) => Err(said(error.code(), error.details())),
-            Ok(Ok(value)) => Ok(Answer::from_value(value)),
-            Ok(Err(error)) => Err(failed(&error)),
-            Err(_) => Err(ServerError::Lost(format!("no answer to {name} within {} s", limit.as_secs_f32()))),
-        }
+        Ok(command)
     }
 
     /// Everything of `INFO` that is read here.

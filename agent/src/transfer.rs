@@ -12,6 +12,7 @@
 //! A chunk is checked when it arrives, then written and recorded. A pull that is broken off anywhere goes on from what the
 //! map claims, which is read back and compared before it is believed. The source may still be writing the snapshot: its
 //! `growth` tells how far that is.
+//! A pull tells how much is here without a gap, for whoever loads it meanwhile.
 //! Left out: naming files and putting the snapshot in its place, which the actions do.
 
 pub mod map;
@@ -30,6 +31,7 @@ mod material;
 mod offers;
 mod pull;
 mod store;
+mod supply;
 mod workers;
 
 #[cfg(test)]
@@ -41,3 +43,4 @@ pub use growth::{Grower, Growth};
 pub use offers::Offers;
 pub use pull::{PullOrder, pull};
 pub use store::Place;
+pub use supply::Supply;

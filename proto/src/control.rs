@@ -170,7 +170,8 @@ pub enum Action {
     ReadCanary { value: String, timeout_seconds: u32 },
     /// Remove the key.
     DropCanary,
-    /// Undo `Install` and `Pull`: remove what the run put there and put back what stood there.
+    /// Undo `Install` and `Pull`: remove what the run put there and put back what stood there. A server that was fed live
+    /// is made an empty primary again; what it received since it landed is saved and set aside.
     Restore,
     /// Drop the run's pins, tickets and partial files. What stood in the place of the dump is dropped as well, unless
     /// it is to be kept.
@@ -373,4 +374,18 @@ pub struct FeedFacts {
     pub lineage: Lineage,
     /// Whether the server loaded while the bytes arrived; older ones write a file first.
     pub overlapped: bool,
+    /// By what the server would come up with the data if it were killed now.
+    pub durable: Durability,
+    /// Names of the files that were moved aside for the dump.
+    pub kept: Vec<String>,
+}
+
+/// What a server reads its data from when it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// The snapshot stands in the place of its dump.
+    Dump,
+    /// It has written its append-only file anew. The snapshot stands in the place of the dump as well.
+    AppendOnly,
 }

@@ -17,6 +17,8 @@ use crate::durable;
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server, ServerError};
 
+/// Settings whose values are told nobody, in no log.
+const SECRET: [&str; 1] = ["masterauth"];
 /// Largest note: a few settings of a hundred bytes.
 const NOTE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -26,6 +28,12 @@ struct Borrowed {
     pid: u32,
     name: String,
     value: String,
+}
+
+impl Borrowed {
+    fn shown(&self) -> &str {
+        if SECRET.contains(&self.name.as_str()) { "(hidden)" } else { &self.value }
+    }
 }
 
 fn path(instance: &Instance) -> PathBuf {
@@ -102,11 +110,11 @@ pub(super) async fn give_back(instance: &Instance, server: &mut Server, pid: u32
     for borrowed in all.drain(..).filter(|borrowed| borrowed.pid == pid) {
         match server.set_config(&borrowed.name, &borrowed.value).await {
             Ok(()) => {
-                info!(instance = %instance.name(), setting = borrowed.name, value = borrowed.value, "setting put back");
+                info!(instance = %instance.name(), setting = borrowed.name, value = borrowed.shown(), "setting put back");
             }
             Err(error) => {
-                warn!(instance = %instance.name(), setting = borrowed.name, value = borrowed.value, %error, "setting not put back");
-                let doing = format!("CONFIG SET {} {}", borrowed.name, borrowed.value);
+                warn!(instance = %instance.name(), setting = borrowed.name, value = borrowed.shown(), %error, "setting not put back");
+                let doing = format!("CONFIG SET {} {}", borrowed.name, borrowed.shown());
                 failed = Some(error.fault(instance.name(), &doing));
                 left.push(borrowed);
             }

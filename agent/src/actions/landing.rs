@@ -2,6 +2,7 @@
 //! are moved by `transfer`, the files by [`super::place`]; here is who may and when.
 
 use std::path::Path;
+use std::time::Duration;
 
 use baton_proto::control::{Landing, Outcome};
 use baton_proto::data::{Budget, SnapshotId, Ticket};
@@ -9,6 +10,7 @@ use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
 use tracing::info;
 
 use super::borrow;
+use super::feed;
 use super::place::{self, Site};
 use super::save::pin::blocking;
 use super::save::unfinished::Note;
@@ -21,7 +23,7 @@ use crate::service;
 use crate::tasks::ProgressSink;
 use crate::transfer::{Place, PullOrder, pull as pull_snapshot};
 
-async fn site(instance: &Instance, run: &RunId) -> Result<Site, Fault> {
+pub(super) async fn site(instance: &Instance, run: &RunId) -> Result<Site, Fault> {
     let files = instance.data_files().await?;
     let note = instance.state_dir().join(format!("install-{}-{run}.json", instance.name()));
     Ok(Site {
@@ -34,7 +36,7 @@ async fn site(instance: &Instance, run: &RunId) -> Result<Site, Fault> {
 }
 
 /// Does file work on a thread of its own: it syncs, and a disk may take its time.
-async fn on_disk<T: Send + 'static>(
+pub(super) async fn on_disk<T: Send + 'static>(
     site: Site,
     work: impl FnOnce(&Site) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
@@ -104,11 +106,8 @@ pub(super) async fn pull(
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
     same_run(&ticket, run)?;
-    let Landing::File { loads } = landing else {
-        return Err(Fault::new(FaultKind::Unsupported, "this agent cannot feed a server"));
-    };
     let site = site(instance, run).await?;
-    if site.note.exists() {
+    if site.note.exists() && matches!(landing, Landing::File { .. }) {
         return Err(Fault::new(FaultKind::Refused, format!("run {run} has begun to install its snapshot already"))
             .hint("install again to complete it, or restore"));
     }
@@ -122,11 +121,24 @@ pub(super) async fn pull(
         from,
         address,
         ticket,
-        place: Place { part: site.part(), map: site.map(), free_bytes_min: agent.config.disk_reserve_bytes, loads },
+        place: Place {
+            part: site.part(),
+            map: site.map(),
+            free_bytes_min: agent.config.disk_reserve_bytes,
+            // What is fed is read back from the cache.
+            loads: matches!(landing, Landing::File { loads: true } | Landing::Live { .. }),
+        },
         reads,
         lanes: agent.config.lanes,
+        supply: None,
     };
-    pull_snapshot(&agent.dialer, order, progress).await.map(Outcome::Pulled)
+    match landing {
+        Landing::File { .. } => pull_snapshot(&agent.dialer, order, progress).await.map(Outcome::Pulled),
+        Landing::Live { follow, timeout_seconds } => {
+            let limit = Duration::from_secs(timeout_seconds.into());
+            feed::land(agent, feed::Target { instance, site, follow, limit, progress }, order).await
+        }
+    }
 }
 
 pub(super) async fn install(instance: &Instance, run: &RunId) -> Result<Outcome, Fault> {
@@ -138,12 +150,14 @@ pub(super) async fn install(instance: &Instance, run: &RunId) -> Result<Outcome,
 
 pub(super) async fn restore(instance: &Instance, run: &RunId) -> Result<Outcome, Fault> {
     let site = site(instance, run).await?;
-    // A part is beside what a server has; only an installation must be undone under a stopped one.
-    if site.note.exists() {
+    let was_fed = feed::unland(instance, &site).await?;
+    // A part is beside what a server has; only an installation must be undone under a stopped one, or an emptied one.
+    if site.note.exists() && !was_fed {
         must_be_stopped(instance, "files are not moved back").await?;
     }
     let (put_back, set_aside) =
-        on_disk(site, |site| Ok((place::restore(site)?, place::set_aside_later(site)?))).await?;
+        on_disk(site.clone(), |site| Ok((place::restore(site)?, place::set_aside_later(site)?))).await?;
+    feed::forget(instance, &site).await?;
     info!(instance = %instance.name(), ?put_back, ?set_aside, "restored");
     Ok(Outcome::Restored { put_back, set_aside })
 }
@@ -152,7 +166,9 @@ pub(super) async fn release(instance: &Instance, run: &RunId, keep_old: bool) ->
     service::settle(instance).await?;
     borrow::give_back_leftovers(instance).await?;
     let note = Note::of(instance.state_dir(), instance.name(), run);
-    let kept = on_disk(site(instance, run).await?, move |site| {
+    let site = site(instance, run).await?;
+    feed::forget(instance, &site).await?;
+    let kept = on_disk(site, move |site| {
         let kept = place::release(site, keep_old)?;
         note.remove().map_err(|error| Fault::new(FaultKind::Host, "remove the note of a save").because(error))?;
         Ok(kept)

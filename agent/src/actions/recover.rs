@@ -1,5 +1,5 @@
 //! What an agent that died has left, cleared up by the one that comes after it: settings of servers that were changed for
-//! a while, and pins of snapshots that were being written.
+//! a while, pins of snapshots that were being written, and feeds that did not land.
 //!
 //! It is done in the background: the server may be in the middle of the very SAVE that was asked for, and answers nobody
 //! until it is over. Left out: what belongs to a run that goes on, which the run's own orders complete.
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::borrow;
+use super::feed;
 use super::save::pin::blocking;
 use super::save::{SAVE_TIMEOUT, unfinished};
 use crate::agent::Agent;
@@ -39,18 +40,22 @@ async fn clear_up(instance: Arc<Instance>) {
         if let Err(error) = blocking(move || unfinished::drop_all(&state, &name)).await {
             warn!(instance = %instance.name(), %error, "half a snapshot may be left");
         }
-        if !borrow::is_any(&instance).await {
+        if !borrow::is_any(&instance).await && !feed::is_left(&instance).await {
             return;
         }
-        let back = borrow::give_back_leftovers(&instance).await;
+        // A server that follows a feed that is no more first: while it loads, it takes no settings.
+        let back = match feed::recover(&instance).await {
+            Ok(()) => borrow::give_back_leftovers(&instance).await,
+            Err(fault) => Err(fault),
+        };
         drop(lock);
         match back {
             Ok(()) => {
-                info!(instance = %instance.name(), "settings that were changed for a save are put back");
+                info!(instance = %instance.name(), "settings that were changed for a while are put back");
                 return;
             }
             Err(fault) if Instant::now() >= deadline => {
-                warn!(instance = %instance.name(), "settings that were changed for a save are not put back: {fault}");
+                warn!(instance = %instance.name(), "what an earlier agent left is not cleared up: {fault}");
                 return;
             }
             Err(_) => tokio::time::sleep(pause).await,

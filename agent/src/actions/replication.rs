@@ -161,11 +161,11 @@ async fn linked(
     })
 }
 
-fn follows(role: &Role, to: &HostPort) -> bool {
+pub(super) fn follows(role: &Role, to: &HostPort) -> bool {
     matches!(role, Role::Replica { primary, .. } if primary == to)
 }
 
-fn said(role: &Role) -> String {
+pub(super) fn said(role: &Role) -> String {
     match role {
         Role::Primary { .. } => "it is a primary".to_owned(),
         Role::Replica { primary, .. } => format!("it follows {primary}"),
@@ -173,7 +173,7 @@ fn said(role: &Role) -> String {
 }
 
 /// Has the server follow an address, and sees that it does.
-async fn replicate(
+pub(super) async fn replicate(
     instance: &Instance,
     server: &mut Server,
     before: &Running,
@@ -183,7 +183,7 @@ async fn replicate(
     until_role(instance, server, &format!("a replica of {to}"), |role| follows(role, to)).await
 }
 
-async fn until_role(
+pub(super) async fn until_role(
     instance: &Instance,
     server: &mut Server,
     wanted: &str,

@@ -14,6 +14,7 @@ use baton_proto::rdb::Checksum;
 use baton_proto::version::ServerVersion;
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
 use baton_wire::Dialer;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info};
@@ -21,6 +22,7 @@ use tracing::{debug, info};
 use crate::tasks::ProgressSink;
 use crate::transfer::receiver::{LinkNumber, Output, ReceiveError, Received, Receiver, Trouble};
 use crate::transfer::store::{Opened, Place};
+use crate::transfer::supply::Supply;
 use errands::{Arrived, Errands, Lanes};
 
 /// How often progress is reported.
@@ -38,6 +40,8 @@ pub struct PullOrder {
     pub reads: ServerVersion,
     /// Connections to use, each with a socket of its own.
     pub lanes: usize,
+    /// Who wants to know how much is here, while it arrives.
+    pub supply: Option<watch::Sender<Supply>>,
 }
 
 /// Pulls a snapshot, going on from what an earlier attempt left. Afterwards the part file is whole, verified and synced;
@@ -111,7 +115,10 @@ impl Pull {
                 break Err(Fault::new(FaultKind::Internal, "nothing is left to wait for"));
             }
             tokio::select! {
-                Some(news) = self.tasks.join_next() => self.tell(news)?,
+                Some(news) = self.tasks.join_next() => {
+                    self.tell(news)?;
+                    self.supply(false);
+                }
                 () = pause(self.began, until) => self.receiver.handle_tick(self.began.elapsed()),
                 _ = reports.tick() => self.report(),
             }
@@ -119,6 +126,7 @@ impl Pull {
         self.errands.hang_up();
         self.report();
         let received = outcome?;
+        self.supply(true);
         let facts = TransferFacts {
             bytes_raw: received.bytes,
             bytes_wire: self.bytes_wire,
@@ -228,6 +236,13 @@ impl Pull {
             }
         };
         told.map_err(|error: ReceiveError| Fault::new(FaultKind::Internal, error))
+    }
+
+    fn supply(&self, verified: bool) {
+        let now = Supply { held_bytes: self.receiver.held_prefix_bytes(), verified };
+        if let Some(supply) = &self.errands.order.supply {
+            supply.send_if_modified(|known| std::mem::replace(known, now) != now);
+        }
     }
 
     fn report(&self) {

@@ -217,6 +217,11 @@ impl Receiver {
         self.chunks.bytes_done()
     }
 
+    /// Bytes that are here from the beginning on, without a gap.
+    pub fn held_prefix_bytes(&self) -> u64 {
+        self.chunks.held_prefix_bytes()
+    }
+
     /// How far the snapshot has been written.
     pub fn extent(&self) -> Extent {
         self.extent

@@ -113,6 +113,7 @@ impl Stage {
             place: Place { part: self.part(), map: self.map(), free_bytes_min: 0, loads: false },
             reads: ServerVersion::new(Product::Redis, "7.0.15").unwrap(),
             lanes: 1,
+            supply: None,
         }
     }
 

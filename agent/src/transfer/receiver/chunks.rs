@@ -51,6 +51,8 @@ pub(super) struct Chunks {
     asked: usize,
     checking: usize,
     held: u32,
+    /// Chunks that are held from the first on, without a gap.
+    prefix: u32,
     claimed: u32,
     bytes_done: u64,
 }
@@ -67,6 +69,7 @@ impl Default for Chunks {
             asked: 0,
             checking: 0,
             held: 0,
+            prefix: 0,
             claimed: 0,
             bytes_done: 0,
         }
@@ -106,6 +109,11 @@ impl Chunks {
 
     pub(super) fn bytes_done(&self) -> u64 {
         self.bytes_done
+    }
+
+    pub(super) fn held_prefix_bytes(&self) -> u64 {
+        let last = self.prefix.checked_sub(1).and_then(|last| self.chunking.span(ChunkIndex(last)).ok());
+        last.map_or(0, |span| span.offset.saturating_add(span.bytes.into()))
     }
 
     /// Chunks of an earlier attempt that were found good.
@@ -218,11 +226,22 @@ impl Chunks {
             self.miss(index);
         }
         self.claimed = 0;
+        self.prefix = 0;
+        self.extend_prefix();
     }
 
     fn hold(&mut self, index: ChunkIndex) {
         self.held += 1;
         self.bytes_done += self.bytes(index);
+        if index.0 == self.prefix {
+            self.extend_prefix();
+        }
+    }
+
+    fn extend_prefix(&mut self) {
+        while let Some(Slot::Held { .. }) = self.slots.get(self.prefix as usize) {
+            self.prefix += 1;
+        }
     }
 
     fn miss(&mut self, index: ChunkIndex) {

@@ -1,0 +1,24 @@
+//! The agent as the primary of a server of its own host, for as long as a snapshot arrives.
+//!
+//! ```text
+//!   transfer ──held prefix──> stream ══ part file, by sendfile ══> the server
+//!                               ↑
+//!   listener ──visits──> handshake ── requests                  (both pure)
+//! ```
+//!
+//! The server asks for a full resync, as of any primary, and gets the snapshot under the snapshot's own lineage: chunks in
+//! order, each only after it was verified, from the page cache of the file that they were just written to. The mark that
+//! ends the stream is drawn by lot and sent only after the whole file was verified: what is cut off or damaged on its
+//! way can never complete a load. Afterwards the link is kept alive by bare newlines, which do not count in its offset.
+//!
+//! Left out: what is done to the server before and after ([`crate::actions`]), and the bytes' way here
+//! ([`crate::transfer`]).
+
+pub mod handshake;
+pub mod requests;
+
+mod listener;
+mod stream;
+
+pub(crate) use listener::{Guest, Listener};
+pub(crate) use stream::{Fed, FeedError, Kept, feed};
