@@ -56,7 +56,7 @@ fn an_existing_dump_is_taken_as_it_is_even_where_the_server_is_stopped() {
     let before = world.b().content();
     let hash = blake3_of(&world.b().dump_path());
     world.b().kill_server();
-    world.coord(&["copy", B, C, "--snapshot", "existing", "--start", "--yes"]).ends_with(code::DONE);
+    world.coord(&["copy", B, C, "--snapshot", "existing", "--start", "--landing", "file", "--yes"]).ends_with(code::DONE);
     assert_eq!(world.c().content(), before);
     assert_eq!(blake3_of(&world.b().dump_path()), hash);
 }
@@ -85,7 +85,7 @@ fn an_existing_dump_that_the_target_cannot_read_is_refused_before_a_byte_is_sent
 fn a_copy_with_start_serves_the_data_as_a_primary_of_its_own() {
     let world = loaded(REDIS_7_0);
     let before = world.a().content();
-    world.coord(&["copy", A, C, "--start", "--yes"]).ends_with(code::DONE);
+    world.coord(&["copy", A, C, "--start", "--landing", "file", "--yes"]).ends_with(code::DONE);
     assert_eq!(world.c().content(), before);
     assert_eq!(world.c().info("role"), "master");
     assert_eq!(world.c().info("connected_slaves"), "0");

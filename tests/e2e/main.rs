@@ -5,6 +5,7 @@ mod changed;
 mod copy;
 mod gate;
 mod harness;
+mod live;
 mod overlap;
 mod peers;
 mod promote;

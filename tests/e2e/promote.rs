@@ -51,6 +51,8 @@ fn writes_on_the_promoted_source_while_c_is_built_reach_c() {
         "--json",
         "--snapshot",
         "bgsave",
+        "--landing",
+        "file",
     ]);
     lost.world.b().await_info("role", "master");
     let mut writes = 0;

@@ -14,7 +14,8 @@ use baton_tests::wait::wait_for;
 use baton_tests::world::{A, B, C, D, World};
 use rustix::process::Signal;
 
-pub(crate) const FAILOVER: [&str; 4] = ["failover", A, "--to", C];
+/// Most stories land by file; those of `live` and `feed` have a server that loads while the bytes arrive.
+pub(crate) const FAILOVER: [&str; 6] = ["failover", A, "--to", C, "--landing", "file"];
 
 /// Enough data for every type, several databases and more than one chunk.
 pub(crate) const MIXED_BYTES: u64 = 6 << 20;

@@ -77,6 +77,9 @@ impl Hands for AgentHands<'_> {
             Step::Snapshot { source, .. } => {
                 self.one("undo-snapshot", source, Action::Release { keep_old: true }, &nobody).await
             }
+            Step::Transfer { target, landing: Landing::Live { .. }, .. } => {
+                self.one("undo-transfer", target, Action::Restore, &nobody).await
+            }
             Step::Transfer { target, .. } => {
                 self.one("undo-transfer", target, Action::Release { keep_old: true }, &nobody).await
             }
