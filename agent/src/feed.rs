@@ -20,5 +20,13 @@ pub mod requests;
 mod listener;
 mod stream;
 
-pub(crate) use listener::{Guest, Listener};
+pub(crate) use listener::Listener;
 pub(crate) use stream::{Fed, FeedError, Kept, feed};
+
+/// Hexadecimal digits that are drawn by lot: a secret, a mark, or an id.
+pub(crate) fn drawn<const BYTES: usize>() -> String
+where
+    rand::distr::StandardUniform: rand::distr::Distribution<[u8; BYTES]>,
+{
+    rand::random::<[u8; BYTES]>().iter().map(|byte| format!("{byte:02x}")).collect()
+}

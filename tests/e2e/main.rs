@@ -3,6 +3,7 @@
 mod access;
 mod changed;
 mod copy;
+mod feed;
 mod gate;
 mod harness;
 mod live;

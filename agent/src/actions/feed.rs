@@ -34,7 +34,7 @@ use super::place::{self, Site};
 use super::save::pin::blocking;
 use super::{borrow, landing, replication};
 use crate::agent::Agent;
-use crate::feed::{Fed, FeedError, Kept, Listener, feed};
+use crate::feed::{Fed, FeedError, Kept, Listener, drawn, feed};
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server};
 use crate::service::LogMark;
@@ -411,7 +411,7 @@ fn open(part: &Path) -> Result<(File, Lineage), Fault> {
     let lineage = match head.lineage {
         Some(lineage) => lineage,
         None => {
-            let id: ReplId = hex::encode(rand::random::<[u8; 20]>()).parse().map_err(internal)?;
+            let id: ReplId = drawn::<20>().parse().map_err(internal)?;
             Lineage { id, offset: 0 }
         }
     };

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
+use super::drawn;
 use super::handshake::{Handshake, Output};
 
 /// Most visitors listened to at a time.
@@ -44,7 +45,7 @@ impl Listener {
     pub(crate) async fn bind() -> io::Result<Listener> {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = socket.local_addr()?.port();
-        Ok(Listener { socket, port, secret: hex::encode(rand::random::<[u8; SECRET_BYTES]>()).into() })
+        Ok(Listener { socket, port, secret: drawn::<SECRET_BYTES>().into() })
     }
 
     pub(crate) fn address(&self) -> HostPort {

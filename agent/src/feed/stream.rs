@@ -14,8 +14,9 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
+use super::drawn;
 use super::handshake::{Handshake, Output};
 use super::listener::Guest;
 use crate::transfer::Supply;
@@ -72,7 +73,7 @@ pub(crate) async fn feed(
     limit: Duration,
     tell: impl Fn(u64),
 ) -> Result<(Fed, Kept), FeedError> {
-    let mark = hex::encode(rand::random::<[u8; MARK_BYTES / 2]>());
+    let mark = drawn::<{ MARK_BYTES / 2 }>();
     let Guest { stream, handshake } = guest;
     let mut feed = Feed { stream: Arc::new(stream), handshake, part: Arc::new(part), fed: 0 };
     let began = Instant::now();
