@@ -17,6 +17,7 @@
 
 pub mod map;
 pub mod packing;
+pub mod plain;
 pub mod receiver;
 pub mod sender;
 pub mod throttle;

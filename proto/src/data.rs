@@ -78,6 +78,9 @@ pub struct PackingFacts {
     pub mean_level: Option<f64>,
     /// Chunks that were sent as they are.
     pub stored: u32,
+    /// Chunks that were sent in their plain form. Before version 2 there were none.
+    #[serde(default)]
+    pub plain: u32,
     pub chunks: u32,
     /// Why the last level was chosen, in words.
     pub why: String,
@@ -90,6 +93,9 @@ pub enum Packing {
     Store,
     /// One zstd frame; the level is told for the record only.
     Zstd { level: i8 },
+    /// One zstd frame of the chunk's plain form, in which the strings that the server packed are not. Only for who speaks
+    /// version [`crate::hello::PLAIN_SINCE`].
+    Plain { level: i8 },
     /// No chunk: an encoded [`crate::Fault`].
     Fault,
 }
@@ -124,6 +130,7 @@ impl FrameHead {
             Packing::Store => 0,
             Packing::Zstd { level } => u32::from_le_bytes([1, level.to_le_bytes()[0], 0, 0]),
             Packing::Fault => 2,
+            Packing::Plain { level } => u32::from_le_bytes([3, level.to_le_bytes()[0], 0, 0]),
         };
         let (numbers, digest) = out.split_at_mut(16);
         for (slot, value) in numbers.chunks_exact_mut(4).zip([packing, self.index, self.raw_bytes, self.wire_bytes]) {
@@ -142,6 +149,7 @@ impl FrameHead {
             [0, 0, 0, 0] => Packing::Store,
             [1, level, 0, 0] => Packing::Zstd { level: i8::from_le_bytes([level]) },
             [2, 0, 0, 0] => Packing::Fault,
+            [3, level, 0, 0] => Packing::Plain { level: i8::from_le_bytes([level]) },
             _ => return Err(FrameError::Packing(packing)),
         };
         for length in [raw_bytes, wire_bytes] {
@@ -191,6 +199,16 @@ mod tests {
         let golden = [&[1, 0xfb, 0, 0, 4, 3, 2, 1, 0, 0, 64, 0, 5, 0, 0, 0][..], &[9; 32]].concat();
         assert_eq!(head.encode().as_slice(), golden);
         assert_eq!(FrameHead::decode(&head.encode()), Ok(head));
+        let packings = [Packing::Store, Packing::Zstd { level: 9 }, Packing::Fault, Packing::Plain { level: -1 }];
+        let golden = [[0, 0, 0, 0], [1, 9, 0, 0], [2, 0, 0, 0], [3, 0xff, 0, 0]];
+        for (packing, golden) in packings.into_iter().zip(golden) {
+            let head = FrameHead { packing, ..head };
+            assert_eq!(head.encode()[..4], golden, "{packing:?}");
+            assert_eq!(FrameHead::decode(&head.encode()), Ok(head));
+        }
+        let mut unknown = head.encode();
+        unknown[0] = 4;
+        assert_eq!(FrameHead::decode(&unknown), Err(FrameError::Packing(0xfb04)));
     }
 
     proptest! {

@@ -4,35 +4,68 @@
 use baton_proto::chunk::{ChunkError, ChunkIndex, Chunking, Span};
 use baton_proto::data::{FrameHead, Packing};
 
-use crate::transfer::sender::levels::{Level, STORE_ABOVE};
+use crate::transfer::plain::{PLAIN_BYTES_MAX, PlainError, Plainer};
+use crate::transfer::sender::levels::{Level, PLAIN_FROM, STORE_ABOVE};
 
 /// From this level on, zstd spends long on what does not shrink: the first bytes are tried with a quick level before.
 const PROBE_FROM_LEVEL: i8 = 4;
 const PROBE_BYTES: usize = 128 * 1024;
 const PROBE_LEVEL: i8 = 1;
 
-/// Packs chunks, and keeps what zstd needs between them.
+/// Packs chunks, and keeps what that needs between them.
 #[derive(Default)]
 pub struct Packer {
-    compressor: Option<(i8, zstd::bulk::Compressor<'static>)>,
+    zstd: Zstd,
+    plain: Room,
+}
+
+/// How a chunk was packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    pub packing: Packing,
+    /// Its length on the wire.
+    pub bytes: usize,
+    /// Whether it was to be in its plain form, and had next to no packed strings.
+    pub barren: bool,
 }
 
 impl Packer {
-    /// Packs a chunk into `out`, which has room for it, and tells its length; `None` when it is better sent as it is.
-    pub fn pack(&mut self, raw: &[u8], level: Level, out: &mut [u8]) -> Option<usize> {
-        let Level::Zstd(level) = level else { return None };
+    /// Packs a chunk into `out`, which has room for it; unless it is better sent as it is.
+    pub fn pack(&mut self, raw: &[u8], level: Level, out: &mut [u8]) -> Form {
+        let mut barren = false;
+        let packed = match level {
+            Level::Store => None,
+            Level::Zstd(level) => self.zstd.pack(raw, level, raw.len(), out).map(|bytes| (Packing::Zstd { level }, bytes)),
+            Level::Plain(level) => {
+                let plain = self.plain.undo(raw);
+                barren = plain.is_none();
+                let packing = if barren { Packing::Zstd { level } } else { Packing::Plain { level } };
+                self.zstd.pack(plain.unwrap_or(raw), level, raw.len(), out).map(|bytes| (packing, bytes))
+            }
+        };
+        let (packing, bytes) = packed.unwrap_or((Packing::Store, raw.len()));
+        Form { packing, bytes, barren }
+    }
+}
+
+/// A compressor for all levels: its tables are as large as the highest of them needs, and are made once.
+#[derive(Default)]
+struct Zstd(Option<(i8, zstd::bulk::Compressor<'static>)>);
+
+impl Zstd {
+    /// Packs what is to be shorter than a chunk of `raw_bytes`; `None` if it is not.
+    fn pack(&mut self, bytes: &[u8], level: i8, raw_bytes: usize, out: &mut [u8]) -> Option<usize> {
         if level >= PROBE_FROM_LEVEL
-            && let Some(first) = raw.get(..PROBE_BYTES)
+            && let Some(first) = bytes.get(..PROBE_BYTES)
         {
-            self.zstd(first, PROBE_LEVEL, out)?;
+            self.shrink(first, PROBE_LEVEL, PROBE_BYTES, out)?;
         }
-        self.zstd(raw, level, out)
+        self.shrink(bytes, level, raw_bytes, out)
     }
 
-    fn zstd(&mut self, raw: &[u8], level: i8, out: &mut [u8]) -> Option<usize> {
-        let (set, compressor) = match &mut self.compressor {
+    fn shrink(&mut self, bytes: &[u8], level: i8, below: usize, out: &mut [u8]) -> Option<usize> {
+        let (set, compressor) = match &mut self.0 {
             Some(compressor) => compressor,
-            // One for all levels: its tables are as large as the highest of them needs, and are made once.
             none => none.insert((level, zstd::bulk::Compressor::new(level.into()).ok()?)),
         };
         if *set != level {
@@ -40,10 +73,26 @@ impl Packer {
             *set = level;
         }
         // Shorter than the chunk, whose length fits.
-        let limit = (raw.len() as f64 * STORE_ABOVE) as usize;
+        let limit = (below as f64 * STORE_ABOVE) as usize;
         // The one error to expect is that there is no room, which is the question that was asked; any other would be no
         // reason either not to send the chunk.
-        compressor.compress_to_buffer(raw, out.get_mut(..limit)?).ok()
+        compressor.compress_to_buffer(bytes, out.get_mut(..limit)?).ok()
+    }
+}
+
+/// Room for one plain form, and what makes it. It is taken when the first chunk needs it.
+#[derive(Default)]
+struct Room {
+    plainer: Option<Plainer>,
+    bytes: Vec<u8>,
+}
+
+impl Room {
+    fn undo(&mut self, raw: &[u8]) -> Option<&[u8]> {
+        self.bytes.resize(PLAIN_BYTES_MAX, 0);
+        let undone = self.plainer.get_or_insert_default().undo(raw, &mut self.bytes)?;
+        let enough = undone.string_bytes as f64 >= raw.len() as f64 * PLAIN_FROM;
+        self.bytes.get(..undone.bytes).filter(|_| enough)
     }
 }
 
@@ -64,27 +113,30 @@ pub enum PackingError {
     Unpack(String),
     #[error("it unpacks to {found} bytes instead of {expected}")]
     Unpacked { expected: u32, found: usize },
+    #[error("it is no plain form of a chunk: {0}")]
+    Plain(#[from] PlainError),
     #[error("its digest differs from the one that was sent with it")]
     Digest,
     #[error("a refusal came in the place of a chunk")]
     NoChunk,
 }
 
-/// Unpacks chunks, and keeps what zstd needs between them.
+/// Unpacks chunks, and keeps what that needs between them.
 pub struct Unpacker {
     decompressor: zstd::bulk::Decompressor<'static>,
+    plain: Room,
 }
 
 impl Default for Unpacker {
     fn default() -> Self {
         let decompressor = zstd::bulk::Decompressor::new().expect("no dictionary that zstd could refuse");
-        Self { decompressor }
+        Self { decompressor, plain: Room::default() }
     }
 }
 
 impl Unpacker {
     /// Checks what came for a chunk, and yields where it belongs and its bytes, with the help of a buffer that has room
-    /// for a chunk. Never more than a chunk is unpacked, whatever the bytes would inflate to.
+    /// for a chunk. Never more than a chunk is unpacked, or the most of a plain form, whatever the bytes would inflate to.
     pub fn unpack<'a>(
         &mut self,
         chunking: &Chunking,
@@ -100,6 +152,7 @@ impl Unpacker {
         let raw = match head.packing {
             Packing::Store => wire,
             Packing::Zstd { .. } => self.inflate(&span, wire, room)?,
+            Packing::Plain { .. } => self.redo(&span, wire, room)?,
             Packing::Fault => return Err(PackingError::NoChunk),
         };
         if chunking.digest(asked, raw) != head.digest {
@@ -109,17 +162,30 @@ impl Unpacker {
     }
 
     fn inflate<'a>(&mut self, span: &Span, wire: &[u8], room: &'a mut [u8]) -> Result<&'a [u8], PackingError> {
-        let room = room.get_mut(..span.bytes as usize);
-        let room = room.ok_or(PackingError::Unpacked { expected: span.bytes, found: 0 })?;
-        let found = self
-            .decompressor
-            .decompress_to_buffer(wire, room)
-            .map_err(|error| PackingError::Unpack(error.to_string()))?;
+        let room = room_for(span, room)?;
+        let found = self.decompressor.decompress_to_buffer(wire, room).map_err(unpack)?;
         if found != room.len() {
             return Err(PackingError::Unpacked { expected: span.bytes, found });
         }
         Ok(room)
     }
+
+    fn redo<'a>(&mut self, span: &Span, wire: &[u8], room: &'a mut [u8]) -> Result<&'a [u8], PackingError> {
+        let room = room_for(span, room)?;
+        let Room { plainer, bytes } = &mut self.plain;
+        bytes.resize(PLAIN_BYTES_MAX, 0);
+        let found = self.decompressor.decompress_to_buffer(wire, bytes.as_mut_slice()).map_err(unpack)?;
+        plainer.get_or_insert_default().redo(bytes.get(..found).unwrap_or_default(), room)?;
+        Ok(room)
+    }
+}
+
+fn room_for<'a>(span: &Span, room: &'a mut [u8]) -> Result<&'a mut [u8], PackingError> {
+    room.get_mut(..span.bytes as usize).ok_or(PackingError::Unpacked { expected: span.bytes, found: 0 })
+}
+
+fn unpack(error: std::io::Error) -> PackingError {
+    PackingError::Unpack(error.to_string())
 }
 
 fn check_head(chunking: &Chunking, asked: ChunkIndex, head: &FrameHead) -> Result<Span, PackingError> {
@@ -161,10 +227,8 @@ mod tests {
 
     fn packed(chunking: &Chunking, index: u32, raw: &[u8], level: Level) -> (FrameHead, Vec<u8>) {
         let mut out = vec![0; CHUNK];
-        let (packing, wire) = match (Packer::default().pack(raw, level, &mut out), level) {
-            (Some(bytes), Level::Zstd(level)) => (Packing::Zstd { level }, out[..bytes].to_vec()),
-            _ => (Packing::Store, raw.to_vec()),
-        };
+        let Form { packing, bytes, .. } = Packer::default().pack(raw, level, &mut out);
+        let wire = if packing == Packing::Store { raw.to_vec() } else { out[..bytes].to_vec() };
         let digest = chunking.digest(ChunkIndex(index), raw);
         let head = FrameHead { packing, index, raw_bytes: raw.len() as u32, wire_bytes: wire.len() as u32, digest };
         (head, wire)
@@ -173,7 +237,7 @@ mod tests {
     #[test]
     fn chunks_come_out_as_they_went_in_at_every_size_and_level() {
         let (mut unpacker, mut room) = (Unpacker::default(), vec![0; CHUNK]);
-        for level in [Level::Store, Level::Zstd(-5), Level::Zstd(1), Level::Zstd(9)] {
+        for level in [Level::Store, Level::Zstd(-5), Level::Zstd(1), Level::Zstd(9), Level::Plain(3)] {
             for bytes in [1, 2, 100, CHUNK - 1, CHUNK] {
                 for raw in [text(bytes), noise(bytes)] {
                     let chunking = Chunking::new((CHUNK + bytes) as u64).unwrap();
@@ -188,12 +252,15 @@ mod tests {
     #[test]
     fn what_does_not_shrink_is_stored_at_every_level() {
         let (mut packer, mut out) = (Packer::default(), vec![0; CHUNK]);
-        for level in [-5, -1, 1, 3, 6, 9].map(Level::Zstd) {
-            assert!(packer.pack(&text(CHUNK), level, &mut out).is_some_and(|bytes| bytes < CHUNK / 2), "{level:?}");
-            assert_eq!(packer.pack(&noise(CHUNK), level, &mut out), None);
-            assert_eq!(packer.pack(b"x", level, &mut out), None);
+        let stored = |form: Form| form.packing == Packing::Store;
+        for level in [-5, -1, 1, 3, 6, 9].into_iter().flat_map(|level| [Level::Zstd(level), Level::Plain(level)]) {
+            let form = packer.pack(&text(CHUNK), level, &mut out);
+            assert!(!stored(form) && form.bytes < CHUNK / 2, "{level:?}: {form:?}");
+            assert_eq!(form.barren, matches!(level, Level::Plain(_)));
+            assert!(stored(packer.pack(&noise(CHUNK), level, &mut out)));
+            assert!(stored(packer.pack(b"x", level, &mut out)));
         }
-        assert_eq!(packer.pack(&text(CHUNK), Level::Store, &mut out), None);
+        assert!(stored(packer.pack(&text(CHUNK), Level::Store, &mut out)));
     }
 
     #[test]

@@ -120,7 +120,8 @@ fn landing(run: &Run) -> Option<Way> {
 pub fn packing(facts: &PackingFacts) -> String {
     let level = facts.mean_level.map(|level| format!("zstd level {level:.1} at the mean, ")).unwrap_or_default();
     let why = if facts.why.is_empty() { String::new() } else { format!(": {}", facts.why) };
-    format!("{level}{} of {} chunks stored as they are{why}", facts.stored, facts.chunks)
+    let plain = if facts.plain > 0 { format!(", {} with strings made plain", facts.plain) } else { String::new() };
+    format!("{level}{} of {} chunks stored as they are{plain}{why}", facts.stored, facts.chunks)
 }
 
 fn ratio(facts: &TransferFacts) -> f64 {

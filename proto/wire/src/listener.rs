@@ -88,8 +88,8 @@ impl Arrival {
             // Let the words arrive before the connection goes.
             let _ = send.stopped().await;
         }
-        agreed?;
-        Ok(Peer { connection, role })
+        let version = agreed?;
+        Ok(Peer { connection, role, version })
     }
 }
 
@@ -98,11 +98,17 @@ impl Arrival {
 pub struct Peer {
     connection: Connection,
     role: Role,
+    version: u16,
 }
 
 impl Peer {
     pub fn role(&self) -> &Role {
         &self.role
+    }
+
+    /// The newest protocol version that both sides speak.
+    pub fn version(&self) -> u16 {
+        self.version
     }
 
     pub fn address(&self) -> SocketAddr {

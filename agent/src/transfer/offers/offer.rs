@@ -8,6 +8,7 @@ use baton_proto::chunk::ChunkIndex;
 use baton_proto::control::WATCH_MS;
 use baton_proto::data::{Budget, Extent, FrameHead, Packing, PackingFacts};
 use baton_proto::digest::FileDigest;
+use baton_proto::hello::PLAIN_SINCE;
 use baton_proto::{Fault, FaultKind};
 use baton_wire::Peer;
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use tracing::{debug, info};
 use super::pinned::Pinned;
 use super::{Shared, Tools};
 use crate::transfer::buffers::Buffer;
-use crate::transfer::sender::levels::{Level, Packed};
+use crate::transfer::sender::levels::Packed;
 use crate::transfer::sender::{Job, Sender};
 use crate::transfer::throttle::Throttle;
 use crate::transfer::workers::{blocking, worked};
@@ -136,6 +137,7 @@ impl Offer {
             let session = locked(&self.session);
             let peers = || session.peers.iter();
             engine.sender.handle_path(peers().map(Peer::window).sum(), peers().filter_map(Peer::rate).sum());
+            engine.sender.handle_target(peers().all(|peer| peer.version() >= PLAIN_SINCE));
             engine.sender.handle_asked(index);
         }
         let asked = Asked { offer: self, index };
@@ -232,29 +234,24 @@ impl Offer {
         let (raw, digest) = self.pinned.read(job.index, &mut buffer)?;
         let raw_bytes = raw.len();
         let mut out = self.shared.buffers.take(size);
-        let (packing, bytes) = match (tools.packer.pack(raw, job.level, &mut out), job.level) {
-            (Some(bytes), Level::Zstd(level)) => {
-                out.truncate(bytes);
-                (Packing::Zstd { level }, out)
-            }
-            _ => {
-                buffer.truncate(raw_bytes);
-                (Packing::Store, buffer)
-            }
-        };
+        let form = tools.packer.pack(raw, job.level, &mut out);
+        let stored = form.packing == Packing::Store;
+        let mut bytes = if stored { buffer } else { out };
+        bytes.truncate(form.bytes);
         // Neither is longer than a chunk, which fits.
         let (raw_bytes, wire_bytes) = (raw_bytes as u32, bytes.len() as u32);
-        let stored = packing == Packing::Store;
         debug!(chunk = job.index.0, level = ?job.level, stored, wire_bytes, took = ?began.elapsed(), "packed");
         let facts = Packed {
             level: job.level,
             stored,
+            barren: form.barren,
             raw_bytes,
             wire_bytes,
             took: began.elapsed(),
             worked: worked().saturating_sub(before),
         };
-        Ok((facts, FrameHead { packing, index: job.index.0, raw_bytes, wire_bytes, digest }, bytes))
+        let head = FrameHead { packing: form.packing, index: job.index.0, raw_bytes, wire_bytes, digest };
+        Ok((facts, head, bytes))
     }
 }
 

@@ -5,17 +5,25 @@
 //! decides: as long as what is on its way keeps the wire busy until the chunk is packed, a higher level costs nothing. So
 //! a slow wire gets the highest level that the cores can keep up with, mixed from two neighbours where that is between
 //! them, and a fast one is never kept waiting. Levels that were not tried yet are judged by how they usually compare.
+//!
+//! The plain form of a chunk (see `plain`) shrinks further at each level, and costs both hosts more. It is for wires that are
+//! slower than one core of the target, and for snapshots whose strings the server packed.
+
+mod strings;
 
 use std::time::Duration;
 
 use baton_proto::chunk::CHUNK_BYTES;
 use baton_proto::data::PackingFacts;
 
-/// How a chunk is packed: not at all, or by zstd.
+use strings::Strings;
+
+/// How a chunk is packed: not at all, by zstd, or by zstd in its plain form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Store,
     Zstd(i8),
+    Plain(i8),
 }
 
 /// A chunk that was packed.
@@ -25,6 +33,8 @@ pub struct Packed {
     pub level: Level,
     /// Whether it is sent as it is, because it did not shrink.
     pub stored: bool,
+    /// Whether it was to be in its plain form, and had next to no packed strings.
+    pub barren: bool,
     pub raw_bytes: u32,
     pub wire_bytes: u32,
     /// How long it took.
@@ -33,9 +43,9 @@ pub struct Packed {
     pub worked: Duration,
 }
 
-/// The levels that are used, lowest first, with bytes a second and remaining share on a mixed snapshot, one core of a
-/// 2024 server. Only the proportions count: they stand in for a level until it has been tried.
-const LEVELS: [(Level, f64, f64); 10] = [
+/// The levels that are used, lowest first, and then those of the plain form, with bytes a second and remaining share on a
+/// mixed snapshot, one core of a 2024 server. Only the proportions count: they stand in for a level until it has been tried.
+const LEVELS: [(Level, f64, f64); 14] = [
     (Level::Store, 2000e6, 1.0),
     (Level::Zstd(-5), 560e6, 0.625),
     (Level::Zstd(-1), 405e6, 0.566),
@@ -46,7 +56,13 @@ const LEVELS: [(Level, f64, f64); 10] = [
     (Level::Zstd(6), 75e6, 0.442),
     (Level::Zstd(7), 56e6, 0.436),
     (Level::Zstd(9), 38e6, 0.431),
+    (Level::Plain(1), 120e6, 0.425),
+    (Level::Plain(3), 90e6, 0.395),
+    (Level::Plain(6), 46e6, 0.375),
+    (Level::Plain(9), 28e6, 0.365),
 ];
+/// Where the plain form begins.
+const PLAIN_FIRST: usize = 10;
 /// Where a transfer begins: right for most links, and soon corrected.
 const FIRST: usize = 4;
 /// Weight of the newest chunk in what is known of a level: the last eight count most.
@@ -70,6 +86,8 @@ const STORED_IN_A_ROW: u32 = 8;
 const UNTRIED_MAX: u32 = 32;
 /// A chunk that does not shrink below this share is sent as it is: the target need not unpack it then.
 pub const STORE_ABOVE: f64 = 0.97;
+/// A chunk of which packed strings are less than this share is not sent in its plain form: it would gain next to nothing.
+pub const PLAIN_FROM: f64 = 0.05;
 
 /// What is known of a level: bytes a second on a core of its own, and the remaining share.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +105,9 @@ pub struct Levels {
     /// slow disk. It is one for all levels: it says nothing of them.
     stretch: f64,
     wire: Wire,
+    /// Whether the target takes plain forms.
+    plain_taken: bool,
+    strings: Strings,
     stored_in_a_row: u32,
     /// Chunks chosen to be sent as they are since the last that was not.
     untried: u32,
@@ -94,6 +115,7 @@ pub struct Levels {
     why: Why,
     chunks: u32,
     stored: u32,
+    plain: u32,
     level_sum: i64,
 }
 
@@ -153,12 +175,15 @@ impl Levels {
             known: [None; LEVELS.len()],
             stretch: 1.0,
             wire: Wire::default(),
+            plain_taken: false,
+            strings: Strings::default(),
             stored_in_a_row: 0,
             untried: 0,
             chosen: FIRST,
             why: Why::First,
             chunks: 0,
             stored: 0,
+            plain: 0,
             level_sum: 0,
         }
     }
@@ -170,14 +195,23 @@ impl Levels {
         match packed.level {
             // Not tried.
             Level::Store => self.stored += 1,
-            Level::Zstd(_) if packed.stored => {
+            Level::Zstd(_) | Level::Plain(_) if packed.stored => {
                 self.stored += 1;
                 self.stored_in_a_row += 1;
             }
-            Level::Zstd(level) => {
+            Level::Zstd(level) | Level::Plain(level) => {
                 self.stored_in_a_row = 0;
                 self.level_sum += i64::from(level);
             }
+        }
+        // Without strings it was packed as it is.
+        let level = match packed.level {
+            Level::Plain(level) if packed.barren => Level::Zstd(level),
+            level => level,
+        };
+        if let Level::Plain(_) = packed.level {
+            self.strings.searched(packed.barren);
+            self.plain += u32::from(!packed.barren && !packed.stored);
         }
         let raw = f64::from(packed.raw_bytes);
         let seconds = packed.worked.as_secs_f64();
@@ -185,7 +219,7 @@ impl Levels {
             let stretch = (packed.took.as_secs_f64() / seconds).clamp(1.0, STRETCH_MAX);
             self.stretch += NEWEST * (stretch - self.stretch);
         }
-        let place = LEVELS.iter().position(|(level, ..)| *level == packed.level);
+        let place = LEVELS.iter().position(|(known, ..)| *known == level);
         let Some(slot) = place.and_then(|place| self.known.get_mut(place)) else { return };
         if raw > 0.0 && seconds > 0.0 {
             let (rate, share) = (raw / seconds, f64::from(packed.wire_bytes) / raw);
@@ -203,6 +237,11 @@ impl Levels {
     /// Takes notice of the transport's estimate of the path's rate, in bytes a second; 0 if it has none.
     pub fn path(&mut self, rate: f64) {
         self.wire.path = rate;
+    }
+
+    /// Takes notice whether the target takes plain forms.
+    pub fn plain_taken(&mut self, taken: bool) {
+        self.plain_taken = taken;
     }
 
     /// Takes notice whether packing waits for the wire.
@@ -225,6 +264,7 @@ impl Levels {
         let (place, why) = self.pick(backlog);
         (self.chosen, self.why) = (place, why);
         self.untried = if place == 0 { self.untried + 1 } else { 0 };
+        self.strings.chosen(place >= PLAIN_FIRST);
         LEVELS.get(place).map_or(Level::Store, |(level, ..)| *level)
     }
 
@@ -239,7 +279,8 @@ impl Levels {
             (self.workers * rate / self.stretch).min(wire / share)
         };
         let mut best = (FIRST, whole(FIRST));
-        for place in (0..FIRST).rev().chain(FIRST + 1..LEVELS.len()) {
+        let open = |place: &usize| *place < PLAIN_FIRST || self.is_plain_open(*place, wire);
+        for place in (0..FIRST).rev().chain(FIRST + 1..LEVELS.len()).filter(open) {
             let preference = if place < FIRST { PREFERENCE_DOWN } else { PREFERENCE };
             if whole(place) > best.1 * preference {
                 best = (place, whole(place));
@@ -250,10 +291,21 @@ impl Levels {
             |place: &usize| CHUNK_BYTES as f64 * self.stretch / self.estimate(*place).rate <= SPENDABLE * busy_seconds;
         // One step beyond what was tried: how long it takes is only guessed.
         let tried = self.known.iter().rposition(Option::is_some).unwrap_or(FIRST);
-        match (best.0 + 1..LEVELS.len().min(tried + 2)).rev().find(in_time) {
+        let shrinks_more = |place: &usize| self.estimate(*place).share < self.estimate(best.0).share;
+        let higher = (best.0 + 1..LEVELS.len().min(tried + 2)).rev().filter(open);
+        match higher.filter(shrinks_more).find(in_time) {
             Some(place) if self.shrinks() => (place, Why::Time { wire, busy_seconds }),
             _ => (best.0, Why::Throughput { wire }),
         }
+    }
+
+    /// Whether a plain form may be sent: only while one core of the target does as much as the wire brings. That is taken to
+    /// be what one here does at the lowest level, which is harder work. A target that is not waited for cannot be mistaken
+    /// for a slow wire, to which even more work would be sent.
+    fn is_plain_open(&self, place: usize, wire: f64) -> bool {
+        self.plain_taken
+            && self.strings.hoped_for()
+            && wire / self.estimate(place).share <= self.estimate(PLAIN_FIRST).rate
     }
 
     /// Whether the snapshot is one that packing helps.
@@ -271,11 +323,15 @@ impl Levels {
         }
         let tried = self.known.iter().enumerate().skip(1).filter_map(|(at, known)| known.map(|known| (at, known)));
         let here = usual(place);
-        match tried.min_by_key(|(at, _)| at.abs_diff(place)) {
+        let strange = |at: usize| (at < PLAIN_FIRST) != (place < PLAIN_FIRST);
+        match tried.min_by_key(|(at, _)| (strange(*at), at.abs_diff(place))) {
             Some((at, known)) if place > 0 => {
                 let there = usual(at);
+                let rate = here.rate * known.rate / there.rate;
                 let shrinks = (1.0 - here.share) * (1.0 - known.share) / (1.0 - there.share);
-                Known { rate: here.rate * known.rate / there.rate, share: (1.0 - shrinks).clamp(0.01, 1.0) }
+                // Strings that were packed shrink in their way, whatever the rest does.
+                let share = if strange(at) { known.share * here.share / there.share } else { 1.0 - shrinks };
+                Known { rate, share: share.clamp(0.01, 1.0) }
             }
             _ => here,
         }
@@ -285,18 +341,19 @@ impl Levels {
     pub fn facts(&self) -> PackingFacts {
         let packed = self.chunks - self.stored;
         let mean_level = (packed > 0).then(|| self.level_sum as f64 / f64::from(packed));
-        PackingFacts { mean_level, stored: self.stored, chunks: self.chunks, why: self.words() }
+        PackingFacts { mean_level, stored: self.stored, plain: self.plain, chunks: self.chunks, why: self.words() }
     }
 
     fn words(&self) -> String {
         let Known { rate, share } = self.estimate(self.chosen);
         let name = match LEVELS.get(self.chosen) {
             Some((Level::Zstd(level), ..)) => format!("level {level}"),
+            Some((Level::Plain(level), ..)) => format!("level {level} with strings made plain"),
             _ => "no packing".to_owned(),
         };
         let megabytes = |rate: f64| rate / 1e6;
         let packs = format!("{name} packs {:.0} MB/s a core to {:.0} %", megabytes(rate), share * 100.0);
-        match self.why {
+        let why = match self.why {
             Why::First => format!("{name}: nothing was measured yet"),
             Why::Throughput { wire } => format!("{packs}, and the wire takes {:.1} MB/s: most in all", megabytes(wire)),
             Why::Time { wire, busy_seconds } => format!(
@@ -305,6 +362,8 @@ impl Levels {
                 megabytes(wire)
             ),
             Why::Incompressible => "sent as it is: the last chunks did not shrink".to_owned(),
-        }
+        };
+        let barren = if self.strings.missing() { "; the server has packed no strings" } else { "" };
+        format!("{why}{barren}")
     }
 }

@@ -69,7 +69,7 @@ fn pulled(packing: PackingFacts) -> Learnt {
 }
 
 fn packed() -> PackingFacts {
-    PackingFacts { mean_level: Some(1.26), stored: 12, chunks: 126, why: "the wire is the narrowest".into() }
+    PackingFacts { mean_level: Some(1.26), stored: 12, plain: 0, chunks: 126, why: "the wire is the narrowest".into() }
 }
 
 /// A copy whose snapshot's step took a tenth of a second, and whose transfer took seven.
@@ -125,7 +125,8 @@ fn ratio_and_level_are_always_told_and_why_to_who_wants_more() {
 
 #[test]
 fn what_was_not_packed_at_all_has_no_level() {
-    let run = copied(PackingFacts { mean_level: None, stored: 126, chunks: 126, why: "it does not shrink".into() });
+    let run =
+        copied(PackingFacts { mean_level: None, stored: 126, plain: 0, chunks: 126, why: "it does not shrink".into() });
     assert_eq!(event(&run, End::Done)["mean_level"], Value::Null);
     let said = text(&run, true);
     assert!(said.contains("(ratio 2.10, stored as it is)"), "{said}");

@@ -116,7 +116,9 @@ struct Run {
 impl World {
     /// Runs with the engine.
     pub(super) fn run(self) -> Flow {
-        self.run_with(Packer::Engine(Box::new(Sender::new(self.workers))))
+        let mut sender = Sender::new(self.workers);
+        sender.handle_target(true);
+        self.run_with(Packer::Engine(Box::new(sender)))
     }
 
     pub(super) fn run_fixed(self, level: Level) -> Flow {

@@ -187,6 +187,7 @@ fn a_level_is_not_held_for_slow_because_others_wanted_the_cores_when_it_was_trie
     let packed = |level, share: f64, worked, took| Packed {
         level,
         stored: false,
+        barren: false,
         raw_bytes: 4 << 20,
         wire_bytes: (f64::from(4 << 20) * share) as u32,
         took: Duration::from_millis(took),

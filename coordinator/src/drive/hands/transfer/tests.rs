@@ -108,7 +108,7 @@ fn pulled() -> Outcome {
         seconds: 7.0,
         chunks_resumed: 0,
         reconnects: 0,
-        packing: PackingFacts { mean_level: None, stored: 0, chunks: 1, why: String::new() },
+        packing: PackingFacts { mean_level: None, stored: 0, plain: 0, chunks: 1, why: String::new() },
     })
 }
 
