@@ -243,4 +243,4 @@ fn read_password(path: &Path) -> std::io::Result<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
