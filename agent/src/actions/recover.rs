@@ -39,7 +39,7 @@ async fn clear_up(instance: Arc<Instance>) {
         if let Err(error) = blocking(move || unfinished::drop_all(&state, &name)).await {
             warn!(instance = %instance.name(), %error, "half a snapshot may be left");
         }
-        if !borrow::is_any(&instance).await {
+        if !borrow::is_any(&instance).await.unwrap_or(true) {
             return;
         }
         let back = borrow::give_back_leftovers(&instance).await;
