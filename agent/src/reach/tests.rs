@@ -1,9 +1,6 @@
 //! Real sockets on loopback. Two addresses stand for two hosts.
 
-use std::path::Path;
-
 use baton_proto::FaultKind;
-use baton_proto::InstanceName;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
