@@ -23,13 +23,14 @@ use crate::transfer::{Place, PullOrder, pull as pull_snapshot};
 
 async fn site(instance: &Instance, run: &RunId) -> Result<Site, Fault> {
     let files = instance.data_files().await?;
-    let note = instance.state_dir().join(format!("install-{}-{run}.json", instance.name()));
+    let note = |of: &str| instance.state_dir().join(format!("{of}-{}-{run}.json", instance.name()));
     Ok(Site {
         run: run.clone(),
         dir: files.dir,
         dump: files.dbfilename,
         aof: vec![files.appenddirname, files.appendfilename],
-        note,
+        note: note("install"),
+        pulled: note("pulled"),
     })
 }
 
@@ -126,7 +127,11 @@ pub(super) async fn pull(
         reads,
         lanes: agent.config.lanes,
     };
-    pull_snapshot(&agent.dialer, order, progress).await.map(Outcome::Pulled)
+    on_disk(site.clone(), place::pulled::begin).await?;
+    let facts = pull_snapshot(&agent.dialer, order, progress).await?;
+    let digest = facts.digest;
+    on_disk(site, move |site| place::pulled::finish(site, digest)).await?;
+    Ok(Outcome::Pulled(facts))
 }
 
 pub(super) async fn install(instance: &Instance, run: &RunId) -> Result<Outcome, Fault> {
