@@ -45,7 +45,7 @@ pub async fn perform(
     action: Action,
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
-    let _lock = match &action {
+    let lock = match &action {
         Action::Offer { .. } => None,
         Action::Release { .. } => {
             // At once: what is still being sent is not wanted any more, however long the lock takes.
@@ -54,6 +54,20 @@ pub async fn perform(
         }
         _ => Some(instance.lock().await),
     };
+    let outcome = act(agent, instance, run, action, progress).await;
+    if lock.is_some() {
+        recover::after_action(instance).await;
+    }
+    outcome
+}
+
+async fn act(
+    agent: &Agent,
+    instance: &Instance,
+    run: &RunId,
+    action: Action,
+    progress: &ProgressSink,
+) -> Result<Outcome, Fault> {
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     match action {
         Action::Fence { expect } => replication::fence(instance, run, &expect).await,

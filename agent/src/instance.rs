@@ -37,6 +37,8 @@ pub struct Instance {
     disk_reserve_bytes: u64,
     /// Held while an action works on the instance.
     lock: tokio::sync::Mutex<()>,
+    /// Held by whoever puts back what was left changed of its server.
+    recovery: tokio::sync::Mutex<()>,
     /// Each connection of this agent to the server holds a copy.
     connections: Arc<()>,
     rehearsal: Mutex<Option<Rehearsal>>,
@@ -90,6 +92,7 @@ impl Instance {
             listen: agent.listen.ip(),
             disk_reserve_bytes: agent.disk_reserve_bytes,
             lock: tokio::sync::Mutex::default(),
+            recovery: tokio::sync::Mutex::default(),
             connections: Arc::default(),
             rehearsal: Mutex::default(),
         }
@@ -120,6 +123,11 @@ impl Instance {
     /// Waits until no other action works on this instance.
     pub async fn lock(&self) -> MutexGuard<'_, ()> {
         self.lock.lock().await
+    }
+
+    /// Begins to put back what was left changed of its server, unless somebody does so already.
+    pub(crate) fn begin_recovery(&self) -> Option<MutexGuard<'_, ()>> {
+        self.recovery.try_lock().ok()
     }
 
     /// Reads `redis.conf` from disk, afresh at each call, and what the service adds to it on the command line.
@@ -243,4 +251,4 @@ fn read_password(path: &Path) -> std::io::Result<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

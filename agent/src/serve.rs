@@ -100,7 +100,11 @@ impl Desk {
         match (peer.role(), request) {
             (Role::Agent(_), Request::Chunk { ticket, index }) => {
                 let offers = &self.agent.offers;
-                let chunk = offers.chunk(peer, &ticket, index).await;
+                let chunk = tokio::select! {
+                    chunk = offers.chunk(peer, &ticket, index) => chunk,
+                    // Nobody waits any more: it need not be packed.
+                    () = peer.closed() => return,
+                };
                 responder.chunk(chunk, |bytes| offers.pace(&ticket.run, bytes)).await;
             }
             (Role::Agent(host), request) => responder.answer(&self.answer_agent(peer, host, request).await).await,

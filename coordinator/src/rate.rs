@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use baton_proto::data::RATE_MIN;
+
 use crate::report::units;
 
 /// Units, and the bits that each stands for.
@@ -55,8 +57,8 @@ pub enum RateError {
     Unit(String),
     #[error("`{0}` could mean bytes or bits: write {1}B/s or {1}bit/s")]
     Ambiguous(String, char),
-    #[error("at less than one byte a second it would never end")]
-    Zero,
+    #[error("it is too slow for any snapshot: {} at least", units::Rate(RATE_MIN as f64))]
+    Slow,
     #[error("no network is that fast: leave the limit out, or say `unlimited` to `coord rate`")]
     Large,
 }
@@ -83,7 +85,7 @@ impl FromStr for MaxRate {
         let digits: u128 = format!("{whole}{fraction}").parse().map_err(|_| RateError::Number)?;
         let rate = digits * u128::from(bits) / scale / 8;
         match u64::try_from(rate) {
-            Ok(0) => Err(RateError::Zero),
+            Ok(0..RATE_MIN) => Err(RateError::Slow),
             Ok(rate) => Ok(MaxRate(rate)),
             Err(_) => Err(RateError::Large),
         }
@@ -135,19 +137,19 @@ mod tests {
     #[test]
     fn every_unit_is_what_its_name_says() {
         let cases = [
-            ("1B/s", 1),
+            ("1001B/s", 1001),
             ("50kB/s", 50_000),
             ("50MB/s", 50_000_000),
             ("2GB/s", 2_000_000_000),
             ("8kbit/s", 1_000),
             ("400 Mbit/s", 50_000_000),
             ("1Gbit/s", 125_000_000),
-            ("8bit/s", 1),
+            ("8008bit/s", 1001),
             ("1KiB/s", 1024),
             ("1MiB/s", 1 << 20),
             ("1GiB/s", 1 << 30),
             ("12.5MB/s", 12_500_000),
-            ("0.5KiB/s", 512),
+            ("1.5KiB/s", 1536),
             (" 10MB ", 10_000_000),
         ];
         for (text, expected) in cases {
@@ -175,9 +177,10 @@ mod tests {
 
     #[test]
     fn a_rate_that_never_ends_or_that_no_number_holds_is_refused() {
-        for zero in ["0MB/s", "0.0GB/s", "7bit/s", "000B/s"] {
-            assert_eq!(rate(zero), Err(RateError::Zero), "{zero}");
+        for slow in ["0MB/s", "0.0GB/s", "7bit/s", "000B/s", "999B/s", "7999bit/s"] {
+            assert_eq!(rate(slow), Err(RateError::Slow), "{slow}");
         }
+        assert!(RateError::Slow.to_string().contains("1.0 kB/s at least"), "{}", RateError::Slow);
         for large in ["1000000000000GiB/s", "99999999999999999999999999999B/s", "999999999999GB/s"] {
             assert_eq!(rate(large), Err(RateError::Large), "{large}");
         }

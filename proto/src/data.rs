@@ -62,6 +62,10 @@ pub struct Extent {
     pub whole: bool,
 }
 
+/// The least limit on a transfer, in bytes a second. What leaves at a time takes a minute at this rate; at a few hundred
+/// bytes a second the target would take the pauses for the source's end.
+pub const RATE_MIN: u64 = 1000;
+
 /// What a transfer may use of its source. Nothing said leaves it to the agent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {

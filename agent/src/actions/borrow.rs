@@ -1,11 +1,11 @@
 //! Settings of a running server that an action changes for a while, and puts back in every outcome.
 //!
 //! The old value is noted durably before the change, so that an agent that dies in between knows what to put back: the
-//! agent that comes after it does so ([`super::recover`]), the next action that borrows, or the run's `Release`. A server
-//! that was restarted has its own values again, and the note is void.
+//! agent that comes after it does so, or this one when the server answers again ([`super::recover`]), or the run's `Release`.
+//! A server that was restarted has its own values again, and the note is void.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use baton_proto::{Fault, FaultKind};
@@ -40,19 +40,25 @@ fn path(instance: &Instance) -> PathBuf {
     instance.state_dir().join(format!("borrowed-{}.json", instance.name()))
 }
 
-/// A note that cannot be read is treated as none: it was never whole, so its change was never made.
-fn read(path: &Path) -> Vec<Borrowed> {
-    let read = || -> std::io::Result<Vec<Borrowed>> {
-        let mut text = Vec::new();
-        File::open(path)?.take(NOTE_BYTES_MAX).read_to_end(&mut text)?;
-        Ok(serde_json::from_slice(&text)?)
+/// A note that is no note counts as none: it was never whole, so its change was never made. One that cannot be read may hold
+/// what is to be put back.
+fn read(path: &Path) -> io::Result<Vec<Borrowed>> {
+    let mut text = Vec::new();
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        file => file?.take(NOTE_BYTES_MAX).read_to_end(&mut text)?,
     };
-    read().unwrap_or_default()
+    Ok(serde_json::from_slice(&text).unwrap_or_default())
 }
 
-async fn noted(instance: &Instance) -> Vec<Borrowed> {
+async fn noted(instance: &Instance) -> Result<Vec<Borrowed>, Fault> {
     let path = path(instance);
-    blocking(move || read(&path)).await.unwrap_or_default()
+    let read = blocking(move || read(&path)).await.flatten();
+    read.map_err(|error| {
+        Fault::new(FaultKind::Host, format!("read {}", self::path(instance).display()))
+            .because(error)
+            .hint("it holds settings of the server that are to be put back: let the agent's user read it")
+    })
 }
 
 async fn note(instance: &Instance, all: &[Borrowed]) -> Result<(), Fault> {
@@ -82,7 +88,7 @@ pub(super) async fn borrow(
         Some(old) if old == value => return Ok(true),
         Some(old) => old,
     };
-    let mut all = noted(instance).await;
+    let mut all = noted(instance).await?;
     all.retain(|borrowed| borrowed.pid == pid);
     // Borrowed twice: the first value is the server's own.
     let is_first = all.iter().all(|borrowed| borrowed.name != name);
@@ -101,7 +107,7 @@ pub(super) async fn borrow(
 
 /// Puts back what is borrowed. The pid tells whose settings the server has.
 pub(super) async fn give_back(instance: &Instance, server: &mut Server, pid: u32) -> Result<(), Fault> {
-    let mut all = noted(instance).await;
+    let mut all = noted(instance).await?;
     if all.is_empty() {
         return Ok(());
     }
@@ -126,7 +132,7 @@ pub(super) async fn give_back(instance: &Instance, server: &mut Server, pid: u32
 
 /// Puts back settings that a crash, or a server that did not answer in time, left changed.
 pub(super) async fn give_back_leftovers(instance: &Instance) -> Result<(), Fault> {
-    if !is_any(instance).await {
+    if !is_any(instance).await? {
         return Ok(());
     }
     match instance.connect().await {
@@ -145,8 +151,8 @@ pub(super) async fn forget(instance: &Instance) -> Result<(), Fault> {
 }
 
 /// Tells whether anything waits to be put back.
-pub(super) async fn is_any(instance: &Instance) -> bool {
-    !noted(instance).await.is_empty()
+pub(super) async fn is_any(instance: &Instance) -> Result<bool, Fault> {
+    Ok(!noted(instance).await?.is_empty())
 }
 
 #[cfg(test)]
@@ -154,17 +160,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_that_is_torn_or_far_too_long_is_none() {
+    fn a_note_that_is_torn_or_far_too_long_is_none_and_one_that_cannot_be_read_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("borrowed.json");
-        assert_eq!(read(&path), []);
+        assert_eq!(read(&path).unwrap(), []);
         let one = Borrowed { pid: 7, name: "rdbcompression".into(), value: "yes".into() };
         let text = serde_json::to_vec(&[&one]).unwrap();
         std::fs::write(&path, &text).unwrap();
-        assert_eq!(read(&path), [one]);
+        assert_eq!(read(&path).unwrap(), [one]);
         std::fs::write(&path, &text[..text.len() - 1]).unwrap();
-        assert_eq!(read(&path), []);
+        assert_eq!(read(&path).unwrap(), []);
         std::fs::write(&path, [text, vec![b' '; NOTE_BYTES_MAX as usize], b"x".to_vec()].concat()).unwrap();
-        assert_eq!(read(&path).len(), 1, "what follows is not read");
+        assert_eq!(read(&path).unwrap().len(), 1, "what follows is not read");
+        // Whoever reads a directory gets an error, also as root.
+        assert!(read(dir.path()).is_err());
     }
 }

@@ -39,7 +39,7 @@ use crate::instance::Instance;
 use crate::server::{ConnectError, Server};
 use crate::service::LogMark;
 use crate::tasks::ProgressSink;
-use crate::transfer::{PullOrder, Supply, pull};
+use crate::transfer::{PullOrder, Supply};
 use note::{Landed, Note, Stage};
 
 pub(super) use undo::{forget, unland};
@@ -86,7 +86,7 @@ pub(super) async fn land(agent: &Agent, target: Target<'_>, order: PullOrder) ->
     let (supply, supplied) = watch::channel(Supply::default());
     let part = order.place.part.clone();
     let order = PullOrder { supply: Some(supply), ..order };
-    let pulled = pull(&agent.dialer, order, target.progress);
+    let pulled = landing::pulled(agent, &target.site, order, target.progress);
     let fed = target.feed(server, part, supplied, &mark);
     tokio::pin!(pulled, fed);
     // A feed that fails ends the pull. The other way round, the feed notices by itself: broken off anywhere, it might

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use baton_proto::control::{Landing, Outcome};
+use baton_proto::control::{Landing, Outcome, TransferFacts};
 use baton_proto::data::{Budget, SnapshotId, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
 use tracing::info;
@@ -25,13 +25,14 @@ use crate::transfer::{Place, PullOrder, pull as pull_snapshot};
 
 pub(super) async fn site(instance: &Instance, run: &RunId) -> Result<Site, Fault> {
     let files = instance.data_files().await?;
-    let note = instance.state_dir().join(format!("install-{}-{run}.json", instance.name()));
+    let note = |of: &str| instance.state_dir().join(format!("{of}-{}-{run}.json", instance.name()));
     Ok(Site {
         run: run.clone(),
         dir: files.dir,
         dump: files.dbfilename,
         aof: vec![files.appenddirname, files.appendfilename],
-        note,
+        note: note("install"),
+        pulled: note("pulled"),
     })
 }
 
@@ -133,12 +134,26 @@ pub(super) async fn pull(
         supply: None,
     };
     match landing {
-        Landing::File { .. } => pull_snapshot(&agent.dialer, order, progress).await.map(Outcome::Pulled),
+        Landing::File { .. } => pulled(agent, &site, order, progress).await.map(Outcome::Pulled),
         Landing::Live { follow, timeout_seconds } => {
             let limit = Duration::from_secs(timeout_seconds.into());
             feed::land(agent, feed::Target { instance, site, follow, limit, progress }, order).await
         }
     }
+}
+
+/// Pulls, and notes what was pulled: only that is installed.
+pub(super) async fn pulled(
+    agent: &Agent,
+    site: &Site,
+    order: PullOrder,
+    progress: &ProgressSink,
+) -> Result<TransferFacts, Fault> {
+    on_disk(site.clone(), place::pulled::begin).await?;
+    let facts = pull_snapshot(&agent.dialer, order, progress).await?;
+    let digest = facts.digest;
+    on_disk(site.clone(), move |site| place::pulled::finish(site, digest)).await?;
+    Ok(facts)
 }
 
 pub(super) async fn install(instance: &Instance, run: &RunId) -> Result<Outcome, Fault> {

@@ -11,6 +11,8 @@
 //! or undoes the rest. The old files' new names are synced before the part gets the dump's name: no crash loses the old
 //! dump. Nothing that the run did not bring itself is deleted here but by `release`, at the end of a run.
 
+pub(super) mod pulled;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use baton_proto::{Fault, FaultKind, RunId};
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::stamp::Stamp;
 use crate::{durable, names};
@@ -36,8 +38,9 @@ pub(super) struct Site {
     pub(super) dump: String,
     /// Names under which an append-only file or directory may stand.
     pub(super) aof: Vec<String>,
-    /// Where the note is kept.
+    /// Where the note of the installation is kept, and that of the pull before it.
     pub(super) note: PathBuf,
+    pub(super) pulled: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +173,8 @@ fn begin(site: &Site) -> Result<Note, Fault> {
         }
         old.extend(stamp(&site.at(name))?.map(|stamp| Old { name: name.clone(), stamp }));
     }
+    let digest = pulled::check(site, &placed)?;
+    info!(part = %part.display(), %digest, "installing");
     like_the_servers(site, &part)?;
     let note = Note { dir: site.dir.clone(), names, placed, old };
     let text =
@@ -402,7 +407,8 @@ pub(super) fn release(site: &Site, keep_old: bool) -> Result<Vec<String>, Fault>
 }
 
 fn drop_parts(site: &Site) -> Result<(), Fault> {
-    for path in [site.part(), site.map()] {
+    // The note first: it speaks of the part.
+    for path in [site.pulled.clone(), site.part(), site.map()] {
         step(|| durable::remove_file(&path)).map_err(on("remove", &path))?;
     }
     Ok(())

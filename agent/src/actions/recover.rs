@@ -1,5 +1,6 @@
-//! What an agent that died has left, cleared up by the one that comes after it: settings of servers that were changed for
-//! a while, pins of snapshots that were being written, and feeds that did not land.
+//! What was left behind and is cleared up later: settings of servers that were changed for a while, by an agent that died or
+//! by an action whose server did not answer at its end; feeds that did not land; and pins of snapshots that were being written
+//! when an agent died.
 //!
 //! It is done in the background: the server may be in the middle of the very SAVE that was asked for, and answers nobody
 //! until it is over. Left out: what belongs to a run that goes on, which the run's own orders complete.
@@ -7,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use baton_proto::Fault;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -22,44 +24,98 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest: a setting may stay changed that long after a save.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Begins to clear up, for each instance.
+/// Begins to clear up after an agent that died, for each instance.
 pub fn recover(agent: &Arc<Agent>) {
     for instance in agent.instances.values() {
         tokio::spawn(clear_up(Arc::clone(instance)));
     }
 }
 
+/// Begins to clear up after an action, if it has left anything. Its caller holds the instance's lock.
+pub(super) async fn after_action(instance: &Arc<Instance>) {
+    // A note that cannot be read now may be readable later.
+    if borrow::is_any(instance).await.unwrap_or(true) || feed::is_left(instance).await {
+        tokio::spawn(clear_up(Arc::clone(instance)));
+    }
+}
+
+/// Tries until nothing is left.
 async fn clear_up(instance: Arc<Instance>) {
+    let Some(only) = instance.begin_recovery() else { return };
     let deadline = Instant::now() + SAVE_TIMEOUT;
     let mut pause = SHORTEST_PAUSE;
-    let (state, name) = (instance.state_dir().to_owned(), instance.name().clone());
     loop {
         // Held for one attempt only: what is ordered meanwhile comes in between.
         let lock = instance.lock().await;
-        let (state, name) = (state.clone(), name.clone());
-        if let Err(error) = blocking(move || unfinished::drop_all(&state, &name)).await {
-            warn!(instance = %instance.name(), %error, "half a snapshot may be left");
+        let tried = attempt(&instance).await;
+        let late = Instant::now() >= deadline;
+        if let (Err(fault), true) = (&tried, late) {
+            warn!(instance = %instance.name(), "what was left behind is not cleared up: {fault}");
         }
-        if !borrow::is_any(&instance).await && !feed::is_left(&instance).await {
+        if tried.is_ok() || late {
+            // In this order: an action that leaves something from here on begins anew.
+            drop(only);
+            drop(lock);
             return;
         }
-        // A server that follows a feed that is no more first: while it loads, it takes no settings.
-        let back = match feed::recover(&instance).await {
-            Ok(()) => borrow::give_back_leftovers(&instance).await,
-            Err(fault) => Err(fault),
-        };
         drop(lock);
-        match back {
-            Ok(()) => {
-                info!(instance = %instance.name(), "settings that were changed for a while are put back");
-                return;
-            }
-            Err(fault) if Instant::now() >= deadline => {
-                warn!(instance = %instance.name(), "what an earlier agent left is not cleared up: {fault}");
-                return;
-            }
-            Err(_) => tokio::time::sleep(pause).await,
-        }
+        tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn attempt(instance: &Instance) -> Result<(), Fault> {
+    let (state, name) = (instance.state_dir().to_owned(), instance.name().clone());
+    if let Err(error) = blocking(move || unfinished::drop_all(&state, &name)).await {
+        warn!(instance = %instance.name(), %error, "half a snapshot may be left");
+    }
+    // A server that follows a feed that is no more first: while it loads, it takes no settings.
+    if feed::is_left(instance).await {
+        feed::recover(instance).await?;
+    }
+    if borrow::is_any(instance).await? {
+        borrow::give_back_leftovers(instance).await?;
+        info!(instance = %instance.name(), "settings that were changed for a while are put back");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::instance::tests::with_conf;
+
+    const NOTE: &str = r#"[{"pid":7,"name":"rdbcompression","value":"yes"}]"#;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_action_left_is_cleared_up_once_its_server_is_heard_of_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let instance = Arc::new(with_conf(dir.path(), &format!("bind 127.0.0.1\nport {port}\n")));
+        std::fs::create_dir(instance.state_dir()).unwrap();
+        let note = instance.state_dir().join("borrowed-default.json");
+        std::fs::write(&note, NOTE).unwrap();
+        for _ in 0..3 {
+            let lock = instance.lock().await;
+            after_action(&instance).await;
+            drop(lock);
+        }
+        tokio::time::sleep(LONGEST_PAUSE * 3).await;
+        assert!(instance.begin_recovery().is_none(), "it goes on");
+        assert_eq!(borrow::is_any(&instance).await, Ok(true));
+        // What is restarted has its own settings.
+        drop(silent);
+        while note.exists() {
+            tokio::time::sleep(LONGEST_PAUSE).await;
+        }
+        // Nothing is left, and what is left next begins anew.
+        let lock = instance.lock().await;
+        assert!(instance.begin_recovery().is_some());
+        after_action(&instance).await;
+        drop(lock);
+        assert!(instance.begin_recovery().is_some());
     }
 }

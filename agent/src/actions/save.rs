@@ -12,6 +12,7 @@ pub(super) mod follow;
 pub(super) mod pin;
 mod plain;
 mod report;
+mod silence;
 pub(super) mod unfinished;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ use tracing::warn;
 use self::candidates::Writer;
 use self::follow::Follower;
 use self::pin::blocking;
+use self::silence::Silence;
 use super::borrow;
 use super::look::Watch;
 use super::pace::Pace;
@@ -41,8 +43,6 @@ const ATTEMPTS_MAX: u32 = 5;
 /// How long the new dump may take to be seen after a background save is over: a file system shared over a network may
 /// show it late.
 const SEEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a silent server's file may stand still: what is left of a save by then is to sync it.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a followed save that has become the dump may still be under way for its server: it only has the end of its
 /// child to see. What runs then is another save.
 const LANDED_PATIENCE: Duration = Duration::from_secs(2);
@@ -50,20 +50,15 @@ const LANDED_PATIENCE: Duration = Duration::from_secs(2);
 /// Connects to a server that may be in the middle of a SAVE, as one is whose agent ended meanwhile: it answers nobody, and
 /// its file grows.
 pub(super) async fn answering(instance: &Instance, follower: &mut Follower<'_>) -> Result<Server, Fault> {
-    let dir = follower.dump().parent().unwrap_or(follower.dump()).to_owned();
-    let mut seen = Vec::new();
-    let mut pace = Pace::within(SILENCE_TIMEOUT);
+    let mut silence = Silence::new(follower.dir().to_owned());
+    let mut pace = Pace::within(SAVE_TIMEOUT);
     loop {
         let error = match instance.connect().await {
             Ok(server) => return Ok(server),
             Err(error) => error,
         };
-        let dir = dir.clone();
-        let now = blocking(move || candidates::all(&dir)).await.flatten().unwrap_or_default();
-        if now != seen {
-            (seen, pace) = (now, Pace::within(SILENCE_TIMEOUT));
-        }
-        let may_save = matches!(error, ConnectError::Silent(_)) && !seen.is_empty();
+        silence.look().await;
+        let may_save = matches!(error, ConnectError::Silent(_)) && silence.sees_files() && !silence.is_too_long();
         follower.report("waiting for another save");
         if !may_save || !pace.wait().await {
             return Err(error.fault(instance.name()));
@@ -100,7 +95,7 @@ pub(super) async fn save(
         match outcome.await? {
             Ok(_) => {
                 if method == SaveMethod::Bgsave {
-                    background(watch, follower, &mark).await?;
+                    background(watch, running.pid, follower, &mark).await?;
                 }
                 return confirm(follower, before.as_ref(), &mark).await;
             }
@@ -161,16 +156,17 @@ async fn with_settings<T>(
         },
         _ => borrow::give_back(instance, server, pid).await,
     };
-    // What the save came to matters more. A setting that was not put back is noted, and put back by the run's release.
+    // What the save came to matters more. A setting that was not put back is noted, and put back when the server answers.
     if let Err(fault) = back {
         warn!(instance = %instance.name(), "settings are not put back yet: {fault}");
     }
     outcome
 }
 
-/// Waits for a background save that has begun.
-async fn background(mut watch: Watch<'_>, follower: &mut Follower<'_>, mark: &LogMark) -> Result<(), Fault> {
+/// Waits for a background save that a server has begun. Its child may outlive it, and then ends the save all the same.
+async fn background(mut watch: Watch<'_>, pid: u32, follower: &mut Follower<'_>, mark: &LogMark) -> Result<(), Fault> {
     let mut pace = Pace::within(SAVE_TIMEOUT);
+    let mut silence = Silence::new(follower.dir().to_owned());
     let mut landed = None;
     loop {
         let look = watch.look().await;
@@ -181,7 +177,8 @@ async fn background(mut watch: Watch<'_>, follower: &mut Follower<'_>, mark: &Lo
             if is_over || since.elapsed() >= LANDED_PATIENCE {
                 return Ok(());
             }
-        } else if let Some(look) = look {
+        } else if let Some(look) = look.filter(|look| look.running.pid == pid) {
+            silence.heard();
             let state = &look.running.persistence;
             if !state.saving && !state.last_save_ok {
                 let fault = Fault::new(FaultKind::Server, "BGSAVE failed");
@@ -190,11 +187,26 @@ async fn background(mut watch: Watch<'_>, follower: &mut Follower<'_>, mark: &Lo
             if !state.saving {
                 return Ok(());
             }
+        } else {
+            silence.look().await;
+            if silence.is_too_long() {
+                return Err(outlived(watch.missed.take(), mark).await);
+            }
         }
         if !follower.during(pace.wait()).await {
             return Err(Fault::new(FaultKind::Server, format!("BGSAVE did not end within {SAVE_TIMEOUT:?}")));
         }
     }
+}
+
+/// The server that was asked for a save is gone or hangs, and nobody writes its file.
+async fn outlived(missed: Option<Fault>, mark: &LogMark) -> Fault {
+    let mut fault = Fault::new(FaultKind::Server, "the server was lost during BGSAVE, and its file does not grow");
+    fault = match missed {
+        Some(missed) => fault.because(missed),
+        None => fault.because("another process of the server answers: it was restarted meanwhile"),
+    };
+    mark.explain(fault).await.hint("see why the server ended, start it, and take the snapshot again")
 }
 
 /// Sees that a save that is said to be over has left a new dump. A file system shared over a network may show it late.
@@ -253,6 +265,24 @@ fn with_hint(fault: Fault, dump: &Path) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instance::tests::with_conf;
+    use crate::tasks::ProgressSink;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_background_save_whose_server_and_child_are_gone_is_given_up_soon() {
+        let dir = tempfile::tempdir().unwrap();
+        // A port that was free a moment ago.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let instance = with_conf(dir.path(), &format!("bind 127.0.0.1\nport {port}\n"));
+        std::fs::write(dir.path().join("temp-7.rdb"), "REDIS, and no more").unwrap();
+        let progress = ProgressSink::detached();
+        let mut follower = Follower::watching(dir.path().join("dump.rdb"), &progress);
+        let mark = LogMark::now(&instance, None).await;
+        let began = Instant::now();
+        let fault = background(Watch::new(&instance, None), 7, &mut follower, &mark).await.unwrap_err();
+        assert!(began.elapsed() < SAVE_TIMEOUT / 60, "it took {:?}: {fault}", began.elapsed());
+        assert!(fault.to_string().contains("server was lost") && fault.hint.is_some(), "{fault}");
+    }
 
     #[tokio::test]
     async fn a_dump_counts_as_saved_only_if_it_is_another_file() {

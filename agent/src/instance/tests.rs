@@ -22,6 +22,12 @@ fn instance(dir: &Path, service: ServiceConfig, password_file: Option<PathBuf>) 
     Instance::new(config, &agent)
 }
 
+/// An instance with this configuration. Its server cannot be started here.
+pub(crate) fn with_conf(dir: &Path, conf: &str) -> Instance {
+    std::fs::write(dir.join("redis.conf"), conf).unwrap();
+    instance(dir, exec(&["/nonexistent/redis-server", "redis.conf"]), None)
+}
+
 fn exec(words: &[&str]) -> ServiceConfig {
     ServiceConfig::Exec(words.iter().map(ToString::to_string).collect())
 }

@@ -1,38 +1,13 @@
 //! Real sockets on loopback. Two addresses stand for two hosts.
 
-use std::path::Path;
-
 use baton_proto::FaultKind;
-use baton_proto::InstanceName;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::config::{AgentConfig, InstanceConfig, ServiceConfig};
+use crate::instance::tests::with_conf;
 
 const HERE: &str = "127.0.0.1";
-
-fn instance(dir: &Path, conf: &str) -> Instance {
-    std::fs::write(dir.join("redis.conf"), conf).unwrap();
-    let config = InstanceConfig {
-        name: InstanceName::new("default").unwrap(),
-        config: dir.join("redis.conf"),
-        address: None,
-        user: None,
-        password_file: None,
-        service: ServiceConfig::Exec(vec!["/nonexistent/redis-server".into(), "redis.conf".into()]),
-    };
-    let agent = AgentConfig {
-        listen: "127.0.0.1:7400".parse().unwrap(),
-        identity: dir.join("id.pem"),
-        state: dir.join("state"),
-        disk_reserve_bytes: 0,
-        memory_reserve_bytes: 0,
-        lanes: 1,
-        instances: vec![config.clone()],
-    };
-    Instance::new(config, &agent)
-}
 
 struct Pair {
     _dirs: [TempDir; 2],
@@ -50,8 +25,8 @@ async fn pair(replica: &str, target: &str) -> Pair {
     // Nothing listens at the replica's own place either: it is judged by its file.
     let replica = format!("bind {HERE}\nport {}\n{replica}\n", free_port().await);
     Pair {
-        replica: instance(dirs[0].path(), &replica),
-        target: instance(dirs[1].path(), &target),
+        replica: with_conf(dirs[0].path(), &replica),
+        target: with_conf(dirs[1].path(), &target),
         _dirs: dirs,
         address,
     }

@@ -1,8 +1,11 @@
 //! Buffers of a chunk's size that are used again. A fresh one of 4 MiB costs the kernel a thousand page faults, and the
 //! zeroing of as many pages: more than hashing it.
+//!
+//! Nobody waits for the stock: a worker that runs only where a core is idle may stop in the middle of taking from it, and
+//! the network would stop with it. Whoever finds it taken makes a buffer, or drops one.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 /// Most idle buffers kept: what is in use at a time on a busy line.
 const IDLE_MAX: usize = 8;
@@ -14,12 +17,21 @@ pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 impl Buffers {
     /// Takes a buffer of this length; what it holds is left from an earlier use.
     pub(super) fn take(&self, bytes: usize) -> Buffer {
-        // The list is whole between any two statements, so a panic elsewhere does not spoil it.
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut idle = self.stock().and_then(|mut stock| stock.pop()).unwrap_or_default();
         if idle.len() < bytes {
             idle.resize(bytes, 0);
         }
         Buffer { bytes: idle, length: bytes, home: self.clone() }
+    }
+
+    /// The stock, unless somebody is at it.
+    fn stock(&self) -> Option<MutexGuard<'_, Vec<Vec<u8>>>> {
+        match self.0.try_lock() {
+            Ok(stock) => Some(stock),
+            // The list is whole between any two statements, so a panic elsewhere does not spoil it.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
@@ -58,9 +70,10 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut idle = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_MAX {
-            idle.push(std::mem::take(&mut self.bytes));
+        if let Some(mut stock) = self.home.stock()
+            && stock.len() < IDLE_MAX
+        {
+            stock.push(std::mem::take(&mut self.bytes));
         }
     }
 }
@@ -81,6 +94,15 @@ mod tests {
         let again = buffers.take(6);
         assert_eq!((again.as_ptr(), again.len()), (at, 6));
         assert_eq!(buffers.take(3).len(), 3);
+    }
+
+    #[test]
+    fn nobody_waits_for_whoever_is_at_the_stock() {
+        let buffers = Buffers::default();
+        let held = buffers.0.lock().unwrap();
+        // It would hang here.
+        assert_eq!(buffers.take(3).len(), 3);
+        assert_eq!(held.len(), 0, "and the buffer is dropped");
     }
 
     #[test]

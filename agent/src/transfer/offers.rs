@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_proto::chunk::ChunkIndex;
 use baton_proto::control::Reply;
-use baton_proto::data::{Budget, Extent, FrameHead, Manifest, SnapshotId, Ticket};
+use baton_proto::data::{Budget, Extent, FrameHead, Manifest, RATE_MIN, SnapshotId, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, RunId};
 use baton_wire::{Peer, Role};
 use bytes::Bytes;
@@ -59,6 +59,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn check_rate(max_rate: Option<u64>) -> Result<(), Fault> {
+    match max_rate {
+        Some(rate @ ..RATE_MIN) => {
+            Err(Fault::new(FaultKind::Invalid, format!("a limit of {rate} bytes a second is too low for any snapshot"))
+                .hint(format!("give at least {RATE_MIN} bytes a second")))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Offers {
     pub fn start() -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -99,6 +109,7 @@ impl Offers {
         to: HostName,
         mut budget: Budget,
     ) -> Result<(Manifest, Extent), Fault> {
+        check_rate(budget.max_rate)?;
         let mut pinned = Pinned::open(pin, snapshot, self.growth(&ticket.run))?;
         let mut tickets = locked(&self.tickets);
         if let Some(earlier) = tickets.offered(&ticket.run) {
@@ -151,6 +162,7 @@ impl Offers {
 
     /// Changes how fast a run's snapshot may leave.
     pub fn limit(&self, run: &RunId, max_rate: Option<u64>) -> Result<Reply, Fault> {
+        check_rate(max_rate)?;
         let offer = locked(&self.tickets).offered(run).cloned();
         let offer = offer.ok_or_else(|| {
             Fault::new(FaultKind::NotFound, format!("no snapshot of run {run} is offered here"))

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use baton_proto::chunk::ChunkIndex;
 use baton_proto::control::{Progress, TransferFacts};
-use baton_proto::data::{Extent, Manifest, PackingFacts, Ticket};
-use baton_proto::digest::FileDigest;
+use baton_proto::data::{Extent, Manifest, Ticket};
 use baton_proto::rdb::Checksum;
 use baton_proto::version::ServerVersion;
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
@@ -23,7 +22,7 @@ use crate::tasks::ProgressSink;
 use crate::transfer::receiver::{LinkNumber, Output, ReceiveError, Received, Receiver, Trouble};
 use crate::transfer::store::{Opened, Place};
 use crate::transfer::supply::Supply;
-use errands::{Arrived, Errands, Lanes};
+use errands::{Arrived, Errands, Lanes, Seal};
 
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -70,7 +69,7 @@ enum News {
     Chunk { index: ChunkIndex, link: LinkNumber, result: Result<Arrived, Trouble> },
     Checked { index: ChunkIndex, result: Result<Option<Checksum>, Fault> },
     Synced(Result<(), Fault>),
-    Sealed { link: LinkNumber, result: Result<(FileDigest, PackingFacts), Trouble> },
+    Sealed { link: LinkNumber, result: Result<Seal, Trouble> },
     Finished(Result<Vec<u8>, Fault>),
 }
 
@@ -81,6 +80,8 @@ struct Pull {
     tasks: JoinSet<News>,
     /// Bytes of chunks that crossed the network, in earlier attempts too.
     bytes_wire: u64,
+    /// Bytes of chunks that had come on the present lanes at the last look.
+    arrived: u64,
     began: Instant,
 }
 
@@ -98,6 +99,7 @@ impl Pull {
             receiver: Receiver::default(),
             tasks: JoinSet::new(),
             bytes_wire: 0,
+            arrived: 0,
             began: Instant::now(),
         })
     }
@@ -120,7 +122,7 @@ impl Pull {
                     self.supply(false);
                 }
                 () = pause(self.began, until) => self.receiver.handle_tick(self.began.elapsed()),
-                _ = reports.tick() => self.report(),
+                _ = reports.tick() => self.look(),
             }
         };
         self.errands.hang_up();
@@ -224,7 +226,12 @@ impl Pull {
                 self.receiver.handle_checked(index, found)
             }
             News::Synced(Ok(())) => self.receiver.handle_synced(),
-            News::Sealed { result: Ok((digest, packing)), .. } => self.receiver.handle_sealed(digest, packing),
+            News::Sealed { link, result: Ok(Seal::Reading { bytes_done }) } => {
+                self.receiver.handle_sealing(now, link, bytes_done)
+            }
+            News::Sealed { result: Ok(Seal::Done(digest, packing)), .. } => {
+                self.receiver.handle_sealed(digest, packing)
+            }
             News::Sealed { link, result: Err(trouble) } => self.receiver.handle_seal_failed(link, trouble),
             News::Finished(Ok(tail)) => self.receiver.handle_finished(&tail),
             News::Prepared(Err(fault))
@@ -243,6 +250,15 @@ impl Pull {
         if let Some(supply) = &self.errands.order.supply {
             supply.send_if_modified(|known| std::mem::replace(known, now) != now);
         }
+    }
+
+    /// Looks at what is under way, now and then.
+    fn look(&mut self) {
+        let arrived = self.errands.lanes.as_ref().map_or(0, Lanes::arrived);
+        if std::mem::replace(&mut self.arrived, arrived) != arrived {
+            self.receiver.handle_arriving(self.began.elapsed());
+        }
+        self.report();
     }
 
     fn report(&self) {

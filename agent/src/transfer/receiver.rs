@@ -48,8 +48,8 @@ pub const SYNC_CHUNKS: usize = 16;
 pub const SYNC_AFTER: Duration = Duration::from_secs(2);
 /// How often a chunk may come damaged. QUIC's own cipher leaves a broken source as the one cause, so few are enough.
 pub const CHUNK_TRIES_MAX: u32 = 3;
-/// How long a link that is up may bring no chunk at all. On a slow line a whole window may come at once at the end; so
-/// after a stall the window is halved, and at the last a chunk in this time is enough: 23 kB/s.
+/// How long a link that is up may bring nothing of what it was asked for: no byte of a chunk, and no word of a digest that
+/// goes on. After a stall the window is halved, so that a line that carries little at a time brings one chunk to its end.
 pub const STALL: Duration = Duration::from_secs(180);
 
 /// What to do next.
@@ -84,7 +84,7 @@ pub enum Output {
     },
     /// Sync what was written.
     Sync,
-    /// Ask for the digest of the whole file.
+    /// Ask for the digest of the whole file, or how far it is.
     Seal {
         link: LinkNumber,
     },
@@ -139,7 +139,7 @@ enum Stage {
     Opening,
     Preparing { asked: bool },
     Fetching,
-    Sealing { asked: bool },
+    Sealing { asked: bool, done: u64 },
     Finishing { received: Received, crc: Checksum, asked: bool },
     Passed(Received),
     Failing(Fault),
@@ -178,7 +178,7 @@ pub struct Receiver {
     /// Whether a question after the extent is under way.
     extent_asked: bool,
     window: usize,
-    /// When the last chunk arrived, or the link came up.
+    /// When something of a chunk arrived, the source went on with its digest, or the link came up.
     moved_at: Duration,
     /// Chunks written since the last sync began, and when the first of them was.
     unsynced: usize,
@@ -244,6 +244,10 @@ impl Receiver {
         }
         self.line.came_up();
         self.moved_at = now;
+        if let Stage::Sealing { done, .. } = &mut self.stage {
+            // A source that was restarted begins anew.
+            *done = 0;
+        }
         match &self.manifest {
             Some(first) if *first != manifest => {
                 let (first, second) = (first.snapshot.clone(), manifest.snapshot);
@@ -296,8 +300,11 @@ impl Receiver {
             return Err(self.unexpected("an extent"));
         }
         if link == self.line.number() {
-            self.line.works();
             self.grow(extent);
+            // Words alone are not what a link is for: while there is something to bring, only that shows that it works.
+            if self.chunks.missing() == 0 && self.chunks.asked() == 0 {
+                self.line.works();
+            }
         }
         Ok(())
     }
@@ -308,6 +315,12 @@ impl Receiver {
         }
         self.trouble(link, trouble);
         Ok(())
+    }
+
+    /// Takes notice that bytes of chunks are arriving. It does not show that a link is of use: a chunk that does not come to
+    /// its end is lost with its link.
+    pub fn handle_arriving(&mut self, now: Duration) {
+        self.moved_at = self.moved_at.max(now);
     }
 
     /// Takes notice of a chunk that was checked and written.
@@ -359,10 +372,30 @@ impl Receiver {
         self.fail(fault);
     }
 
+    /// Takes notice that the source still reads what it never sent, and how far it is.
+    pub fn handle_sealing(&mut self, now: Duration, link: LinkNumber, bytes_done: u64) -> Result<(), ReceiveError> {
+        let done = match self.stage {
+            Stage::Sealing { asked: true, done } => done,
+            _ if self.stage.is_over() => return Ok(()),
+            _ => return Err(self.unexpected("a seal under way")),
+        };
+        let same_link = link == self.line.number();
+        let goes_on = same_link && bytes_done > done;
+        self.stage = Stage::Sealing { asked: false, done: if goes_on { bytes_done } else { done } };
+        if goes_on {
+            self.moved_at = now;
+            self.line.works();
+        } else if same_link && now >= self.moved_at + STALL {
+            let silence = format!("the source's digest of the file did not go on for {} s", STALL.as_secs());
+            self.trouble(link, Trouble::Link(Fault::new(FaultKind::Peer, silence)));
+        }
+        Ok(())
+    }
+
     /// Takes the source's digest of the whole file.
     pub fn handle_sealed(&mut self, sealed: FileDigest, packing: PackingFacts) -> Result<(), ReceiveError> {
         match self.stage {
-            Stage::Sealing { asked: true } => {}
+            Stage::Sealing { asked: true, .. } => {}
             _ if self.stage.is_over() => return Ok(()),
             _ => return Err(self.unexpected("a seal")),
         }
@@ -386,7 +419,7 @@ impl Receiver {
 
     pub fn handle_seal_failed(&mut self, link: LinkNumber, trouble: Trouble) -> Result<(), ReceiveError> {
         match self.stage {
-            Stage::Sealing { asked: true } => self.stage = Stage::Sealing { asked: false },
+            Stage::Sealing { asked: true, done } => self.stage = Stage::Sealing { asked: false, done },
             _ if self.stage.is_over() => return Ok(()),
             _ => return Err(self.unexpected("a failed seal")),
         }
@@ -415,7 +448,7 @@ impl Receiver {
     pub fn handle_tick(&mut self, now: Duration) {
         if self.stall_at().is_some_and(|at| now >= at) {
             self.window = (self.window / 2).max(1);
-            let silence = format!("no chunk came for {} s", STALL.as_secs());
+            let silence = format!("nothing of a chunk came for {} s", STALL.as_secs());
             self.trouble(self.line.number(), Trouble::Link(Fault::new(FaultKind::Peer, silence)));
         }
     }

@@ -87,7 +87,13 @@ impl Sender {
         }
     }
 
-    /// Takes notice that bytes have arrived, or were given up.
+    /// Takes notice that bytes were given up: they never arrive, and tell nothing of the wire.
+    pub fn handle_given_up(&mut self, wire_bytes: u32) {
+        self.on_the_way = self.on_the_way.saturating_sub(u64::from(wire_bytes));
+        self.look();
+    }
+
+    /// Takes notice that bytes have arrived.
     pub fn handle_delivered(&mut self, now: Duration, wire_bytes: u32) {
         self.on_the_way = self.on_the_way.saturating_sub(u64::from(wire_bytes));
         self.levels.arrived(now, u64::from(wire_bytes));

@@ -2,7 +2,7 @@
 //!
 //! What a crash leaves: a record is appended after its chunk was written, and neither is synced at once. So a map may
 //! speak of chunks that a power cut has taken; it makes claims, which the receiver has checked against the file. To begin
-//! afresh, the map goes first (and its directory is synced) and the partial file after it.
+//! afresh, the map goes first (and its directory is synced) and the partial file after it. After a failed sync the map goes.
 //! Not here: deciding *when* to sync (see `receiver`), and putting the finished file in its place.
 
 use std::fs::{File, OpenOptions};
@@ -115,11 +115,20 @@ impl Store {
 
     /// Syncs all that was written and recorded.
     pub(super) fn sync(&self) -> Result<(), Fault> {
-        self.part.sync_data().map_err(|error| host("sync", &self.place.part, &error))?;
+        self.part.sync_data().map_err(|error| self.unsynced(&self.place.part, &error))?;
         let map = self.map.lock().unwrap_or_else(PoisonError::into_inner).try_clone();
-        map.and_then(|map| map.sync_data()).map_err(|error| host("sync", &self.place.map, &error))?;
+        map.and_then(|map| map.sync_data()).map_err(|error| self.unsynced(&self.place.map, &error))?;
         self.leave_cache();
         Ok(())
+    }
+
+    /// A sync has failed. The kernel tells so once, and then counts the pages as written: what is read back of them is right
+    /// until a power cut, and a later sync finds nothing to do. So nothing here may be claimed any more.
+    fn unsynced(&self, path: &Path, error: &io::Error) -> Fault {
+        if let Err(error) = durable::remove_file(&self.place.map) {
+            warn!(map = %self.place.map.display(), "a map is left whose chunks may not be on disk: {error}");
+        }
+        host("sync", path, error).hint("see the kernel's log for errors of the disk; the next attempt begins afresh")
     }
 
     /// Gives the file its length, syncs it, and reads its end.
@@ -128,7 +137,7 @@ impl Store {
         if self.part.metadata().map_err(failed("look at"))?.len() != bytes {
             self.part.set_len(bytes).map_err(failed("give its length to"))?;
         }
-        self.part.sync_all().map_err(failed("sync"))?;
+        self.part.sync_all().map_err(|error| self.unsynced(&self.place.part, &error))?;
         let length = TAIL_BYTES.min(usize::try_from(bytes).unwrap_or(TAIL_BYTES));
         let mut tail = vec![0; length];
         self.part.read_exact_at(&mut tail, bytes - length as u64).map_err(failed("read the end of"))?;

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! * Loss up to a bound is taken as the path's own and changes nothing; above it the headroom goes, and far above it
-//!   the rate is taken for less than it was.
+//!   the rate is taken for less than it was, as long as that helps: if it does not, that loss is the path's own as well.
 //! * quinn's pacer sends 1.25 windows in a smoothed round-trip time, in bursts of 2 ms. There is no other way to set a
 //!   rate, so it is the window that holds it: the headroom is small, and acknowledgements are the clock.
 //! * Each cycle of rounds begins with one that lets the own queue drain. It shows the path's delay afresh, and whether

@@ -145,12 +145,13 @@ impl Link {
     }
 
     /// Asks for a chunk. Its bytes, still packed as the head says, are written to what `room` yields for their number,
-    /// which is no more than a chunk.
+    /// which is no more than a chunk; `arrived` hears of each piece of them.
     pub async fn chunk<'a>(
         &self,
         ticket: &Ticket,
         index: u32,
         room: impl FnOnce(usize) -> &'a mut [u8],
+        arrived: impl Fn(usize),
     ) -> Result<FrameHead, Fault> {
         let request = codec::encode(&Request::Chunk { ticket: ticket.clone(), index }).map_err(defect)?;
         let mut recv = self.send(&request).await?;
@@ -178,6 +179,7 @@ impl Link {
                 .split_at_mut_checked(bytes.len())
                 .ok_or_else(|| Fault::new(FaultKind::Internal, "more was read than was asked for"))?;
             here.copy_from_slice(&bytes);
+            arrived(bytes.len());
             rest = behind;
         }
         Ok(head)

@@ -135,6 +135,11 @@ impl Peer {
         self.connection.close(0u32.into(), why.as_bytes());
     }
 
+    /// Waits until the connection has ended.
+    pub async fn closed(&self) {
+        self.connection.closed().await;
+    }
+
     /// Waits for the opening of the next request's stream; `None` when the connection has ended.
     pub async fn next(&self) -> Option<Asking> {
         let (send, recv) = self.connection.accept_bi().await.ok()?;

@@ -1,6 +1,8 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use baton_proto::digest::FileDigest;
+
 use super::*;
 
 thread_local! {
@@ -49,9 +51,11 @@ impl Host {
             dump: "dump.rdb".into(),
             aof: vec!["appendonlydir".into(), "appendonly.aof".into()],
             note: state.join("install.json"),
+            pulled: state.join("pulled.json"),
         };
         fs::write(site.part(), "snapshot of the run").unwrap();
         fs::write(site.map(), "map").unwrap();
+        pulled::finish(&site, FileDigest([7; 32])).unwrap();
         if old {
             fs::write(site.at("dump.rdb"), "old dump").unwrap();
             fs::write(site.at("appendonly.aof"), "old log").unwrap();
@@ -188,6 +192,32 @@ fn a_part_that_changed_after_the_note_is_not_placed() {
     assert_eq!(install(&host.site).unwrap_err().kind, FaultKind::Verification);
     restore(&host.site).unwrap();
     assert_eq!(host.tree(), tree(OLD));
+}
+
+#[test]
+fn only_what_a_pull_has_finished_and_nobody_changed_is_placed() {
+    let refuse = |spoil: &dyn Fn(&Site)| {
+        let host = Host::new(true);
+        spoil(&host.site);
+        let fault = install(&host.site).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Verification, "{fault}");
+        assert!(!host.site.note.exists() && fault.hint.is_some());
+        assert_eq!(host.tree()["dump.rdb"], "old dump");
+        fault.causes.concat()
+    };
+    let unfinished = "no pull of it was finished";
+    assert_eq!(refuse(&|site| fs::remove_file(&site.pulled).unwrap()), unfinished);
+    assert_eq!(refuse(&|site| pulled::begin(site).unwrap()), unfinished, "another pull has begun");
+    let changed = "it was changed or replaced since it was pulled";
+    assert_eq!(refuse(&|site| fs::write(site.part(), "snapshot of another ").unwrap()), changed);
+    let replace = |site: &Site| {
+        fs::write(site.at("other"), "snapshot of the run").unwrap();
+        fs::rename(site.at("other"), site.part()).unwrap();
+    };
+    assert_eq!(refuse(&replace), changed);
+    for torn in ["", "{", "{}"] {
+        assert_eq!(refuse(&|site| fs::write(&site.pulled, torn).unwrap()), "the note of its pull is no note");
+    }
 }
 
 #[test]

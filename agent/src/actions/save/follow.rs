@@ -111,7 +111,7 @@ impl<'a> Follower<'a> {
         self.goal.is_some()
     }
 
-    fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         self.dump.parent().unwrap_or(&self.dump)
     }
 

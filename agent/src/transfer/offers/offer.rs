@@ -1,6 +1,7 @@
 //! One offer at work: chunks that are asked for, packed and on their way, and who asks.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ type Chunk = Result<(FrameHead, Buffer), Fault>;
 struct Session {
     id: Option<u64>,
     peers: Vec<Peer>,
+    /// Whether another attempt has begun: what is still on its way then is given up.
+    over: Arc<AtomicBool>,
 }
 
 struct Engine {
@@ -93,22 +96,33 @@ impl Offer {
     /// Lets a connection ask for chunks. Those of an older attempt are cut: what they still hold back is wanted here, and
     /// their peer may be gone without a word.
     pub(super) fn admit(&self, peer: &Peer, id: u64) -> Result<(), Fault> {
-        let mut session = locked(&self.session);
-        if session.id != Some(id) {
-            session.peers.drain(..).for_each(|old| old.hang_up("another attempt has begun"));
-            session.id = Some(id);
+        let mut old = Vec::new();
+        let admitted = {
+            let mut session = locked(&self.session);
+            if session.id != Some(id) {
+                session.over.store(true, Ordering::Relaxed);
+                old = std::mem::take(&mut session.peers);
+                (session.id, session.over) = (Some(id), Arc::default());
+            }
+            let has_room = session.peers.len() < LANES_MAX;
+            if has_room {
+                session.peers.push(peer.clone());
+            }
+            has_room
+        };
+        // While nothing is locked: with a connection goes what it holds back, and the engine hears of that.
+        old.iter().for_each(|old| old.hang_up("another attempt has begun"));
+        if admitted {
+            return Ok(());
         }
-        if session.peers.len() >= LANES_MAX {
-            return Err(Fault::new(FaultKind::Refused, format!("{LANES_MAX} connections pull this snapshot already")));
-        }
-        session.peers.push(peer.clone());
-        Ok(())
+        Err(Fault::new(FaultKind::Refused, format!("{LANES_MAX} connections pull this snapshot already")))
     }
 
-    fn check_admitted(&self, peer: &Peer) -> Result<(), Fault> {
+    /// Sees that a connection is of the present attempt, and yields what tells whether that is over.
+    fn check_admitted(&self, peer: &Peer) -> Result<Arc<AtomicBool>, Fault> {
         let session = locked(&self.session);
         if session.peers.iter().any(|admitted| admitted.is(peer)) {
-            return Ok(());
+            return Ok(Arc::clone(&session.over));
         }
         Err(Fault::new(
             FaultKind::Peer,
@@ -127,25 +141,28 @@ impl Offer {
 
     /// Reads and packs one chunk, when its turn comes.
     pub(super) async fn chunk(self: &Arc<Self>, peer: &Peer, index: ChunkIndex) -> Result<(FrameHead, Bytes), Fault> {
-        self.check_admitted(peer)?;
+        let over = self.check_admitted(peer)?;
         self.pinned.chunking()?.span(index).map_err(|error| Fault::new(FaultKind::Invalid, error))?;
         let (told, wait) = oneshot::channel();
+        // The connections are asked while nothing is locked: one drops what has arrived under its own lock, and the engine's
+        // is taken for that.
+        let peers = locked(&self.session).peers.clone();
+        let (window, rate) = (peers.iter().map(Peer::window).sum(), peers.iter().filter_map(Peer::rate).sum());
         {
             let mut engine = locked(&self.engine);
             // Whoever asked before hears that the question was taken over.
             engine.waiting.insert(index, told);
-            let session = locked(&self.session);
-            let peers = || session.peers.iter();
-            engine.sender.handle_path(peers().map(Peer::window).sum(), peers().filter_map(Peer::rate).sum());
-            engine.sender.handle_target(peers().all(|peer| peer.version() >= PLAIN_SINCE));
+            engine.sender.handle_path(window, rate);
+            engine.sender.handle_target(peers.iter().all(|peer| peer.version() >= PLAIN_SINCE));
             engine.sender.handle_asked(index);
         }
+        drop(peers);
         let asked = Asked { offer: self, index };
         self.bell.notify_one();
         let taken_over = |_| Err(Fault::new(FaultKind::Peer, format!("chunk {} was asked for once more", index.0)));
         let (head, bytes) = wait.await.unwrap_or_else(taken_over)?;
         drop(asked);
-        let sending = Sending { bytes, offer: Arc::clone(self), wire_bytes: head.wire_bytes };
+        let sending = Sending { bytes, offer: Arc::clone(self), wire_bytes: head.wire_bytes, over };
         Ok((head, Bytes::from_owner(sending)))
     }
 
@@ -221,7 +238,7 @@ impl Offer {
         let told = engine.waiting.remove(&job.index).map(|waiting| waiting.send(chunk));
         // Nobody waits for it any more: it does not leave.
         if let (false, Some(facts)) = (matches!(told, Some(Ok(()))), facts) {
-            engine.sender.handle_delivered(self.now(), facts.wire_bytes);
+            engine.sender.handle_given_up(facts.wire_bytes);
         }
         drop(engine);
         self.bell.notify_one();
@@ -267,7 +284,7 @@ async fn pump(offer: Weak<Offer>) {
     }
 }
 
-/// A question that is taken back when nobody waits for its answer.
+/// A question that is taken back when nobody waits for its answer, as when its connection has ended.
 struct Asked<'a> {
     offer: &'a Offer,
     index: ChunkIndex,
@@ -288,6 +305,7 @@ struct Sending {
     bytes: Buffer,
     offer: Arc<Offer>,
     wire_bytes: u32,
+    over: Arc<AtomicBool>,
 }
 
 impl AsRef<[u8]> for Sending {
@@ -298,8 +316,14 @@ impl AsRef<[u8]> for Sending {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        let now = self.offer.now();
-        locked(&self.offer.engine).sender.handle_delivered(now, self.wire_bytes);
+        // The connection is not asked what became of it: it drops this while it holds its own lock.
+        let (now, mut engine) = (self.offer.now(), locked(&self.offer.engine));
+        if self.over.load(Ordering::Relaxed) {
+            engine.sender.handle_given_up(self.wire_bytes);
+        } else {
+            engine.sender.handle_delivered(now, self.wire_bytes);
+        }
+        drop(engine);
         self.offer.bell.notify_one();
     }
 }

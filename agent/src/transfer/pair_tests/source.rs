@@ -83,9 +83,9 @@ impl Offer {
     }
 
     /// Lets a session ask, and cuts older ones. Yields the bytes that are given up.
-    pub(super) fn admit(&mut self, now: Duration, session: u64) -> Vec<u32> {
+    pub(super) fn admit(&mut self, session: u64) -> Vec<u32> {
         self.session = Some(session);
-        self.drop_flying(now, |conn| conn.session != session)
+        self.drop_flying(|conn| conn.session != session)
     }
 
     pub(super) fn is_admitted(&self, conn: Conn) -> bool {
@@ -93,14 +93,14 @@ impl Offer {
     }
 
     /// Takes notice that a connection has ended. Yields the bytes that are given up.
-    pub(super) fn end(&mut self, now: Duration, ended: Conn) -> Vec<u32> {
+    pub(super) fn end(&mut self, ended: Conn) -> Vec<u32> {
         self.gone.insert(ended);
-        self.drop_flying(now, |conn| conn == ended)
+        self.drop_flying(|conn| conn == ended)
     }
 
-    fn drop_flying(&mut self, now: Duration, of: impl Fn(Conn) -> bool) -> Vec<u32> {
+    fn drop_flying(&mut self, of: impl Fn(Conn) -> bool) -> Vec<u32> {
         let dropped: Vec<_> = self.flying.extract_if(.., |_, flying| of(flying.conn)).collect();
-        dropped.iter().for_each(|(_, flying)| self.sender.handle_delivered(now, flying.wire_bytes));
+        dropped.iter().for_each(|(_, flying)| self.sender.handle_given_up(flying.wire_bytes));
         dropped.iter().map(|(_, flying)| flying.wire_bytes).collect()
     }
 
@@ -111,11 +111,11 @@ impl Offer {
     }
 
     /// Takes a packed chunk, and yields what leaves. What nobody waits for is given up at once.
-    pub(super) fn packed(&mut self, now: Duration, job: Job, facts: Packed) -> Option<(u64, Flying)> {
+    pub(super) fn packed(&mut self, job: Job, facts: Packed) -> Option<(u64, Flying)> {
         self.sender.handle_packed(Some(facts));
         let conn = self.waiting.remove(&job.index).filter(|conn| self.is_admitted(*conn) && !self.gone.contains(conn));
         let Some(conn) = conn else {
-            self.sender.handle_delivered(now, facts.wire_bytes);
+            self.sender.handle_given_up(facts.wire_bytes);
             return None;
         };
         self.sent += 1;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex, Chunking};
@@ -29,11 +29,19 @@ pub(super) struct Arrived {
     pub(super) wire_bytes: u64,
 }
 
+/// How far the source is with its digest of the whole file.
+pub(super) enum Seal {
+    Reading { bytes_done: u64 },
+    Done(FileDigest, PackingFacts),
+}
+
 /// The connections of one attempt, used in turn.
 #[derive(Clone)]
 pub(super) struct Lanes {
     links: Arc<Vec<Link>>,
     turn: Arc<AtomicUsize>,
+    /// Bytes of chunks that have come on them.
+    arrived: Arc<AtomicU64>,
 }
 
 impl Lanes {
@@ -41,6 +49,10 @@ impl Lanes {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let link = self.links.get(turn % self.links.len().max(1)).cloned();
         link.ok_or_else(|| Fault::new(FaultKind::Internal, "there is no connection"))
+    }
+
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
     }
 
     fn close(&self) {
@@ -71,9 +83,13 @@ impl Errands {
         }
     }
 
-    fn link(&self) -> Result<Link, Fault> {
+    fn lanes(&self) -> Result<&Lanes, Fault> {
         let missing = || Fault::new(FaultKind::Internal, "something was asked for without a connection");
-        self.lanes.as_ref().ok_or_else(missing)?.next()
+        self.lanes.as_ref().ok_or_else(missing)
+    }
+
+    fn link(&self) -> Result<Link, Fault> {
+        self.lanes()?.next()
     }
 
     fn store(&self) -> Result<Arc<Store>, Fault> {
@@ -126,10 +142,15 @@ impl Errands {
         chunking: Chunking,
     ) -> Result<impl Future<Output = Result<Arrived, Trouble>> + use<>, Fault> {
         let (link, store, ticket) = (self.link()?, self.store()?, self.ticket());
+        let arrived = Arc::clone(&self.lanes()?.arrived);
         let (unpackers, buffers) = (Arc::clone(&self.unpackers), self.buffers.clone());
         Ok(async move {
             let mut wire = None;
-            let head = link.chunk(&ticket, index.0, |bytes| wire.insert(buffers.take(bytes))).await.map_err(trouble)?;
+            let count = |bytes: usize| {
+                arrived.fetch_add(bytes as u64, Ordering::Relaxed);
+            };
+            let head = link.chunk(&ticket, index.0, |bytes| wire.insert(buffers.take(bytes)), count).await;
+            let head = head.map_err(trouble)?;
             let wire = wire.unwrap_or_else(|| buffers.take(0));
             let wire_bytes = u64::from(head.wire_bytes);
             let write = move |unpacker: &mut Unpacker| {
@@ -172,19 +193,15 @@ impl Errands {
         Ok(blocking(move || store.sync()))
     }
 
-    /// Asks for the digest of the whole file until it is there: the source may have to read what it never sent.
-    pub(super) fn seal(
-        &self,
-    ) -> Result<impl Future<Output = Result<(FileDigest, PackingFacts), Trouble>> + use<>, Fault> {
+    /// Asks for the digest of the whole file: the source may have to read what it never sent.
+    pub(super) fn seal(&self) -> Result<impl Future<Output = Result<Seal, Trouble>> + use<>, Fault> {
         let (link, request) = (self.link()?, Request::Seal { ticket: self.ticket() });
         Ok(async move {
-            loop {
-                match link.ask(&request).await {
-                    Ok(Reply::Sealed { digest, packing }) => return Ok((digest, packing)),
-                    Ok(Reply::Sealing { .. }) => {}
-                    Ok(_) => return Err(trouble(astray())),
-                    Err(fault) => return Err(trouble(fault)),
-                }
+            match link.ask(&request).await {
+                Ok(Reply::Sealed { digest, packing }) => Ok(Seal::Done(digest, packing)),
+                Ok(Reply::Sealing { bytes_done }) => Ok(Seal::Reading { bytes_done }),
+                Ok(_) => Err(trouble(astray())),
+                Err(fault) => Err(trouble(fault)),
             }
         })
     }
@@ -203,7 +220,7 @@ async fn open_all(dialer: &Dialer, order: &PullOrder) -> Result<(Lanes, Manifest
         let (link, ..) = open(&dialer.with_own_socket().map_err(no_socket)?, order, session).await?;
         links.push(link);
     }
-    Ok((Lanes { links: Arc::new(links), turn: Arc::default() }, manifest, extent))
+    Ok((Lanes { links: Arc::new(links), turn: Arc::default(), arrived: Arc::default() }, manifest, extent))
 }
 
 async fn open(dialer: &Dialer, order: &PullOrder, session: u64) -> Result<(Link, Manifest, Extent), Fault> {

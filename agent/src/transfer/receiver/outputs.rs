@@ -15,7 +15,8 @@ impl Receiver {
             return output;
         }
         if matches!(self.stage, Stage::Fetching) && self.chunks.all_held() {
-            self.stage = Stage::Sealing { asked: false };
+            self.stage = Stage::Sealing { asked: false, done: 0 };
+            self.moved_at = now;
         }
         if self.wants_link()
             && let Some((after, link)) = self.line.dial()
@@ -34,7 +35,7 @@ impl Receiver {
         }
         match &mut self.stage {
             Stage::Fetching => self.poll_fetching(now),
-            Stage::Sealing { asked } if is_up && !*asked => {
+            Stage::Sealing { asked, .. } if is_up && !*asked => {
                 *asked = true;
                 Some(Output::Seal { link })
             }

@@ -91,7 +91,7 @@ fn packing_waits_while_the_path_is_full_and_goes_on_when_bytes_have_arrived() {
     sender.handle_dropped(ChunkIndex(full + 1));
     // What was given up makes room as well: nobody else tells of it.
     sender.handle_packed(packed(next[0], CHUNK));
-    sender.handle_delivered(NOW, CHUNK);
+    sender.handle_given_up(CHUNK);
     assert_eq!(indexes(&jobs(&mut sender)), [full + 2]);
 }
 

@@ -1,6 +1,6 @@
 //! Cruise: alone on the path as far as can be seen. In flight is rate x delay and the headroom.
 
-use super::model::{HEADROOM_SECONDS, LOSS_COLLAPSE, Model};
+use super::model::{HEADROOM_SECONDS, Model};
 use super::round::Shown;
 
 /// Rounds of a cycle. In the first one what is beyond rate x delay is let go, so that a queue of our own drains: what
@@ -28,8 +28,12 @@ const FALL_PART: f64 = 0.35;
 const GROWTH: f64 = 1.05;
 /// Suspicious cycles, less those that are not, before a rival is assumed.
 const SUSPICIONS: u32 = 2;
-/// Loss far beyond the bound takes the rate for this much of what it was.
+/// Loss far beyond the bound takes the rate for this much of what it was...
 const COLLAPSE_FACTOR: f64 = 0.7;
+/// ...but if after so many rounds of it not even so much more of what is sent arrives, it is the path that loses it, and all
+/// that would come of going on is to stop: the rate is taken back.
+const COLLAPSE_ROUNDS: i32 = 3;
+const COLLAPSE_HELP: f64 = 1.2;
 
 /// Why a rival is assumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub(super) struct Cruise {
     used: bool,
     suspicions: u32,
     surge_after: u32,
+    /// Rounds in a row that took the rate for less, and the loss in the first of them.
+    collapse: (i32, f64),
 }
 
 impl Cruise {
@@ -72,6 +78,7 @@ impl Cruise {
             used: true,
             suspicions: 0,
             surge_after,
+            collapse: (0, 0.0),
         }
     }
 
@@ -87,15 +94,13 @@ impl Cruise {
             _ => (model.headroom_part_seconds() * headroom, 0.25 + 0.75 * headroom, 0.5 + 0.5 * headroom),
         };
         let seconds = delay + part + HEADROOM_SECONDS * jitter;
-        model.window(model.rate() * seconds + batch * model.batch_bytes())
+        model.window(model.rate() * model.loss_factor() * seconds + batch * model.batch_bytes())
     }
 
     /// Judges a round. `known` is the rate that was known before it, `used` whether the window was used up, and
     /// `wary` whether a rival has just gone.
     pub(super) fn judge(&mut self, model: &mut Model, shown: &Shown, known: f64, used: bool, wary: bool) -> Turn {
-        if shown.loss > LOSS_COLLAPSE {
-            model.slow_down(COLLAPSE_FACTOR);
-        }
+        self.heed_loss(model, shown.loss);
         let fallen = model.capacity().is_some_and(|capacity| known < capacity * SURGE_BELOW);
         self.surge_after = if fallen { 0 } else { self.surge_after.saturating_sub(1) };
         let surging = !shown.app_limited && shown.rate > known * SURGE && shown.rtt <= model.queue_from();
@@ -113,6 +118,20 @@ impl Cruise {
         }
         self.round = self.round.saturating_add(1);
         if self.round < ROUNDS { Turn::Stay } else { self.end_cycle(model, shown, wary) }
+    }
+
+    fn heed_loss(&mut self, model: &mut Model, loss: f64) {
+        let (rounds, first) = self.collapse;
+        if loss <= model.collapse_from() {
+            self.collapse = (0, 0.0);
+        } else if rounds >= COLLAPSE_ROUNDS && 1.0 - loss < (1.0 - first) * COLLAPSE_HELP {
+            model.scale_rate(COLLAPSE_FACTOR.powi(-rounds));
+            model.learn_own_loss(loss.min(first));
+            self.collapse = (0, 0.0);
+        } else {
+            model.scale_rate(COLLAPSE_FACTOR);
+            self.collapse = (rounds.saturating_add(1), if rounds == 0 { loss } else { first });
+        }
     }
 
     fn end_cycle(&mut self, model: &mut Model, shown: &Shown, wary: bool) -> Turn {

@@ -39,8 +39,10 @@ const LOSS_BOUND: f64 = 0.02;
 const LOSS_OWN_FACTOR: f64 = 1.5;
 /// How fast it is learnt, a cycle.
 const LOSS_OWN_GAIN: f64 = 0.3;
-/// Loss beyond this is a path that carries much less than thought.
-pub(super) const LOSS_COLLAPSE: f64 = 0.15;
+/// Loss beyond this, and beyond the bound, is a path that carries much less than thought.
+const LOSS_COLLAPSE: f64 = 0.15;
+/// A path that loses more than this by itself is not believed in.
+const LOSS_OWN_MAX: f64 = 0.5;
 
 /// How fast the rate without a rival is forgotten, a cycle.
 const CAPACITY_FADE: f64 = 0.98;
@@ -83,8 +85,7 @@ impl Model {
             self.rate.push(now, span, shown.rate);
         }
         self.capacity = self.capacity.map(|capacity| capacity.max(shown.rate));
-        let bound = (self.loss_own * LOSS_OWN_FACTOR).clamp(LOSS_BOUND, LOSS_COLLAPSE);
-        let lossy = shown.loss > bound || shown.marked;
+        let lossy = shown.loss > self.loss_bound() || shown.marked;
         self.headroom =
             if lossy { (self.headroom * 0.5).max(HEADROOM_LEAST) } else { (self.headroom + HEADROOM_STEP).min(1.0) };
         lossy
@@ -95,13 +96,34 @@ impl Model {
         self.loss_own += (loss - self.loss_own) * LOSS_OWN_GAIN;
     }
 
+    /// Loss from which on there is more of it than the path's own.
+    fn loss_bound(&self) -> f64 {
+        (self.loss_own * LOSS_OWN_FACTOR).max(LOSS_BOUND)
+    }
+
+    /// Loss from which on the path carries much less than thought.
+    pub(super) fn collapse_from(&self) -> f64 {
+        self.loss_bound().max(LOSS_COLLAPSE)
+    }
+
+    /// Takes loss as the path's own: sending less has not made less of it.
+    pub(super) fn learn_own_loss(&mut self, loss: f64) {
+        self.loss_own = self.loss_own.max(loss.min(LOSS_OWN_MAX));
+    }
+
+    /// What must be sent for each byte to arrive, where the path itself loses a part.
+    pub(super) fn loss_factor(&self) -> f64 {
+        if self.loss_own > LOSS_BOUND { 1.0 / (1.0 - self.loss_own.min(LOSS_OWN_MAX)) } else { 1.0 }
+    }
+
     /// Takes the present rate as what the path carries: there is no rival.
     pub(super) fn saw_no_rival(&mut self) {
         let rate = self.rate();
         self.capacity = Some(self.capacity.map_or(rate, |capacity| rate.max(capacity * CAPACITY_FADE)));
     }
 
-    pub(super) fn slow_down(&mut self, factor: f64) {
+    /// Takes the rate for this much of what it was.
+    pub(super) fn scale_rate(&mut self, factor: f64) {
         self.rate.scale(factor);
     }
 

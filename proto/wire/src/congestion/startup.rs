@@ -1,6 +1,6 @@
 //! Start-up: doubles each round until the rate stops growing.
 
-use super::model::{LOSS_COLLAPSE, Model};
+use super::model::Model;
 use super::round::Shown;
 
 /// A round has grown if its rate is this much more than the best one before...
@@ -88,7 +88,7 @@ impl Startup {
                 Trial::Free
             }
         };
-        let ended = full || shown.loss > LOSS_COLLAPSE || (lossy && !grown && !shown.app_limited);
+        let ended = full || shown.loss > model.collapse_from() || (lossy && !grown && !shown.app_limited);
         ended.then_some(if self.rival { End::Rival } else { End::Alone })
     }
 }

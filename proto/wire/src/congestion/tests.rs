@@ -68,6 +68,16 @@ fn more_loss_slows_it_and_does_not_stop_it() {
 }
 
 #[test]
+fn loss_of_the_path_itself_does_not_stop_it_however_much_it_is() {
+    for (loss, least) in [(0.14, 0.3), (0.17, 0.3), (0.20, 0.3), (0.30, 0.2), (0.40, 0.1)] {
+        let path = long_path(MBIT_200, ms(40), loss);
+        let flow = alone(&path, 20);
+        assert!(flow.rate(ms(5_000)..) >= least * path.rate, "loss {loss}: {flow}");
+        assert!(flow.queueing(0.5) <= ms(25), "loss {loss}: {flow}");
+    }
+}
+
+#[test]
 fn a_short_fast_path_is_filled() {
     let path = long_path(GBIT, Duration::from_micros(500), 0.0);
     let flow = alone(&path, 3);

@@ -24,7 +24,7 @@ impl World {
         if answer.is_ok()
             && let Some(offer) = &mut self.offer
         {
-            let dropped = offer.admit(self.now, session);
+            let dropped = offer.admit(session);
             dropped.into_iter().for_each(|bytes| self.judge.delivered(bytes));
             // Older sessions are hung up on.
             let older = (session.saturating_sub(2)..session).flat_map(|older| self.conns(older));
@@ -67,7 +67,7 @@ impl World {
     pub(super) fn packed(&mut self, job: Job, facts: Packed) {
         self.judge.packed(facts.wire_bytes, self.plan.workers);
         let Some(offer) = &mut self.offer else { return };
-        match offer.packed(self.now, job, facts) {
+        match offer.packed(job, facts) {
             None => self.judge.delivered(facts.wire_bytes),
             Some((number, flying)) => {
                 self.sent_bytes += u64::from(flying.wire_bytes);
@@ -93,7 +93,7 @@ impl World {
 
     /// The source has noticed that a connection is gone.
     pub(super) fn ended(&mut self, conn: Conn) {
-        let dropped = self.offer.as_mut().map(|offer| offer.end(self.now, conn)).unwrap_or_default();
+        let dropped = self.offer.as_mut().map(|offer| offer.end(conn)).unwrap_or_default();
         dropped.into_iter().for_each(|bytes| self.judge.delivered(bytes));
         self.pump();
     }

@@ -137,7 +137,7 @@ fn stalls_in_a_row_ask_for_less_each_and_are_given_up_at_last() {
         match receiver.poll_output(now) {
             Output::Connect { .. } => receiver.handle_connected(now, manifest(), whole(100 * CHUNK)).unwrap(),
             Output::Fail(fault) => {
-                assert!(fault.to_string().contains("no chunk came for"), "{fault}");
+                assert!(fault.to_string().contains("nothing of a chunk came for"), "{fault}");
                 break;
             }
             other => panic!("{other:?}"),
@@ -157,4 +157,92 @@ fn a_link_without_questions_may_be_silent_for_as_long_as_a_save_takes() {
     receiver.handle_extent(1, growing(2 * CHUNK)).unwrap();
     let (next, until) = outputs(&mut receiver, later);
     assert_eq!((fetched(&next), until), (vec![0], Some(later + STALL)), "silence counts from the question on");
+}
+
+#[test]
+fn a_link_whose_bytes_trickle_is_kept_but_does_not_count_as_one_that_works() {
+    let (mut receiver, mut asked) = begin(whole(100 * CHUNK), Held::new());
+    let mut now = NOW;
+    for link in 1.. {
+        // A chunk takes longer than a silence may.
+        for _ in 0..3 {
+            now += STALL - Duration::from_secs(1);
+            receiver.handle_arriving(now);
+            receiver.handle_tick(now);
+            assert_eq!(outputs(&mut receiver, now), (vec![], Some(now + STALL)));
+        }
+        for index in fetched(&asked) {
+            receiver.handle_chunk_failed(ChunkIndex(index), link, lost()).unwrap();
+        }
+        match receiver.poll_output(now) {
+            Output::Connect { .. } => receiver.handle_connected(now, manifest(), whole(100 * CHUNK)).unwrap(),
+            Output::Fail(_) => return assert_eq!(link, LINK_TRIES_MAX, "each has brought bytes, and none a chunk"),
+            other => panic!("{other:?}"),
+        }
+        asked = outputs(&mut receiver, now).0;
+    }
+}
+
+#[test]
+fn links_that_bring_news_of_growth_and_no_chunk_are_given_up() {
+    let (mut receiver, mut asked) = begin(growing(3 * CHUNK), Held::new());
+    for link in 1.. {
+        receiver.handle_extent(link, growing((3 + u64::from(link)) * CHUNK)).unwrap();
+        asked.extend(outputs(&mut receiver, NOW).0);
+        for index in fetched(&asked) {
+            receiver.handle_chunk_failed(ChunkIndex(index), link, lost()).unwrap();
+        }
+        receiver.handle_extent_failed(link, lost()).unwrap();
+        match receiver.poll_output(NOW) {
+            Output::Connect { .. } => {
+                receiver.handle_connected(NOW, manifest(), growing((3 + u64::from(link)) * CHUNK)).unwrap();
+            }
+            Output::Fail(_) => return assert_eq!(link, LINK_TRIES_MAX),
+            other => panic!("{other:?}"),
+        }
+        asked = outputs(&mut receiver, NOW).0;
+    }
+}
+
+#[test]
+fn links_that_break_while_there_is_nothing_to_bring_may_do_so_for_ever() {
+    let (mut receiver, _) = begin(growing(10), Held::new());
+    for link in 1..5 * LINK_TRIES_MAX {
+        receiver.handle_extent(link, growing(10 + u64::from(link))).unwrap();
+        assert_eq!(outputs(&mut receiver, NOW).0, [Output::Extent { link, seen: 10 + u64::from(link) }]);
+        receiver.handle_extent_failed(link, lost()).unwrap();
+        assert!(matches!(receiver.poll_output(NOW), Output::Connect { .. }));
+        receiver.handle_connected(NOW, manifest(), growing(10 + u64::from(link))).unwrap();
+        outputs(&mut receiver, NOW);
+    }
+}
+
+#[test]
+fn a_digest_that_goes_on_is_waited_for_and_one_that_does_not_is_given_up_at_last() {
+    let (mut receiver, _) = begin(whole(CHUNK), Held::new());
+    write(&mut receiver, 0);
+    assert_eq!(outputs(&mut receiver, NOW).0, [Output::Sync, Output::Seal { link: 1 }]);
+    receiver.handle_synced().unwrap();
+    let mut now = NOW;
+    for bytes_done in 1..20 {
+        now += STALL;
+        receiver.handle_sealing(now, 1, bytes_done).unwrap();
+        assert_eq!(outputs(&mut receiver, now).0, [Output::Seal { link: 1 }]);
+    }
+    for link in 1.. {
+        now += STALL - Duration::from_secs(1);
+        receiver.handle_sealing(now, link, 0).unwrap();
+        assert_eq!(outputs(&mut receiver, now).0, [Output::Seal { link }], "it is not late yet");
+        now += Duration::from_secs(1);
+        receiver.handle_sealing(now, link, 0).unwrap();
+        match receiver.poll_output(now) {
+            Output::Connect { .. } => receiver.handle_connected(now, manifest(), whole(CHUNK)).unwrap(),
+            Output::Fail(fault) => {
+                assert!(fault.to_string().contains("did not go on"), "{fault}");
+                return assert_eq!(link, LINK_TRIES_MAX);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(outputs(&mut receiver, now).0, [Output::Seal { link: link + 1 }]);
+    }
 }
