@@ -217,6 +217,18 @@ impl Server {
         Ok(settings)
     }
 
+    /// Counts the Sentinels that listen on this server: each one subscribes to the channel in which they find each other.
+    /// Zero also where this user may not ask.
+    pub async fn sentinels(&mut self) -> u64 {
+        match self.call(&["PUBSUB", "NUMSUB", "__sentinel__:hello"]).await {
+            Ok(Answer::List(answer)) => match answer.as_slice() {
+                [_, Answer::Number(count)] => u64::try_from(*count).unwrap_or(0),
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+
     /// Changes a setting of the running server.
     pub async fn set_config(&mut self, name: &str, value: &str) -> Result<(), ServerError> {
         self.call(&["CONFIG", "SET", name, value]).await.map(|_| ())

@@ -1,5 +1,7 @@
 //! Each refusal, the order of steps, who becomes the source, and what is foretold.
 
+mod switchover;
+
 use std::time::Duration;
 
 use baton_proto::control::{ReachVerdict, SaveMethod};
@@ -100,6 +102,7 @@ impl Case {
     fn cast(&self, world: &World) -> Result<Cast, CastError> {
         match self.intent.goal {
             Goal::Copy { .. } => Cast::copy(world, &word("b"), &word("c")),
+            Goal::Switchover { .. } => Cast::switchover(world, &Topology::of(world), &word("a"), &word("b")),
             Goal::Failover(_) => {
                 Cast::failover(world, &Topology::of(world), &word("a"), &word("c"), self.source.as_ref())
             }
