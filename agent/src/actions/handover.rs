@@ -40,6 +40,8 @@ use crate::{names, reach};
 const YIELD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may be in the middle of it before its successor is tried from here.
 const YIELD_DOUBTFUL: Duration = Duration::from_secs(2);
+/// How long a server may give no answer: one that is busy misses some.
+const UNSEEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the successor's first write is waited for once the link to it is up. It takes no writes as long as
 /// `min-replicas-to-write` wants more replicas than have followed it yet.
 const CANARY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -73,6 +75,18 @@ impl Stage {
 
     fn seen(look: &Look) -> Stage {
         Stage::of(&look.running.role, &look.info)
+    }
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Stage::Leads => "it is the primary",
+            Stage::Waiting => "writes wait until the replica has read all",
+            Stage::Yielding => "roles change",
+            Stage::Follows { linked: true, .. } => "it follows the new primary",
+            Stage::Follows { linked: false, .. } => "waiting for the link to the new primary",
+        })
     }
 }
 
@@ -148,30 +162,29 @@ async fn yielded(
     progress: &ProgressSink,
 ) -> Result<Lineage, Fault> {
     let mut pace = Pace::closely_within(limit + YIELD_TIMEOUT);
+    let mut seen_at = Instant::now();
     let mut yielding: Option<Instant> = None;
     let mut tried: Option<String> = None;
     loop {
         if let Some(look) = watch.look().await {
-            let doing = match Stage::seen(&look) {
+            seen_at = Instant::now();
+            let stage = Stage::seen(&look);
+            progress.report(Progress { doing: stage.to_string(), ..Progress::default() });
+            match stage {
                 Stage::Leads => return Err(given_up(to, limit, tried)),
-                Stage::Follows { primary, linked: true } if primary == *to => {
-                    return Ok(look.running.replication.lineage);
-                }
                 Stage::Follows { primary, .. } if primary != *to => return Err(follows_another(&primary)),
-                Stage::Follows { .. } => "linking to the new primary",
-                Stage::Waiting => "waiting for the replica to read all",
+                Stage::Follows { linked: true, .. } => return Ok(look.running.replication.lineage),
+                Stage::Follows { .. } | Stage::Waiting => {}
                 Stage::Yielding => {
                     let since = *yielding.get_or_insert_with(Instant::now);
                     if since.elapsed() >= YIELD_DOUBTFUL {
                         yielding = Some(Instant::now());
                         tried = take_back(instance, watch, to).await?.or(tried);
                     }
-                    "changing roles"
                 }
-            };
-            progress.report(Progress { doing: doing.into(), ..Progress::default() });
+            }
         }
-        if !pace.wait().await {
+        if seen_at.elapsed() >= UNSEEN_TIMEOUT || !pace.wait().await {
             break;
         }
     }
@@ -224,23 +237,25 @@ async fn came_back(watch: &mut Watch<'_>, (run, value): (&RunId, &str)) -> bool 
 pub(super) async fn keep_primary(instance: &Instance, limit: Duration) -> Result<Outcome, Fault> {
     let mut watch = Watch::new(instance, None);
     let mut pace = Pace::within(limit + YIELD_TIMEOUT);
+    let mut seen_at = Instant::now();
     let mut seen = None;
     loop {
         if let Some(look) = watch.look().await {
+            seen_at = Instant::now();
             match Stage::seen(&look) {
                 Stage::Leads => return Ok(Outcome::KeptPrimary { lineage: look.running.replication.lineage }),
                 Stage::Follows { primary, linked: true } => return Err(follows_another(&primary)),
                 other => seen = Some(other),
             }
         }
-        if !pace.wait().await {
+        if seen_at.elapsed() >= UNSEEN_TIMEOUT || !pace.wait().await {
             break;
         }
     }
     let fault = Fault::new(FaultKind::Server, "the server did not become a primary again");
     let fault = match (watch.missed.take(), seen) {
         (Some(missed), _) => fault.because(missed),
-        (None, Some(stage)) => fault.because(format!("{stage:?}").to_lowercase()),
+        (None, Some(stage)) => fault.because(stage),
         (None, None) => fault,
     };
     Err(fault.hint(
