@@ -34,7 +34,8 @@ pub(super) async fn write(instance: &Instance, run: &RunId, value: &str) -> Resu
 }
 
 /// Writes the key as soon as the instance is a primary that takes writes. The role is asked for first: a replica that is
-/// not read-only would take the key as well.
+/// not read-only would take the key as well. Until then it is made to tell its primary all the time how far it has read;
+/// else a handover under load would wait for that for up to a second.
 pub(super) async fn await_writes(
     instance: &Instance,
     run: &RunId,
@@ -43,6 +44,7 @@ pub(super) async fn await_writes(
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
     let mut server = look::connect(instance).await?;
+    let mut prompter = Some(look::connect(instance).await?);
     let key = names::canary_key(run);
     let deadline = Instant::now() + limit;
     progress.report(Progress { doing: "waiting to take over".into(), ready: true, ..Progress::default() });
@@ -54,6 +56,12 @@ pub(super) async fn await_writes(
         if Instant::now() >= deadline {
             return Err(Fault::new(FaultKind::Server, format!("no write was taken within {} s", limit.as_secs_f32()))
                 .because(refused));
+        }
+        // The primary hands over when it has heard that everything was read.
+        if let Some(connection) = &mut prompter
+            && !matches!(connection.acknowledge().await, Ok(true))
+        {
+            prompter = None;
         }
         tokio::time::sleep(WRITE_EVERY).await;
         if let ServerError::Lost(_) = refused
