@@ -1,6 +1,6 @@
 //! What an agent does to an instance on order: one function for each action of the protocol, by subject.
 //!
-//! Every action is check, act, confirm, under the instance's lock; only an offer does without. Every one can be repeated:
+//! Every action is check, act, confirm, under the instance's lock; only an offer and the wait for writes do without. Every one can be repeated:
 //! what is done already is found done, and what a crash left half done is completed. Long ones report progress; none waits
 //! without a limit. Judgement is not here: whether an action is wise was decided by the coordinator's plan. What is refused
 //! here is what would lose data if the plan were out of date.
@@ -11,6 +11,7 @@ mod aof;
 mod borrow;
 mod canary;
 mod feed;
+mod handover;
 mod landing;
 mod look;
 mod pace;
@@ -37,7 +38,7 @@ use crate::tasks::ProgressSink;
 pub use self::recover::recover;
 
 /// Does one action, when the instance is free. An offer changes nothing of the instance, and does not wait: a snapshot is
-/// offered while it is being written.
+/// offered while it is being written. Nor does what only waits to write the canary.
 pub async fn perform(
     agent: &Agent,
     instance: &Arc<Instance>,
@@ -46,7 +47,7 @@ pub async fn perform(
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
     let lock = match &action {
-        Action::Offer { .. } => None,
+        Action::Offer { .. } | Action::AwaitWrites { .. } => None,
         Action::Release { .. } => {
             // At once: what is still being sent is not wanted any more, however long the lock takes.
             agent.offers.revoke(run);
@@ -69,11 +70,19 @@ async fn act(
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let milliseconds = |milliseconds: u32| Duration::from_millis(milliseconds.into());
     match action {
         Action::Fence { expect } => replication::fence(instance, run, &expect).await,
         Action::Promote => replication::promote(instance).await,
         Action::Follow { to, expect, timeout_seconds } => {
             replication::follow(instance, &to, expect.as_ref(), seconds(timeout_seconds), progress).await
+        }
+        Action::HandOver { to, canary, timeout_ms } => {
+            handover::hand_over(instance, &to, (run, &canary), milliseconds(timeout_ms), progress).await
+        }
+        Action::KeepPrimary { timeout_ms } => handover::keep_primary(instance, milliseconds(timeout_ms)).await,
+        Action::AwaitWrites { value, timeout_ms } => {
+            canary::await_writes(instance, run, &value, milliseconds(timeout_ms), progress).await
         }
         Action::Snapshot { method } => snapshot::snapshot(&agent.offers, instance, run, method, progress).await,
         Action::Offer { ticket, to, budget } => landing::offer(agent, instance, run, ticket, to, budget).await,

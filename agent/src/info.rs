@@ -233,6 +233,8 @@ impl Info {
             persistence: self.persistence(),
             memory: self.memory(),
             modules: self.modules.clone(),
+            cluster: self.flag("cluster_enabled"),
+            sentinels: 0,
         })
     }
 }

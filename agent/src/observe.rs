@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_proto::report::{Files, HostReport, InstanceReport, ServerState, Settings};
+use baton_proto::report::{Files, HostReport, InstanceReport, Running, ServerState, Settings};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::error;
@@ -145,8 +145,9 @@ async fn ask(instance: &Instance, conf: &RedisConf) -> Answers {
         Ok(Err(state)) => return Answers::none(state),
         Err(_) => return Answers::none(silent(format!("no answer to INFO within {} s", SERVER_TIMEOUT.as_secs()))),
     };
+    let sentinels = timeout_at(deadline, server.sentinels()).await.unwrap_or(0);
     let state = match instance.report(&info) {
-        Ok(running) => ServerState::Running(Box::new(running)),
+        Ok(running) => ServerState::Running(Box::new(Running { sentinels, ..running })),
         Err(error) => silent(error.to_string()),
     };
     let config_file = Info::parse(&info).field("config_file").filter(|file| !file.is_empty()).map(str::to_owned);

@@ -242,6 +242,31 @@ impl Server {
         Ok(settings)
     }
 
+    /// Counts the Sentinels that listen on this server: each one subscribes to the channel in which they find each other.
+    /// Zero also where this user may not ask.
+    pub async fn sentinels(&mut self) -> u64 {
+        match self.call(&["PUBSUB", "NUMSUB", "__sentinel__:hello"]).await {
+            Ok(Answer::List(answer)) => match answer.as_slice() {
+                [_, Answer::Number(count)] => u64::try_from(*count).unwrap_or(0),
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+
+    /// Has a replica tell its primary at once how far it has read, as the primary itself can ask for; by itself it does so
+    /// once a second. The server says nothing to it, so something else is asked behind it. False: this one did say
+    /// something, and this connection is of no more use.
+    pub async fn acknowledge(&mut self) -> Result<bool, ServerError> {
+        let mut both = redis::pipe();
+        both.cmd("REPLCONF").arg("GETACK").arg("*").cmd("PING");
+        match timeout(CALL_TIMEOUT, self.connection.send_packed_commands(&both, 0, 1)).await {
+            Ok(Ok(answers)) => Ok(matches!(answers.as_slice(), [Value::SimpleString(pong)] if pong == "PONG")),
+            Ok(Err(error)) => Err(failed(&error)),
+            Err(_) => Err(ServerError::Lost("no answer to REPLCONF GETACK".to_owned())),
+        }
+    }
+
     /// Changes a setting of the running server.
     pub async fn set_config(&mut self, name: &str, value: &str) -> Result<(), ServerError> {
         self.call(&["CONFIG", "SET", name, value]).await.map(|_| ())

@@ -8,6 +8,7 @@ pub mod pki;
 pub mod rate;
 pub mod runs;
 pub mod status;
+pub mod switchover;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Verb {
     Status(status::StatusArgs),
     /// Replace a lost primary
     Failover(failover::FailoverArgs),
+    /// Hand the role of a primary that lives to one of its replicas, without losing a write
+    Switchover(switchover::SwitchoverArgs),
     /// Move a snapshot from one host to another; no role changes
     Copy(copy::CopyArgs),
     /// Change how fast a run's snapshot is sent, while it is
@@ -77,7 +80,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
         Verb::Pki(command) => return pki::run(command, console).map(|()| Exit::Done),
         Verb::Runs => return runs::list(config, console),
         Verb::Show { run } => return runs::show(config, run, console),
-        Verb::Status(_) | Verb::Failover(_) | Verb::Copy(_) | Verb::Rate(_) => {}
+        Verb::Status(_) | Verb::Failover(_) | Verb::Switchover(_) | Verb::Copy(_) | Verb::Rate(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CoordError::new(Exit::Defect, "start the runtime").because(error))?;
@@ -89,6 +92,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
                 shown.map(|()| Exit::Done)
             }
             Verb::Failover(args) => failover::run(&context, args).await,
+            Verb::Switchover(args) => switchover::run(&context, args).await,
             Verb::Copy(args) => copy::run(&context, args).await,
             Verb::Rate(args) => rate::run(&context, args).await,
             Verb::Runs | Verb::Show { .. } | Verb::Pki(_) => Ok(Exit::Done),

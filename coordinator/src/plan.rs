@@ -49,6 +49,10 @@ pub enum Goal {
     Copy {
         start: bool,
     },
+    /// A primary that lives hands its role to one of its replicas: the source to the target.
+    Switchover {
+        timeout_ms: u32,
+    },
 }
 
 impl fmt::Display for Goal {
@@ -57,6 +61,7 @@ impl fmt::Display for Goal {
             Goal::Failover(Mode::Replace) => "failover (replace)",
             Goal::Failover(Mode::Promote) => "failover (promote)",
             Goal::Copy { .. } => "copy",
+            Goal::Switchover { .. } => "switchover",
         })
     }
 }
@@ -96,11 +101,11 @@ impl<'a> Member<'a> {
 pub struct Scene<'a> {
     pub world: &'a World,
     pub intent: &'a Intent,
-    /// The group that lost its primary. A copy has none.
+    /// The group that lost its primary, or whose primary is to hand over. A copy has none.
     pub group: Option<&'a Group>,
     pub source: Member<'a>,
     pub target: Member<'a>,
-    /// The other survivors of the group.
+    /// The other survivors of the group; in a switchover its other replicas.
     pub siblings: Vec<Member<'a>>,
     /// Why each survivor that could have been the source is not.
     pub passed_over: &'a [(InstanceRef, String)],
@@ -207,7 +212,9 @@ impl Plan {
     pub fn outcome(&self) -> (Option<&InstanceRef>, Vec<&InstanceRef>) {
         let siblings = self.siblings.iter();
         match self.goal {
-            Goal::Failover(Mode::Replace) => (Some(&self.target), [&self.source].into_iter().chain(siblings).collect()),
+            Goal::Failover(Mode::Replace) | Goal::Switchover { .. } => {
+                (Some(&self.target), [&self.source].into_iter().chain(siblings).collect())
+            }
             Goal::Failover(Mode::Promote) => (Some(&self.source), siblings.chain([&self.target]).collect()),
             Goal::Copy { .. } => (None, Vec::new()),
         }

@@ -147,6 +147,14 @@ pub enum Action {
     Promote,
     /// Make the instance a replica of `to`, and wait until the link is up. Refused if it does not stand at `expect`.
     Follow { to: HostPort, expect: Option<Lineage>, timeout_seconds: u32 },
+    /// Hand the role of primary to a replica without losing a write: writes wait until the replica has all that were
+    /// acknowledged, then it takes over, and this instance follows it. Given up after a while: the instance is the primary
+    /// as before. `to` is the replica as this instance knows it; `canary` is what the replica writes once it can.
+    HandOver { to: HostPort, canary: String, timeout_ms: u32 },
+    /// See that the instance is a primary that takes writes, after a handover that failed.
+    KeepPrimary { timeout_ms: u32 },
+    /// Write the canary as soon as this replica has become a primary that takes writes.
+    AwaitWrites { value: String, timeout_ms: u32 },
     /// Write a snapshot, and pin it under the run's name.
     Snapshot { method: SaveMethod },
     /// Let the agent of `to` pull the pinned snapshot with this ticket, also while it is still being written.
@@ -184,6 +192,9 @@ impl fmt::Display for Action {
             Action::Fence { .. } => write!(f, "fence"),
             Action::Promote => write!(f, "promote"),
             Action::Follow { to, .. } => write!(f, "follow {to}"),
+            Action::HandOver { to, .. } => write!(f, "hand over to {to}"),
+            Action::KeepPrimary { .. } => write!(f, "keep the role of primary"),
+            Action::AwaitWrites { .. } => write!(f, "await the first write as a primary"),
             Action::Snapshot { method } => write!(f, "snapshot by {method}"),
             Action::Offer { to, .. } => write!(f, "offer the snapshot to {to}"),
             Action::Pull { from, address, .. } => write!(f, "pull the snapshot of {from} at {address}"),
@@ -292,6 +303,10 @@ pub enum Outcome {
     Following {
         link_seconds: f64,
     },
+    HandedOver(HandoverFacts),
+    KeptPrimary {
+        lineage: Lineage,
+    },
     Snapshot(SnapshotFacts),
     Offered {
         manifest: Manifest,
@@ -334,6 +349,18 @@ pub enum Outcome {
     Released {
         kept: Vec<String>,
     },
+}
+
+/// A primary that has handed over, and follows its successor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HandoverFacts {
+    /// Where it stands now, under its successor's id.
+    pub lineage: Lineage,
+    /// Whether it followed its successor already when the order came.
+    pub found: bool,
+    /// From before the server was told until the successor's first write came back: writes were blocked for no longer.
+    /// None: it was not seen from its beginning, or no write came back.
+    pub blocked_seconds: Option<f64>,
 }
 
 /// A pinned snapshot.

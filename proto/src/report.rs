@@ -72,6 +72,9 @@ pub struct Settings {
     pub maxmemory_bytes: u64,
     pub maxmemory_policy: String,
     pub serve_stale_data: bool,
+    /// Replicas that must be linked for a primary to take writes; as the running server tells. 0: none.
+    #[serde(default)]
+    pub min_replicas_to_write: u64,
     /// Paths of the modules that the configuration loads.
     pub load_modules: Vec<String>,
     /// The primary that the configuration file names, if any.
@@ -134,6 +137,12 @@ pub struct Running {
     pub memory: Memory,
     /// Names of loaded modules.
     pub modules: Vec<String>,
+    /// Whether it is a node of a Redis Cluster, which moves roles by itself.
+    #[serde(default)]
+    pub cluster: bool,
+    /// Sentinels that listen on it.
+    #[serde(default)]
+    pub sentinels: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

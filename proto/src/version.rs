@@ -97,6 +97,11 @@ impl ServerVersion {
         self.product == Product::Valkey || self.at_least(4, 0)
     }
 
+    /// Tells whether the server hands its role over by itself: `FAILOVER` (Redis 6.2 and later, every Valkey).
+    pub fn has_failover(&self) -> bool {
+        self.product == Product::Valkey || self.at_least(6, 2)
+    }
+
     /// Tells whether the server reports how many keys its last load read and dropped as expired.
     pub fn counts_loaded_keys(&self) -> bool {
         self.product == Product::Valkey || self.at_least(7, 0)
@@ -201,6 +206,12 @@ mod tests {
         assert_eq!(ServerVersion::from_banner("Valkey server v=9.1.2 sha=0:0"), Ok(valkey("9.1.2")));
         assert!(ServerVersion::from_banner("nginx version: 1.2").is_err());
         assert_eq!(redis("8.0-m01").to_string(), "redis 8.0.0");
+    }
+
+    #[test]
+    fn who_hands_over_by_itself_is_known() {
+        let versions = [redis("6.0.20"), redis("6.2.0"), redis("7.0.15"), valkey("7.2.7")];
+        assert_eq!(versions.map(|version| version.has_failover()), [false, true, true, true]);
     }
 
     #[test]

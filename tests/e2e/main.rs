@@ -18,4 +18,5 @@ mod runs;
 mod save;
 mod scene;
 mod status;
+mod switchover;
 mod transfer;

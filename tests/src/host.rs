@@ -173,8 +173,13 @@ impl Host {
         working_below(&self.data_dir())
     }
 
+    /// What clients of the server log in with.
+    pub fn password(&self) -> Option<String> {
+        self.conf.lock().unwrap().value("requirepass").map(|value| value.trim_matches('"').to_owned())
+    }
+
     pub fn try_client(&self) -> Result<Client, String> {
-        let password = self.conf.lock().unwrap().value("requirepass").map(|value| value.trim_matches('"').to_owned());
+        let password = self.password();
         let connect = || Client::connect(self.address(), password.as_deref());
         match self.network.get() {
             Some(network) => namespace::within(network, connect).map_err(|error| format!("{error:#}"))?,

@@ -30,3 +30,4 @@ pub mod rng;
 pub mod servers;
 pub mod wait;
 pub mod world;
+pub mod writer;

@@ -3,17 +3,21 @@
 
 use std::time::Duration;
 
-use baton_proto::control::Outcome;
+use baton_proto::control::{Outcome, Progress};
 use baton_proto::{Fault, FaultKind, RunId};
+use tokio::time::Instant;
 
 use super::look;
 use super::pace::Pace;
 use crate::instance::Instance;
 use crate::names;
-use crate::server::{Answer, ServerError};
+use crate::server::{Answer, Server, ServerError};
+use crate::tasks::ProgressSink;
 
 /// How long the key lives: longer than any replica's wait for it.
 const LIFE_MS: &str = "60000";
+/// How often the first write is tried: clients wait for that moment, and how long they did is told.
+const WRITE_EVERY: Duration = Duration::from_millis(2);
 
 pub(super) async fn write(instance: &Instance, run: &RunId, value: &str) -> Result<Outcome, Fault> {
     let mut server = look::connect(instance).await?;
@@ -27,6 +31,55 @@ pub(super) async fn write(instance: &Instance, run: &RunId, value: &str) -> Resu
         },
     )?;
     Ok(Outcome::CanaryWritten)
+}
+
+/// Writes the key as soon as the instance is a primary that takes writes. The role is asked for first: a replica that is
+/// not read-only would take the key as well. Until then it is made to tell its primary all the time how far it has read;
+/// else a handover under load would wait for that for up to a second.
+pub(super) async fn await_writes(
+    instance: &Instance,
+    run: &RunId,
+    value: &str,
+    limit: Duration,
+    progress: &ProgressSink,
+) -> Result<Outcome, Fault> {
+    let mut server = look::connect(instance).await?;
+    let mut prompter = Some(look::connect(instance).await?);
+    let key = names::canary_key(run);
+    let deadline = Instant::now() + limit;
+    progress.report(Progress { doing: "waiting to take over".into(), ready: true, ..Progress::default() });
+    loop {
+        let refused = match write_as_primary(&mut server, &key, value).await {
+            Ok(()) => return Ok(Outcome::CanaryWritten),
+            Err(error) => error,
+        };
+        if Instant::now() >= deadline {
+            return Err(Fault::new(FaultKind::Server, format!("no write was taken within {} s", limit.as_secs_f32()))
+                .because(refused));
+        }
+        // The primary hands over when it has heard that everything was read.
+        if let Some(connection) = &mut prompter
+            && !matches!(connection.acknowledge().await, Ok(true))
+        {
+            prompter = None;
+        }
+        tokio::time::sleep(WRITE_EVERY).await;
+        if let ServerError::Lost(_) = refused
+            && let Ok(again) = instance.connect().await
+        {
+            server = again;
+        }
+    }
+}
+
+async fn write_as_primary(server: &mut Server, key: &str, value: &str) -> Result<(), ServerError> {
+    let Answer::List(role) = server.call(&["ROLE"]).await? else {
+        return Err(ServerError::Lost("ROLE was not answered by a list".to_owned()));
+    };
+    match role.first().and_then(Answer::as_text) {
+        Some("master" | "primary") => server.call(&["SET", key, value, "PX", LIFE_MS]).await.map(|_| ()),
+        other => Err(ServerError::Said(format!("its role is {}", other.unwrap_or("unknown")))),
+    }
 }
 
 /// Removes the key, so that the data set is again what it was.

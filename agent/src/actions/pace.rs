@@ -9,15 +9,25 @@ const SHORTEST: Duration = Duration::from_millis(5);
 /// The longest wait, so that the end of long work is seen soon enough.
 const LONGEST: Duration = Duration::from_millis(100);
 
+/// The first wait where the moment of the fact is told to people: clients wait for it as well.
+const CLOSEST: Duration = Duration::from_millis(1);
+
 /// The pace at which a fact is asked for until a deadline.
 pub(super) struct Pace {
     next: Duration,
+    /// By how many parts of itself each wait is longer than the last.
+    growth: u32,
     deadline: Instant,
 }
 
 impl Pace {
     pub(super) fn within(limit: Duration) -> Self {
-        Self { next: SHORTEST, deadline: Instant::now() + limit }
+        Self { next: SHORTEST, growth: 4, deadline: Instant::now() + limit }
+    }
+
+    /// The same, so close that a fact is seen later than it came about by a twentieth of the time that it took.
+    pub(super) fn closely_within(limit: Duration) -> Self {
+        Self { next: CLOSEST, growth: 20, deadline: Instant::now() + limit }
     }
 
     /// Waits until it is time to ask again. Tells whether there is still time.
@@ -27,7 +37,7 @@ impl Pace {
             return false;
         }
         tokio::time::sleep_until((now + self.next).min(self.deadline)).await;
-        self.next = (self.next * 5 / 4).min(LONGEST);
+        self.next = (self.next + self.next / self.growth).min(LONGEST);
         true
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn of_conf(conf: &RedisConf, path: &Path) -> Settings {
         maxmemory_bytes: conf.maxmemory_bytes(),
         maxmemory_policy: conf.maxmemory_policy(),
         serve_stale_data: conf.serve_stale_data(),
+        min_replicas_to_write: 0,
         load_modules: conf.load_modules(),
         replica_of: conf.replica_of(),
         error: None,
@@ -61,6 +62,8 @@ pub(crate) fn in_force(settings: &mut Settings, told: &BTreeMap<String, String>,
     settings.maxmemory_policy = some("maxmemory-policy").unwrap_or_else(|| settings.maxmemory_policy.clone());
     let stale = either(["replica-serve-stale-data", "slave-serve-stale-data"]);
     settings.serve_stale_data = yes(stale, settings.serve_stale_data);
+    let min_replicas = either(["min-replicas-to-write", "min-slaves-to-write"]);
+    settings.min_replicas_to_write = min_replicas.and_then(|count| count.parse().ok()).unwrap_or(0);
 }
 
 #[cfg(test)]

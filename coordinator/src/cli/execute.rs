@@ -234,6 +234,9 @@ async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordErro
     let again = again(plan);
     error.hint = Some(match (error.hint.take(), end) {
         (Some(hint), _) => format!("{hint}; then {again}"),
+        (None, End::Interrupted) if matches!(plan.goal, Goal::Switchover { .. }) => {
+            format!("its agents finish what they were doing; to see the rest done, {again}")
+        }
         (None, End::Interrupted) => {
             format!("its agents finish what they were doing: see `coord status`; if the primary is still lost, {again}")
         }
@@ -244,6 +247,9 @@ async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordErro
 
 /// The command that tries once more.
 fn again(plan: &Plan) -> String {
+    if let Goal::Switchover { .. } = plan.goal {
+        return format!("run `coord switchover {} --to {}`", plan.source, plan.target);
+    }
     match &plan.failed {
         Some(failed) => {
             let mode = if plan.goal == Goal::Failover(Mode::Promote) { " --mode promote" } else { "" };

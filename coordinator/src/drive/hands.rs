@@ -1,5 +1,6 @@
 //! What each step asks of which agent. Every order can be given again, so every step can.
 
+mod handover;
 mod join;
 mod transfer;
 
@@ -37,6 +38,9 @@ impl Hands for AgentHands<'_> {
         match step {
             Step::Fence { replicas } => self.fence(replicas, progress).await,
             Step::Promote { on } => self.promote(on, progress).await,
+            Step::HandOver { from, to, seen_as, timeout_ms } => {
+                self.hand_over(from, to, seen_as, *timeout_ms, progress).await
+            }
             Step::Snapshot { source, method } => self.snapshot(source, *method, progress).await,
             Step::Transfer { source, target, method, budget, landing } => {
                 let (method, budget) = (*method, *budget);
@@ -73,6 +77,9 @@ impl Hands for AgentHands<'_> {
     async fn undo(&self, step: &Step) -> Result<Vec<Learnt>, Fault> {
         let nobody = |_: &InstanceRef, _: &Progress| {};
         match step {
+            Step::HandOver { from, timeout_ms, .. } => {
+                self.one("undo-hand-over", from, Action::KeepPrimary { timeout_ms: *timeout_ms }, &nobody).await
+            }
             // While the save still runs this waits for its end in the agent: what a server writes cannot be called back.
             Step::Snapshot { source, .. } => {
                 self.one("undo-snapshot", source, Action::Release { keep_old: true }, &nobody).await

@@ -218,6 +218,32 @@ async fn a_failed_undo_is_noted_and_the_rest_is_undone() {
     assert_eq!(did(&puppet).last().map(String::as_str), Some("undo snapshot"));
 }
 
+fn switchover() -> Plan {
+    let steps = vec![
+        Step::HandOver {
+            from: instance("b"),
+            to: upstream("c"),
+            seen_as: HostPort::new("c", 6379),
+            timeout_ms: 10_000,
+        },
+        Step::AttachSiblings { replicas: vec![instance("d")], to: upstream("c") },
+        Step::Persist { instances: vec![instance("c"), instance("b")] },
+    ];
+    plan(Goal::Switchover { timeout_ms: 10_000 }, steps)
+}
+
+#[tokio::test]
+async fn a_handover_that_fails_is_rolled_back_only_if_the_primary_is_seen_to_be_the_primary() {
+    let fail_at = Some(("hand-over", FaultKind::Server));
+    let puppet = Puppet { fail_at, ..Puppet::default() };
+    assert_eq!(driven(switchover(), &puppet).await.1, End::RolledBack);
+    assert_eq!(did(&puppet), ["hand-over", "undo hand-over"]);
+    let puppet = Puppet { fail_at, fail_undo: Some("hand-over"), ..Puppet::default() };
+    assert_eq!(driven(switchover(), &puppet).await.1, End::Failed);
+    let puppet = Puppet { fail_at: Some(("siblings", FaultKind::Server)), ..Puppet::default() };
+    assert_eq!(driven(switchover(), &puppet).await.1, End::Degraded);
+}
+
 #[tokio::test]
 async fn an_interrupt_stops_before_the_next_step() {
     let mut run = Run::new(replace());

@@ -34,6 +34,8 @@ fn server(version: &str, role: Role, keys: &[(u32, u64, u64)]) -> Running {
         persistence: Persistence::default(),
         memory: Memory::default(),
         modules: Vec::new(),
+        cluster: false,
+        sentinels: 0,
     }
 }
 

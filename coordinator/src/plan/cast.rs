@@ -1,5 +1,7 @@
 //! Who plays which part: the group that lost its primary, the source among its survivors, the target.
 
+mod switchover;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -38,6 +40,10 @@ pub enum CastError {
     TargetInGroup { target: InstanceRef, group: String },
     #[error("{0} cannot be source and target at once")]
     Same(InstanceRef),
+    #[error("{target} is no replica of {primary}")]
+    NoReplica { primary: InstanceRef, target: InstanceRef },
+    #[error("{word} is not the primary: {lead} leads the group")]
+    NotPrimary { word: InstanceRef, lead: String },
 }
 
 fn known(groups: &[String]) -> String {
@@ -114,7 +120,7 @@ impl Cast {
         };
         let mut followers: Vec<&InstanceRef> = self.siblings.iter().collect();
         match goal {
-            Goal::Failover(Mode::Replace) => {
+            Goal::Failover(Mode::Replace) | Goal::Switchover { .. } => {
                 followers.insert(0, &self.source);
                 to(&self.target, &followers)
             }

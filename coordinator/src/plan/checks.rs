@@ -1,6 +1,7 @@
 //! The preflight: every check that a goal wants, each one a function from the scene to lines. All are made, so that all
 //! refusals are seen at once.
 
+mod handover;
 mod path;
 mod primary;
 mod source;
@@ -49,11 +50,26 @@ const COPY: &[CheckFn] = &[
     target::has_disk,
 ];
 
+const SWITCHOVER: &[CheckFn] = &[
+    handover::primary_serves,
+    primary::is_expected,
+    handover::is_unmanaged,
+    handover::can_hand_over,
+    handover::replica_keeps_up,
+    handover::replica_can_lead,
+    handover::siblings_move,
+    path::formats_fit,
+    path::passwords_fit,
+    path::is_open,
+    path::clocks_agree,
+];
+
 /// Makes every check of the goal.
 pub fn of(scene: &Scene) -> Vec<Check> {
     let checks = match scene.intent.goal {
         Goal::Failover(_) => FAILOVER,
         Goal::Copy { .. } => COPY,
+        Goal::Switchover { .. } => SWITCHOVER,
     };
     checks.iter().flat_map(|check| check(scene)).collect()
 }

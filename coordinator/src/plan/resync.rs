@@ -61,6 +61,10 @@ pub struct Forecast {
 pub fn forecasts(scene: &Scene) -> Vec<Forecast> {
     match scene.intent.goal {
         Goal::Copy { .. } => Vec::new(),
+        Goal::Switchover { .. } => {
+            let joins = std::iter::once(scene.source).chain(scene.siblings.iter().copied());
+            joins.map(|replica| behind_the_successor(scene, replica)).collect()
+        }
         Goal::Failover(Mode::Replace) => {
             let joins = std::iter::once(scene.source).chain(scene.siblings.iter().copied());
             joins.map(|replica| behind_a_loaded_primary(scene, replica)).collect()
@@ -103,6 +107,19 @@ fn behind_the_promoted(scene: &Scene, replica: Member) -> Forecast {
             forecast(scene, replica, to, Resync::Partial, bytes, "the source's backlog holds what it lacks")
         }
         _ => forecast(scene, replica, to, Resync::Full, 0, "the source's backlog does not reach back to it"),
+    }
+}
+
+/// The successor was a replica like them: what it holds of the common history is what it received itself.
+fn behind_the_successor(scene: &Scene, replica: Member) -> Forecast {
+    let to = scene.target;
+    let own = offset(replica);
+    match backlog_first_offset(to) {
+        Some(first) if replica.name == scene.source.name || own.is_some_and(|own| own + 1 >= first) => {
+            forecast(scene, replica, to, Resync::Partial, 0, "both have the same history, which goes on")
+        }
+        Some(_) => forecast(scene, replica, to, Resync::Full, 0, "the new primary's backlog does not reach back to it"),
+        None => forecast(scene, replica, to, Resync::Full, 0, "the new primary has no backlog"),
     }
 }
 

@@ -7,6 +7,7 @@ use baton_proto::{HostPort, InstanceRef, Lineage};
 use serde::{Deserialize, Serialize};
 
 use crate::rate::Limit;
+use crate::report::units::Seconds;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
@@ -19,6 +20,15 @@ pub enum Step {
     /// Makes the source the primary.
     Promote {
         on: InstanceRef,
+    },
+    /// Has a primary that lives hand its role to a replica: writes wait until the replica has all that were acknowledged.
+    /// Not within the timeout, and it is the primary as before.
+    HandOver {
+        from: InstanceRef,
+        to: Upstream,
+        /// The replica's address as its primary knows it.
+        seen_as: HostPort,
+        timeout_ms: u32,
     },
     /// Has the snapshot written. It is done as soon as the snapshot can be sent, which is long before it is whole.
     Snapshot {
@@ -139,6 +149,7 @@ impl Step {
         match self {
             Step::Fence { .. } => "fence",
             Step::Promote { .. } => "promote",
+            Step::HandOver { .. } => "hand-over",
             Step::Snapshot { .. } => "snapshot",
             Step::Transfer { .. } => "transfer",
             Step::Stop { .. } => "stop",
@@ -164,6 +175,10 @@ impl Step {
                 format!("fence {} off the lost primary (REPLICAOF 127.0.0.1 1)", list(&names))
             }
             Step::Promote { on } => format!("promote {on} (REPLICAOF NO ONE)"),
+            Step::HandOver { from, to, timeout_ms, .. } => {
+                let within = Seconds(f64::from(*timeout_ms) / 1000.0);
+                format!("{from} hands over to {} (FAILOVER), given up after {within}", to.instance)
+            }
             Step::Snapshot { source, method } => format!("snapshot on {source} ({method}), pinned by a hard link"),
             Step::Transfer { source, target, method, budget, landing } => {
                 let meanwhile = if *method == SaveMethod::Existing { "" } else { " while it is written" };
@@ -210,12 +225,13 @@ impl Step {
     /// Whether the step has something to take back. The fence has not, on purpose: a survivor that follows the lost
     /// primary again is one restart away from being emptied.
     pub fn has_undo(&self) -> bool {
-        use Step::{Boot, Install, Snapshot, Start, Stop, Transfer};
-        matches!(self, Snapshot { .. } | Transfer { .. } | Stop { .. } | Install { .. } | Start { .. } | Boot { .. })
+        use Step::{Boot, HandOver, Install, Snapshot, Start, Stop, Transfer};
+        let moves = matches!(self, HandOver { .. } | Snapshot { .. } | Transfer { .. } | Install { .. });
+        moves || matches!(self, Stop { .. } | Start { .. } | Boot { .. })
     }
 
     /// Whether the group is served by a new primary once the step is done; what follows cannot roll the run back.
     pub fn restores_service(&self) -> bool {
-        matches!(self, Step::Promote { .. } | Step::Attach { .. })
+        matches!(self, Step::Promote { .. } | Step::HandOver { .. } | Step::Attach { .. })
     }
 }

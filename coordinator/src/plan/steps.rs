@@ -1,8 +1,11 @@
 //! The steps of each goal, in their order. The order is the safety: nothing follows the target before the gate.
 
+mod switchover;
+
 use baton_proto::InstanceRef;
 use baton_proto::control::{Landing, SaveMethod};
 
+pub(super) use self::switchover::seen_as;
 use crate::plan::Step;
 use crate::plan::step::{Survivor, Upstream};
 use crate::plan::{Goal, Member, Mode, Scene, Way, landing};
@@ -20,6 +23,7 @@ pub fn of(scene: &Scene, method: SaveMethod) -> Vec<Step> {
         Goal::Failover(Mode::Replace) => replace(scene, method),
         Goal::Failover(Mode::Promote) => promote(scene, method),
         Goal::Copy { start } => copy(scene, method, start),
+        Goal::Switchover { timeout_ms } => switchover::steps(scene, timeout_ms),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Each refusal, the order of steps, who becomes the source, and what is foretold.
 
+mod landing;
+mod switchover;
+
 use std::time::Duration;
 
 use baton_proto::control::{Landing, ReachVerdict, SaveMethod};
@@ -101,6 +104,7 @@ impl Case {
     fn cast(&self, world: &World) -> Result<Cast, CastError> {
         match self.intent.goal {
             Goal::Copy { .. } => Cast::copy(world, &word("b"), &word("c")),
+            Goal::Switchover { .. } => Cast::switchover(world, &Topology::of(world), &word("a"), &word("b")),
             Goal::Failover(_) => {
                 Cast::failover(world, &Topology::of(world), &word("a"), &word("c"), self.source.as_ref())
             }
@@ -583,5 +587,3 @@ fn a_plan_survives_its_journal() {
     let text = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
 }
-
-mod landing;

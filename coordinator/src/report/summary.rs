@@ -27,7 +27,7 @@ pub fn event(run: &Run, end: End) -> Value {
         "run": run.plan.run,
         "outcome": end,
         "primary": primary.filter(|_| stands).map(ToString::to_string),
-        "replicas": joined(run).iter().map(|(replica, _)| replica.as_str()).collect::<Vec<_>>(),
+        "replicas": found_following(run).into_iter().chain(joined(run).into_iter().map(|(replica, _)| replica)).collect::<Vec<_>>(),
         "planned_replicas": replicas.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "resync": resync(run).map_or("none".into(), |resync| resync.to_string()),
         "resyncs": joined(run).into_iter().map(|(name, resync)| (name, resync.to_string())).collect::<BTreeMap<_, _>>(),
@@ -40,6 +40,7 @@ pub fn event(run: &Run, end: End) -> Value {
         "packing": transfer.map(|facts| facts.packing.why.as_str()),
         "landing": landing(run),
         "blake3": transfer.map(|facts| facts.digest.to_string()),
+        "blocked_ms": blocked_ms(run),
         "missing": missing(run),
         "kept": run.ledger.kept(),
         "error": run.failure.as_ref().map(|failure| failure.fault.to_string()),
@@ -59,16 +60,17 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
             Goal::Copy { start: true } => {
                 writeln!(out, "{word}: {} runs on the snapshot of {}", plan.target, plan.source)?
             }
-            Goal::Failover(mode) => {
-                let primary = if mode == Mode::Replace { &plan.target } else { &plan.source };
-                let replicas: Vec<_> = joined(run)
-                    .into_iter()
-                    .map(|(replica, resync)| format!("{replica} follows it ({resync} resync)"))
-                    .collect();
-                let replicas = if replicas.is_empty() { "nobody follows it".into() } else { replicas.join(", ") };
-                writeln!(out, "{word}: {primary} is primary, {replicas}")?;
+            Goal::Failover(_) | Goal::Switchover { .. } => {
+                let primary = plan.outcome().0.unwrap_or(&plan.target);
+                writeln!(out, "{word}: {primary} is primary, {}", followers(run))?;
             }
         }
+    }
+    match (blocked_ms(run), run.ledger.handed_over()) {
+        (Some(blocked), _) => writeln!(out, "  writes    were blocked for {blocked:.0} ms")?,
+        (None, Some((_, facts))) if facts.found => writeln!(out, "  writes    not blocked: it had taken over before")?,
+        (None, Some(_)) => writeln!(out, "  writes    were blocked, for how long was not seen")?,
+        (None, None) => {}
     }
     for shortfall in missing(run) {
         writeln!(out, "  missing   {shortfall}")?;
@@ -137,6 +139,24 @@ fn missing(run: &Run) -> Vec<String> {
     run.ledger.shortfalls().map(ToOwned::to_owned).chain(failure).collect()
 }
 
+/// Who follows the new primary, and how each joined. One that was found following joined before the run.
+fn followers(run: &Run) -> String {
+    let found = found_following(run).map(|replica| format!("{replica} follows it already"));
+    let joined = joined(run).into_iter().map(|(replica, resync)| format!("{replica} follows it ({resync} resync)"));
+    let all: Vec<_> = found.into_iter().chain(joined).collect();
+    if all.is_empty() { "nobody follows it".into() } else { all.join(", ") }
+}
+
+fn found_following(run: &Run) -> Option<String> {
+    run.ledger.handed_over().filter(|(_, facts)| facts.found).map(|(replica, _)| replica.to_string())
+}
+
+/// Milliseconds for which writes were blocked, at most, to a tenth.
+fn blocked_ms(run: &Run) -> Option<f64> {
+    let seconds = run.ledger.handed_over()?.1.blocked_seconds?;
+    Some((seconds * 10_000.0).round() / 10.0)
+}
+
 fn joined(run: &Run) -> Vec<(String, Resync)> {
     run.ledger.joined().map(|(replica, resync)| (replica.to_string(), resync)).collect()
 }
@@ -144,7 +164,7 @@ fn joined(run: &Run) -> Vec<(String, Resync)> {
 /// How the one replica joined that the run is about: the source behind its successor, or the target behind the source.
 fn resync(run: &Run) -> Option<Resync> {
     let subject = match run.plan.goal {
-        Goal::Failover(Mode::Replace) => &run.plan.source,
+        Goal::Failover(Mode::Replace) | Goal::Switchover { .. } => &run.plan.source,
         Goal::Failover(Mode::Promote) | Goal::Copy { .. } => &run.plan.target,
     };
     run.ledger.joined().find(|(replica, _)| *replica == subject).map(|(_, resync)| resync)
@@ -180,6 +200,7 @@ fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
     let serves = match run.plan.goal {
         Goal::Failover(Mode::Replace) => "gate",
         Goal::Failover(Mode::Promote) => "promote",
+        Goal::Switchover { .. } => "hand-over",
         Goal::Copy { .. } => return seconds,
     };
     if let Some(at) = run.times.iter().position(|(step, _)| step == serves) {

@@ -1,6 +1,6 @@
 //! What a run has learnt so far. Later steps use only this, so a run that is taken up again knows what it knew.
 
-use baton_proto::control::{FeedFacts, Outcome, SnapshotFacts, TransferFacts};
+use baton_proto::control::{FeedFacts, HandoverFacts, Outcome, SnapshotFacts, TransferFacts};
 use baton_proto::report::SyncCounters;
 use baton_proto::{InstanceRef, Lineage, ReplId};
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,14 @@ impl Ledger {
     pub fn fenced_at(&self, replica: &InstanceRef) -> Option<&Lineage> {
         self.outcome(|on, outcome| match outcome {
             Outcome::Fenced { lineage, .. } if on == replica => Some(lineage),
+            _ => None,
+        })
+    }
+
+    /// Who handed over, and what is known of it.
+    pub fn handed_over(&self) -> Option<(&InstanceRef, &HandoverFacts)> {
+        self.outcome(|on, outcome| match outcome {
+            Outcome::HandedOver(facts) => Some((on, facts)),
             _ => None,
         })
     }

@@ -82,6 +82,8 @@ fn running(role: Role, lineage: Lineage, keys: u64) -> Running {
         persistence: Persistence { last_save_ok: true, ..Persistence::default() },
         memory: Memory::default(),
         modules: Vec::new(),
+        cluster: false,
+        sentinels: 0,
     }
 }
 

@@ -22,6 +22,8 @@ pub const SENT_TWICE_PERCENT_MAX: f64 = 5.0;
 pub const SAVE_OVERLAP_MAX: f64 = 1.1;
 /// The 99th percentile of reads during a transfer, as a multiple of that during a `BGSAVE` alone.
 pub const LATENCY_MAX: f64 = 1.5;
+/// Milliseconds for which writes are blocked while a primary hands over on an idle machine.
+pub const BLOCKED_MS_MAX: f64 = 100.0;
 /// Data that cannot be compressed, as a multiple of the time on the wire.
 pub const WIRE_MAX: f64 = 1.04;
 

@@ -6,6 +6,7 @@ pub mod links;
 pub mod memory;
 pub mod resume;
 pub mod save;
+pub mod switchover;
 
 use crate::bench::files::{FileKind, Snapshot};
 use crate::bench::lab::Lab;

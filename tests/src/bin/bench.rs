@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use baton_tests::bench::files::FileKind;
-use baton_tests::bench::measure::{Setting, civility, latency, links, memory, resume, save};
+use baton_tests::bench::measure::{Setting, civility, latency, links, memory, resume, save, switchover};
 use baton_tests::bench::network::{GIGABIT, KINDS, Kind};
 use baton_tests::bench::peers::{PEERS, Peer};
 use baton_tests::bench::report::{self, Section};
@@ -61,6 +61,8 @@ enum What {
     Save,
     /// Readers of a live source
     Latency,
+    /// How long writes are blocked while a live primary hands over
+    Switchover,
 }
 
 fn main() -> ExitCode {
@@ -85,8 +87,15 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         files.push(QUICK_FILE);
     }
     let setting = Setting { program, repetitions, tcp: cli.tcp.clone(), files, link: cli.links.first().copied() };
-    let everything =
-        [What::Links { peers: Vec::new() }, What::Rss, What::Civility, What::Resume, What::Save, What::Latency];
+    let everything = [
+        What::Links { peers: Vec::new() },
+        What::Rss,
+        What::Civility,
+        What::Resume,
+        What::Save,
+        What::Latency,
+        What::Switchover,
+    ];
     let parts = match &cli.what {
         Some(what) => vec![what.clone()],
         // The others need a file that takes some time, and are no proof of anything with this one.
@@ -134,5 +143,6 @@ fn measure(part: &What, cli: &Cli, setting: &Setting) -> anyhow::Result<Section>
         What::Resume => resume::run(setting),
         What::Save => save::run(setting),
         What::Latency => latency::run(setting),
+        What::Switchover => switchover::run(setting),
     }
 }

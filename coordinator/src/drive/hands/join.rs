@@ -133,17 +133,23 @@ impl AgentHands<'_> {
         let follow = Action::Follow { to: to.address.clone(), expect, timeout_seconds: JOIN_TIMEOUT_SECONDS };
         let mut learnt = self.one("attach", replica, follow, progress).await?;
         let report = self.agents.observe_instance(&to.instance).await?;
-        let Some(resync) = Resync::between(before, running(&to.instance, &report)?.replication.counters) else {
-            learnt.push(Learnt::Shortfall(format!("{} counted no resync of {replica}", to.instance)));
-            return Ok(learnt);
+        let resync = Resync::between(before, running(&to.instance, &report)?.replication.counters);
+        learnt.extend(self.joined(replica, &to.instance, resync));
+        Ok(learnt)
+    }
+
+    /// What the primary's counters say of a join, held against what was foretold.
+    pub(super) fn joined(&self, replica: &InstanceRef, to: &InstanceRef, resync: Option<Resync>) -> Vec<Learnt> {
+        let Some(resync) = resync else {
+            return vec![Learnt::Shortfall(format!("{to} counted no resync of {replica}"))];
         };
-        learnt.push(Learnt::Joined { replica: replica.clone(), resync });
+        let mut learnt = vec![Learnt::Joined { replica: replica.clone(), resync }];
         let foretold = self.forecasts.iter().find(|forecast| forecast.replica == *replica);
         if resync == Resync::Full && foretold.is_some_and(|forecast| forecast.resync == Resync::Partial) {
             learnt.push(Learnt::Shortfall(format!(
                 "{replica} took everything anew, where a partial resync was foretold"
             )));
         }
-        Ok(learnt)
+        learnt
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use baton_proto::control::{Landing, Outcome, SnapshotFacts};
+use baton_proto::control::{HandoverFacts, Landing, Outcome, SnapshotFacts};
 use baton_proto::data::{Budget, SnapshotId};
 use baton_proto::digest::FileDigest;
 use baton_proto::rdb::RdbHead;
@@ -121,6 +121,25 @@ fn ratio_and_level_are_always_told_and_why_to_who_wants_more() {
         more.contains("packing   zstd level 1.3 at the mean, 12 of 126 chunks stored as they are: the wire"),
         "{more}"
     );
+}
+
+#[test]
+fn for_how_long_writes_were_blocked_is_told_where_it_is_known() {
+    let handed_over = |blocked_seconds, found| {
+        let facts = HandoverFacts { lineage: lineage('b', 900), found, blocked_seconds };
+        let outcome = Learnt::Outcome { on: named("b"), outcome: Outcome::HandedOver(facts) };
+        let plan = Plan { goal: Goal::Switchover { timeout_ms: 10_000 }, steps: Vec::new(), ..plan() };
+        let mut run = Run::new(plan);
+        run.ledger.extend([outcome]);
+        run
+    };
+    let run = handed_over(Some(0.012_34), false);
+    assert_eq!(event(&run, End::Done)["blocked_ms"], 12.3);
+    assert!(text(&run, false).contains("writes    were blocked for 12 ms"));
+    let run = handed_over(None, true);
+    assert_eq!(event(&run, End::Done)["blocked_ms"], Value::Null);
+    assert_eq!(event(&run, End::Done)["replicas"], serde_json::json!(["b"]));
+    assert!(text(&run, false).contains("c is primary, b follows it already"));
 }
 
 #[test]
