@@ -11,16 +11,16 @@ use crate::transfer::sender::levels::{Level, Packed};
 /// A snapshot's kind, on cores of some speed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Material {
-    /// A third of it does not shrink.
+    /// A third of it does not shrink, and most strings are packed.
     Mixed = 0,
-    /// Text that repeats itself.
+    /// Text that repeats itself, saved with `rdbcompression no`: there are no packed strings in it.
     Json,
     /// Nothing shrinks.
     Noise,
 }
 
 /// Every level, with MB/s and remaining share of each kind. Noise is given up by zstd soon, or after a probe.
-const TABLE: [(Level, [(f64, f64); 3]); 10] = [
+const TABLE: [(Level, [(f64, f64); 3]); 14] = [
     (Level::Store, [(2000.0, 1.0), (2000.0, 1.0), (2000.0, 1.0)]),
     (Level::Zstd(-5), [(620.0, 0.63), (900.0, 0.30), (1500.0, 1.0)]),
     (Level::Zstd(-1), [(430.0, 0.57), (700.0, 0.22), (1400.0, 1.0)]),
@@ -31,6 +31,10 @@ const TABLE: [(Level, [(f64, f64); 3]); 10] = [
     (Level::Zstd(6), [(80.0, 0.44), (130.0, 0.125), (1300.0, 1.0)]),
     (Level::Zstd(7), [(58.0, 0.435), (105.0, 0.122), (1300.0, 1.0)]),
     (Level::Zstd(9), [(40.0, 0.43), (75.0, 0.12), (1300.0, 1.0)]),
+    (Level::Plain(1), [(120.0, 0.425), (540.0, 0.17), (800.0, 1.0)]),
+    (Level::Plain(3), [(90.0, 0.395), (320.0, 0.145), (450.0, 1.0)]),
+    (Level::Plain(6), [(46.0, 0.375), (128.0, 0.125), (1000.0, 1.0)]),
+    (Level::Plain(9), [(28.0, 0.365), (74.0, 0.12), (1000.0, 1.0)]),
 ];
 
 pub(super) fn levels() -> impl Iterator<Item = Level> {
@@ -48,6 +52,7 @@ impl Material {
         Packed {
             level,
             stored,
+            barren: matches!(level, Level::Plain(_)) && self != Material::Mixed,
             raw_bytes: CHUNK_BYTES as u32,
             wire_bytes: (CHUNK_BYTES as f64 * wire) as u32,
             took: Duration::from_secs_f64(seconds),

@@ -35,7 +35,9 @@ impl Packer {
         let mut barren = false;
         let packed = match level {
             Level::Store => None,
-            Level::Zstd(level) => self.zstd.pack(raw, level, raw.len(), out).map(|bytes| (Packing::Zstd { level }, bytes)),
+            Level::Zstd(level) => {
+                self.zstd.pack(raw, level, raw.len(), out).map(|bytes| (Packing::Zstd { level }, bytes))
+            }
             Level::Plain(level) => {
                 let plain = self.plain.undo(raw);
                 barren = plain.is_none();
@@ -282,6 +284,43 @@ mod tests {
         let mut torn = wire.clone();
         torn[0] ^= 1;
         assert!(matches!(judge(head, &torn, 1), PackingError::Unpack(_)));
+    }
+
+    /// Text as a server packs it, between keys.
+    fn packed_strings(bytes: usize) -> Vec<u8> {
+        let string = b"\0\x03key\xc3\x15AI\x02aba\xe0\x0b\x01\xe0\xff\x00\xe0\x1a\x00\x06the end";
+        string.iter().copied().cycle().take(bytes).collect()
+    }
+
+    #[test]
+    fn packed_strings_travel_in_their_plain_form() {
+        let (mut unpacker, mut room) = (Unpacker::default(), vec![0; CHUNK]);
+        // A third of a chunk is noise, since the strings alone would lead beyond what a plain form may have.
+        let raw = [noise(CHUNK - 100_000), packed_strings(100_000)].concat();
+        for (raw, plain) in [(&raw[CHUNK / 2..], false), (&raw[CHUNK - 150_000..], true)] {
+            let chunking = Chunking::new(CHUNK_BYTES + raw.len() as u64).unwrap();
+            let (head, wire) = packed(&chunking, 1, raw, Level::Plain(1));
+            assert_eq!(head.packing == Packing::Plain { level: 1 }, plain, "{head:?}");
+            let (_, out) = unpacker.unpack(&chunking, ChunkIndex(1), &head, &wire, &mut room).unwrap();
+            assert!(out == raw);
+        }
+    }
+
+    #[test]
+    fn a_plain_form_that_inflates_beyond_its_bound_or_makes_another_chunk_is_refused() {
+        let chunking = Chunking::new(CHUNK_BYTES).unwrap();
+        let (head, _) = packed(&chunking, 0, &text(CHUNK), Level::Zstd(1));
+        let mut judge = |form: &[u8]| {
+            let wire = zstd::bulk::compress(form, 1).unwrap();
+            let head = FrameHead { packing: Packing::Plain { level: 1 }, wire_bytes: wire.len() as u32, ..head };
+            let mut room = vec![0; CHUNK];
+            Unpacker::default().unpack(&chunking, ChunkIndex(0), &head, &wire, &mut room).map(|_| ()).unwrap_err()
+        };
+        assert!(matches!(judge(&vec![0; PLAIN_BYTES_MAX + 1]), PackingError::Unpack(_)));
+        assert!(matches!(judge(&vec![0; PLAIN_BYTES_MAX]), PackingError::Plain(_)));
+        assert!(matches!(judge(&[]), PackingError::Plain(PlainError::Torn)));
+        let other = [&[0x80, 0, 0x40, 0, 0][..], &noise(CHUNK)].concat();
+        assert_eq!(judge(&other), PackingError::Digest);
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub fn event(run: &Run, end: End) -> Value {
         "bytes_raw": transfer.map(|facts| facts.bytes_raw),
         "bytes_wire": transfer.map(|facts| facts.bytes_wire),
         "ratio": transfer.map(ratio),
+        "plain_chunks": transfer.map(|facts| facts.packing.plain),
         "mean_level": transfer.and_then(|facts| facts.packing.mean_level),
         "stored_chunks": transfer.map(|facts| facts.packing.stored),
         "packing": transfer.map(|facts| facts.packing.why.as_str()),

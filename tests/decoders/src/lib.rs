@@ -11,6 +11,7 @@ use baton_agent::info::{Info, parse_running};
 use baton_agent::redis_conf;
 use baton_agent::transfer::map::MapFormat;
 use baton_agent::transfer::packing::Unpacker;
+use baton_agent::transfer::plain::{PLAIN_BYTES_MAX, Plainer};
 use baton_coord::inventory::{Inventory, Places};
 use baton_coord::journal;
 use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex, Chunking};
@@ -34,9 +35,11 @@ pub struct Target {
     pub sample: fn() -> Vec<u8>,
 }
 
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "messages", check: messages, sample: message_sample },
     Target { name: "frames", check: frames, sample: frame_sample },
+    Target { name: "plain_frames", check: frames, sample: plain_frame_sample },
+    Target { name: "plain", check: plain, sample: plain_sample },
     Target { name: "map", check: map, sample: map_sample },
     Target { name: "rdb", check: rdb, sample: rdb_sample },
     Target { name: "info", check: info, sample: || INFO.into() },
@@ -112,6 +115,48 @@ fn frames(bytes: &[u8]) -> bool {
     assert_eq!(raw.len(), span.bytes as usize);
     assert_eq!(chunking.digest(index, raw), read.digest);
     true
+}
+
+/// Two strings, as a server packs them.
+const PACKED: &[u8] = b"\0\x03key\xc3\x15AI\x02aba\xe0\x0b\x01\xe0\xff\x00\xe0\x1a\x00\x06the end\
+    \0\x04key2\xc3\x08\x17\x03xyzq\xe0\x0a\x00\xff";
+
+fn plain_form(raw: &[u8]) -> Vec<u8> {
+    let mut form = vec![0; PLAIN_BYTES_MAX];
+    let undone = Plainer::default().undo(raw, &mut form).expect("it has strings");
+    form.truncate(undone.bytes);
+    form
+}
+
+fn plain_frame_sample() -> Vec<u8> {
+    let raw = PACKED.repeat(20);
+    let wire = zstd::bulk::compress(&plain_form(&raw), 1).expect("it packs");
+    let digest = chunking(raw.len()).digest(ChunkIndex(0), &raw);
+    let (raw_bytes, wire_bytes) = (raw.len() as u32, wire.len() as u32);
+    let head = FrameHead { packing: Packing::Plain { level: 1 }, index: 0, raw_bytes, wire_bytes, digest };
+    [&head.encode()[..], &wire].concat()
+}
+
+/// A chunk's length in two bytes, and its plain form.
+fn plain_sample() -> Vec<u8> {
+    let raw = PACKED.repeat(3);
+    [&(raw.len() as u16).to_be_bytes()[..], &plain_form(&raw)].concat()
+}
+
+/// A plain form makes a chunk or none; and a chunk, whatever it is, comes back from its own plain form.
+fn plain(bytes: &[u8]) -> bool {
+    let Some((length, form)) = bytes.split_first_chunk() else { return false };
+    let mut chunk = vec![0; u16::from_be_bytes(*length).into()];
+    let mut plainer = Plainer::default();
+    let taken = plainer.redo(form, &mut chunk).is_ok();
+    for chunk in [&chunk, bytes] {
+        let mut form = vec![0; 2 * chunk.len() + PACKED.len()];
+        let Some(undone) = plainer.undo(chunk, &mut form) else { continue };
+        let mut again = vec![0; chunk.len()];
+        plainer.redo(form.get(..undone.bytes).expect("it is in the room"), &mut again).expect("a plain form");
+        assert_eq!(again, *chunk);
+    }
+    taken
 }
 
 const MAP_CHUNKS: u32 = 8;

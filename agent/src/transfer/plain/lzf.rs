@@ -42,6 +42,7 @@ impl Lzf {
         out.clear();
         let Ok(length) = u32::try_from(plain.len()) else { return false };
         let Some(end) = self.base.checked_add(length) else {
+            // No string is as long as that, so this is not done twice.
             self.table.fill(0);
             self.base = 0;
             return self.pack(plain, limit, out);
@@ -74,6 +75,17 @@ impl Lzf {
             }
         }
         put_literals(plain.get(literals..).unwrap_or_default(), limit, out)
+    }
+
+    #[cfg(test)]
+    pub(super) fn aged(base: u32) -> Self {
+        Self { base, ..Self::default() }
+    }
+
+    /// The place of the next string: it counts what was packed.
+    #[cfg(test)]
+    pub(super) fn place(&self) -> u32 {
+        self.base
     }
 
     fn slot(&mut self, three: [u8; 3]) -> &mut u32 {

@@ -13,7 +13,15 @@ const CHUNK: u32 = CHUNK_BYTES as u32;
 
 fn packed(job: Job, wire_bytes: u32) -> Option<Packed> {
     let took = Duration::from_millis(10);
-    Some(Packed { level: job.level, stored: wire_bytes == CHUNK, barren: false, raw_bytes: CHUNK, wire_bytes, took, worked: took })
+    Some(Packed {
+        level: job.level,
+        stored: wire_bytes == CHUNK,
+        barren: false,
+        raw_bytes: CHUNK,
+        wire_bytes,
+        took,
+        worked: took,
+    })
 }
 
 fn asked(sender: &mut Sender, indexes: impl IntoIterator<Item = u32>) {
