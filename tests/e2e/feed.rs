@@ -287,7 +287,7 @@ fn a_replica_of_a_promoted_b_is_fed_and_joins_it(server: &str) {
 fn settings_and_an_old_dump_are_kept(server: &str) {
     let world = World::of_three(&ServerProgram::named(server));
     world.c().configure(|conf| {
-        conf.set("save", "3600 100000 7200 200000").set("masterauth", "old").set("requirepass", "own");
+        conf.set("save", "3600 100000").add("save", "7200 200000").set("masterauth", "old").set("requirepass", "own");
         conf.set("repl-timeout", 7).set("replica-read-only", "no");
     });
     let story = Story::of(Lost::with(world, Dataset::mixed(7, LITTLE_BYTES)));

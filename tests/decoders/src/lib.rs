@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use baton_agent::config::AgentConfig;
+use baton_agent::feed::handshake::{Handshake, Output};
 use baton_agent::info::{Info, parse_running};
 use baton_agent::redis_conf;
 use baton_agent::transfer::map::MapFormat;
@@ -22,7 +23,7 @@ use baton_proto::digest::ChunkDigest;
 use baton_proto::hello::Hello;
 use baton_proto::rdb::{self, Checksum};
 
-use baton_proto::{Fault, RunId};
+use baton_proto::{Fault, Lineage, RunId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -35,13 +36,14 @@ pub struct Target {
     pub sample: fn() -> Vec<u8>,
 }
 
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "messages", check: messages, sample: message_sample },
     Target { name: "frames", check: frames, sample: frame_sample },
     Target { name: "plain_frames", check: frames, sample: plain_frame_sample },
     Target { name: "plain", check: plain, sample: plain_sample },
     Target { name: "map", check: map, sample: map_sample },
     Target { name: "rdb", check: rdb, sample: rdb_sample },
+    Target { name: "replica", check: replica, sample: || REPLICA.into() },
     Target { name: "info", check: info, sample: || INFO.into() },
     Target { name: "redis_conf", check: redis_conf, sample: || REDIS_CONF.into() },
     Target { name: "agent_toml", check: agent_toml, sample: || AGENT_TOML.into() },
@@ -63,6 +65,11 @@ const COORD_TOML: &str = "identity = \"pki/operator.pem\"\n[hosts.machine-b]\nag
 const JOURNAL: &str = "{\"at_unix_ms\":1,\"event\":{\"step_started\":{\"index\":0,\"step\":\"fence\"}}}\n\
     {\"at_unix_ms\":2,\"event\":{\"step_done\":{\"index\":0,\"step\":\"fence\",\"seconds\":0.5,\"learnt\":[]}}}\n\
     {\"at_unix_ms\":3,\"event\":\"interrupted\"}\n";
+
+const SECRET: &str = "0123456789abcdef";
+const REPLICA: &str = "*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nAUTH\r\n$16\r\n0123456789abcdef\r\n\
+    *5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\nPSYNC ? -1\r\n\
+    *3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$4\r\n1024\r\n";
 
 fn message_sample() -> Vec<u8> {
     let ticket = Ticket { run: RunId::new("fo-1").expect("a run"), secret: vec![7; 32] };
@@ -208,6 +215,26 @@ fn rdb(bytes: &[u8]) -> bool {
     assert_eq!(Checksum::of(first).followed_by(Checksum::of(second)), Checksum::of(bytes));
     let tail = bytes.get(bytes.len().saturating_sub(rdb::TAIL_BYTES)..).unwrap_or_default();
     rdb::check_end(tail, Checksum::of(bytes)).is_ok() && head.is_ok()
+}
+
+/// What a server says that comes to be fed. It gets nothing without the secret, however its words are split.
+fn replica(bytes: &[u8]) -> bool {
+    let heard = |parts: &[&[u8]]| {
+        let id = "8c0e2b5c4e1a3d9f8c0e2b5c4e1a3d9f8c0e2b5c".parse().expect("an id");
+        let mut handshake = Handshake::new(SECRET, Lineage { id, offset: 1024 });
+        let mut outputs = Vec::new();
+        for part in parts {
+            handshake.handle_bytes(part);
+            outputs.extend(std::iter::from_fn(|| Some(handshake.poll_output()).filter(|next| *next != Output::Wait)));
+        }
+        outputs
+    };
+    let outputs = heard(&[bytes]);
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    assert_eq!(heard(&[first, second]), outputs);
+    let begins = outputs.contains(&Output::Begin);
+    assert!(!begins || bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()));
+    begins
 }
 
 fn info(bytes: &[u8]) -> bool {

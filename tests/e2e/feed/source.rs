@@ -30,7 +30,7 @@ pub(super) enum Deed {
 pub(super) struct GoBetween {
     deed: Arc<Mutex<Deed>>,
     real: SocketAddr,
-    target: Identity,
+    target: Arc<Identity>,
 }
 
 impl GoBetween {
@@ -38,7 +38,7 @@ impl GoBetween {
     pub(super) fn before(story: &Story, deed: Deed) -> GoBetween {
         let identity = |file: &str| Identity::load(&story.lost.world.dir().join(file)).unwrap();
         let address = SocketAddr::from((baton_tests::address::fresh(), AGENT_PORT));
-        let (real, target) = (story.lost.world.b().agent_address(), identity("machine-c/machine-c.pem"));
+        let (real, target) = (story.lost.world.b().agent_address(), Arc::new(identity("machine-c/machine-c.pem")));
         let between = GoBetween { deed: Arc::new(Mutex::new(deed)), real, target };
         let (own, serving) = (identity("machine-b/machine-b.pem"), between.clone());
         story.lost.world.b().reach_agent_via(address);
@@ -97,10 +97,15 @@ async fn chunk(
 ) -> Result<(baton_proto::data::FrameHead, Vec<u8>), Fault> {
     let mut bytes = Vec::new();
     let room = &mut bytes;
-    let head = link.chunk(ticket, index, move |length| {
-        room.resize(length, 0);
-        room.as_mut_slice()
-    });
+    let head = link.chunk(
+        ticket,
+        index,
+        move |length| {
+            room.resize(length, 0);
+            room.as_mut_slice()
+        },
+        |_| (),
+    );
     let head = head.await?;
     if deed == Deed::Flip(index) {
         let middle = bytes.len() / 2;

@@ -114,6 +114,33 @@ fn the_window_bounds_the_chunks_in_flight() {
 }
 
 #[test]
+fn what_can_be_used_at_once_is_what_is_held_without_a_gap() {
+    let bytes = 5 * CHUNK - 7;
+    let (mut receiver, _) = begin(whole(bytes), Held::new());
+    for (index, usable) in [(1, 0), (0, 2 * CHUNK), (3, 2 * CHUNK), (4, 2 * CHUNK), (2, bytes)] {
+        write(&mut receiver, index);
+        assert_eq!(receiver.held_prefix_bytes(), usable, "after chunk {index}");
+    }
+}
+
+#[test]
+fn a_claim_can_be_used_once_it_was_read_back_and_no_more_when_the_file_is_another() {
+    let claims = (0..3).map(|index| (ChunkIndex(index), sums(9).digest)).collect();
+    let (mut receiver, _) = begin(whole(4 * CHUNK), claims);
+    write(&mut receiver, 3);
+    assert_eq!(receiver.held_prefix_bytes(), 0);
+    for index in 0..3 {
+        receiver.handle_checked(ChunkIndex(index), Some(sums(9).crc)).unwrap();
+        outputs(&mut receiver, NOW);
+        assert_eq!(receiver.held_prefix_bytes(), if index == 2 { 4 } else { u64::from(index) + 1 } * CHUNK);
+    }
+    receiver.handle_synced().unwrap();
+    outputs(&mut receiver, NOW);
+    receiver.handle_sealed(FileDigest([1; 32]), packing()).unwrap();
+    assert_eq!(receiver.held_prefix_bytes(), 0, "what was claimed is fetched anew");
+}
+
+#[test]
 fn memory_of_the_window_stays_within_its_budget() {
     let budget = 64 << 20;
     assert!((WINDOW_CHUNKS + CHECKING_MAX) as u64 * CHUNK <= budget);
