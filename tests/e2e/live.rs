@@ -80,6 +80,8 @@ fn a_c_with_its_append_only_file_on_keeps_it_on(server: &str) {
         assert_eq!(resyncs(lost.world.c()), counts(0, 1), "{said}");
         lost.assert_replaced();
         assert_eq!(lost.world.c().client().call(&["CONFIG", "GET", "appendonly"]).text(), "appendonly yes");
+        // While a sync is under way the server keeps what comes in memory.
+        lost.world.c().await_info("aof_buffer_length", "0");
         lost.world.c().kill_server();
         lost.world.c().start_server();
         assert_eq!(lost.world.c().content(), lost.before, "what the append-only file holds");
