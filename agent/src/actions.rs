@@ -7,6 +7,7 @@
 //!
 //! A new action is a variant of [`Action`] and of [`Outcome`], a function in a file here, and a branch below.
 
+mod adoption;
 mod aof;
 mod borrow;
 mod canary;
@@ -53,6 +54,10 @@ pub async fn perform(
         }
         _ => Some(instance.lock().await),
     };
+    if _lock.is_some() {
+        // What an agent that died has left: nothing is done to a server that waits for it.
+        adoption::end(instance).await?;
+    }
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     match action {
         Action::Fence { expect } => replication::fence(instance, run, &expect).await,

@@ -98,9 +98,9 @@ async fn converse(desk: Arc<Desk>, arrival: Arrival) {
 impl Desk {
     async fn respond(&self, peer: &Peer, request: Request, responder: Responder) {
         match (peer.role(), request) {
-            (Role::Agent(_), Request::Chunk { ticket, index }) => {
+            (Role::Agent(_), Request::Chunk { ticket, index, held }) => {
                 let offers = &self.agent.offers;
-                let chunk = offers.chunk(peer, &ticket, index).await;
+                let chunk = offers.chunk(peer, &ticket, (index, held)).await;
                 responder.chunk(chunk, |bytes| offers.pace(&ticket.run, bytes)).await;
             }
             (Role::Agent(host), request) => responder.answer(&self.answer_agent(peer, host, request).await).await,
@@ -113,7 +113,7 @@ impl Desk {
         let offers = &self.agent.offers;
         match request {
             Request::Open { ticket, session } => offers.open(peer, &ticket, session),
-            Request::Extent { ticket, seen } => offers.extent(peer, &ticket, seen).await,
+            Request::Extent { ticket, seen, held } => offers.extent(peer, &ticket, (seen, held)).await,
             Request::Seal { ticket } => offers.seal(peer, &ticket).await,
             _ => {
                 warn!(%host, "refused an order of another agent");

@@ -30,6 +30,7 @@ mod material;
 mod offers;
 mod pull;
 mod store;
+mod window;
 mod workers;
 
 #[cfg(test)]
@@ -41,3 +42,4 @@ pub use growth::{Grower, Growth};
 pub use offers::Offers;
 pub use pull::{PullOrder, pull};
 pub use store::Place;
+pub use window::Window;

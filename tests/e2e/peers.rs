@@ -112,7 +112,7 @@ impl LyingSource {
                 {
                     lie.ticket(ticket);
                 }
-                if let Request::Chunk { ticket, index } = request {
+                if let Request::Chunk { ticket, index, .. } = request {
                     let chunk = chunk(&link, &ticket, index).await.map(|(mut head, mut bytes)| {
                         lie.chunk(&mut head, &mut bytes);
                         (head, bytes.into())
@@ -130,7 +130,7 @@ impl LyingSource {
 async fn chunk(link: &Link, ticket: &Ticket, index: u32) -> Result<(FrameHead, Vec<u8>), Fault> {
     let mut bytes = Vec::new();
     let room = &mut bytes;
-    let head = link.chunk(ticket, index, move |length| {
+    let head = link.chunk(ticket, (index, 0), move |length| {
         room.resize(length, 0);
         room.as_mut_slice()
     });

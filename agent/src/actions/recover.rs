@@ -1,5 +1,5 @@
-//! What an agent that died has left, cleared up by the one that comes after it: settings of servers that were changed for
-//! a while, and pins of snapshots that were being written.
+//! What an agent that died has left, cleared up by the one that comes after it: a server that it had adopted, settings of
+//! servers that were changed for a while, and pins of snapshots that were being written.
 //!
 //! It is done in the background: the server may be in the middle of the very SAVE that was asked for, and answers nobody
 //! until it is over. Left out: what belongs to a run that goes on, which the run's own orders complete.
@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::borrow;
 use super::save::pin::blocking;
 use super::save::{SAVE_TIMEOUT, unfinished};
+use super::{adoption, borrow};
 use crate::agent::Agent;
 use crate::instance::Instance;
 
@@ -39,10 +39,14 @@ async fn clear_up(instance: Arc<Instance>) {
         if let Err(error) = blocking(move || unfinished::drop_all(&state, &name)).await {
             warn!(instance = %instance.name(), %error, "half a snapshot may be left");
         }
-        if !borrow::is_any(&instance).await {
+        if !borrow::is_any(&instance).await && !adoption::is_any(&instance).await {
             return;
         }
-        let back = borrow::give_back_leftovers(&instance).await;
+        // The fence first: a setting that is put back would have a server speak to whoever listens where its agent did.
+        let back = match adoption::end(&instance).await {
+            Ok(()) => borrow::give_back_leftovers(&instance).await,
+            Err(fault) => Err(fault),
+        };
         drop(lock);
         match back {
             Ok(()) => {

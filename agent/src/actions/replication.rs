@@ -173,7 +173,7 @@ fn said(role: &Role) -> String {
 }
 
 /// Has the server follow an address, and sees that it does.
-async fn replicate(
+pub(super) async fn replicate(
     instance: &Instance,
     server: &mut Server,
     before: &Running,

@@ -156,9 +156,16 @@ impl Step {
                 format!("fence {} off the lost primary (REPLICAOF 127.0.0.1 1)", list(&names))
             }
             Step::Promote { on } => format!("promote {on} (REPLICAOF NO ONE)"),
+            Step::Snapshot { source, method: SaveMethod::Stream } => {
+                format!("snapshot on {source}, streamed from memory: no file of it on that host")
+            }
             Step::Snapshot { source, method } => format!("snapshot on {source} ({method}), pinned by a hard link"),
             Step::Transfer { source, target, method, budget, .. } => {
-                let meanwhile = if *method == SaveMethod::Existing { "" } else { " while it is written" };
+                let meanwhile = match method {
+                    SaveMethod::Existing => "",
+                    SaveMethod::Save | SaveMethod::Bgsave => " while it is written",
+                    SaveMethod::Stream => " as it comes",
+                };
                 format!("transfer {source} -> {target}{meanwhile} (QUIC, zstd, BLAKE3){}", within(budget))
             }
             Step::Stop { target, save: true, .. } => format!("save and stop the server on {target}"),
@@ -176,7 +183,7 @@ impl Step {
             }
             Step::Persist { instances } => format!("CONFIG REWRITE on {}, read back from disk", list(instances)),
             Step::Canary { primary, replica } => format!("canary: write on {primary}, see it on {replica}"),
-            Step::Release { .. } => "release pins and partial files".into(),
+            Step::Release { .. } => "release snapshots and partial files that are not needed any more".into(),
         }
     }
 

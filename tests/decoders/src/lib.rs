@@ -63,7 +63,7 @@ const JOURNAL: &str = "{\"at_unix_ms\":1,\"event\":{\"step_started\":{\"index\":
 
 fn message_sample() -> Vec<u8> {
     let ticket = Ticket { run: RunId::new("fo-1").expect("a run"), secret: vec![7; 32] };
-    codec::encode(&Request::Chunk { ticket, index: 5 }).expect("a message")
+    codec::encode(&Request::Chunk { ticket, index: 5, held: 2 }).expect("a message")
 }
 
 fn messages(bytes: &[u8]) -> bool {

@@ -51,6 +51,8 @@ pub(super) struct Chunks {
     asked: usize,
     checking: usize,
     held: u32,
+    /// All chunks before this one are held.
+    held_before: u32,
     claimed: u32,
     bytes_done: u64,
 }
@@ -67,6 +69,7 @@ impl Default for Chunks {
             asked: 0,
             checking: 0,
             held: 0,
+            held_before: 0,
             claimed: 0,
             bytes_done: 0,
         }
@@ -106,6 +109,10 @@ impl Chunks {
 
     pub(super) fn bytes_done(&self) -> u64 {
         self.bytes_done
+    }
+
+    pub(super) fn held_before(&self) -> u32 {
+        self.held_before
     }
 
     /// Chunks of an earlier attempt that were found good.
@@ -223,11 +230,14 @@ impl Chunks {
     fn hold(&mut self, index: ChunkIndex) {
         self.held += 1;
         self.bytes_done += self.bytes(index);
+        let rest = self.slots.get(self.held_before as usize..).unwrap_or_default();
+        self.held_before += rest.iter().take_while(|slot| matches!(slot, Slot::Held { .. })).count() as u32;
     }
 
     fn miss(&mut self, index: ChunkIndex) {
         if let Some(slot) = self.slots.get_mut(index.0 as usize) {
             *slot = Slot::Missing;
+            self.held_before = self.held_before.min(index.0);
             // Beyond the cursor the search finds it by itself.
             if index.0 < self.cursor {
                 self.again.insert(index);
