@@ -16,4 +16,5 @@ mod runs;
 mod save;
 mod scene;
 mod status;
+mod stream;
 mod transfer;

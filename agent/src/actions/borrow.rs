@@ -20,7 +20,11 @@ use crate::server::{ConnectError, Server, ServerError};
 /// Largest note: a few settings of a hundred bytes.
 const NOTE_BYTES_MAX: u64 = 64 * 1024;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The one setting whose value is nobody's business. Its note is read by nobody but the agent.
+const PASSWORD: &str = "masterauth";
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Debug))]
 struct Borrowed {
     /// The process whose setting it is; another one read its settings from its configuration file.
     pid: u32,
@@ -30,6 +34,11 @@ struct Borrowed {
 
 fn path(instance: &Instance) -> PathBuf {
     instance.state_dir().join(format!("borrowed-{}.json", instance.name()))
+}
+
+/// What may be said of a value.
+fn shown(borrowed: &Borrowed) -> &str {
+    if borrowed.name == PASSWORD { "(hidden)" } else { &borrowed.value }
 }
 
 /// A note that cannot be read is treated as none: it was never whole, so its change was never made.
@@ -102,11 +111,12 @@ pub(super) async fn give_back(instance: &Instance, server: &mut Server, pid: u32
     for borrowed in all.drain(..).filter(|borrowed| borrowed.pid == pid) {
         match server.set_config(&borrowed.name, &borrowed.value).await {
             Ok(()) => {
-                info!(instance = %instance.name(), setting = borrowed.name, value = borrowed.value, "setting put back");
+                info!(instance = %instance.name(), setting = borrowed.name, value = shown(&borrowed), "setting put back");
             }
             Err(error) => {
-                warn!(instance = %instance.name(), setting = borrowed.name, value = borrowed.value, %error, "setting not put back");
-                let doing = format!("CONFIG SET {} {}", borrowed.name, borrowed.value);
+                let value = shown(&borrowed);
+                warn!(instance = %instance.name(), setting = borrowed.name, value, %error, "setting not put back");
+                let doing = format!("CONFIG SET {} {value}", borrowed.name);
                 failed = Some(error.fault(instance.name(), &doing));
                 left.push(borrowed);
             }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use baton_agent::config::AgentConfig;
 use baton_agent::info::{Info, parse_running};
 use baton_agent::redis_conf;
+use baton_agent::replica::payload::{Ending, Next, Payload};
+use baton_agent::replica::reply::{self, Reply};
 use baton_agent::transfer::map::MapFormat;
 use baton_agent::transfer::packing::Unpacker;
 use baton_coord::inventory::{Inventory, Places};
@@ -34,11 +36,12 @@ pub struct Target {
     pub sample: fn() -> Vec<u8>,
 }
 
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "messages", check: messages, sample: message_sample },
     Target { name: "frames", check: frames, sample: frame_sample },
     Target { name: "map", check: map, sample: map_sample },
     Target { name: "rdb", check: rdb, sample: rdb_sample },
+    Target { name: "resync", check: resync, sample: resync_sample },
     Target { name: "info", check: info, sample: || INFO.into() },
     Target { name: "redis_conf", check: redis_conf, sample: || REDIS_CONF.into() },
     Target { name: "agent_toml", check: agent_toml, sample: || AGENT_TOML.into() },
@@ -163,6 +166,61 @@ fn rdb(bytes: &[u8]) -> bool {
     assert_eq!(Checksum::of(first).followed_by(Checksum::of(second)), Checksum::of(bytes));
     let tail = bytes.get(bytes.len().saturating_sub(rdb::TAIL_BYTES)..).unwrap_or_default();
     rdb::check_end(tail, Checksum::of(bytes)).is_ok() && head.is_ok()
+}
+
+/// What a primary says to a replica, and the snapshot behind it.
+fn resync_sample() -> Vec<u8> {
+    let id = "8c0e2b5c4e1a3d9f8c0e2b5c4e1a3d9f8c0e2b5c";
+    [format!("\n+FULLRESYNC {id} 1024\r\n\n$EOF:{id}\r\n").as_bytes(), &rdb_sample(), id.as_bytes()].concat()
+}
+
+fn resync(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let mut stands = false;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (line, behind) = rest.split_at(end + 1);
+        rest = behind;
+        match reply::read(line) {
+            Reply::Alive => {}
+            Reply::Resync(_) => stands = true,
+            Reply::Begins(ending) => return stands && payload(ending, rest),
+            Reply::Refused(_) | Reply::Foreign(_) => return false,
+        }
+    }
+    false
+}
+
+/// What comes out is what was sent, and nothing is read beyond what is wanted.
+fn payload(ending: Ending, bytes: &[u8]) -> bool {
+    let mut payload = Payload::new(ending, Vec::new());
+    let mut rest = bytes;
+    loop {
+        match payload.poll() {
+            Ok(Next::More) => {
+                // Two reads at least.
+                let most = payload.wants().min(bytes.len() / 2 + 1).min(rest.len());
+                let (now, later) = rest.split_at(most);
+                if now.is_empty() {
+                    return false;
+                }
+                payload.buffer().extend_from_slice(now);
+                rest = later;
+            }
+            Ok(Next::Cut) => {
+                assert_eq!(payload.cut().len() as u64, CHUNK_BYTES);
+                payload.refill(Vec::new());
+            }
+            Ok(Next::End) => {
+                let (last, count) = payload.finish();
+                assert!(
+                    last.len() as u64 <= CHUNK_BYTES
+                        && bytes.get(..count as usize).is_some_and(|all| all.ends_with(&last))
+                );
+                return true;
+            }
+            Err(_) => return false,
+        }
+    }
 }
 
 fn info(bytes: &[u8]) -> bool {
