@@ -16,7 +16,7 @@ impl Streaming {
         let stage = Stage::unoffered(snapshot("REDIS0010", bytes), hooks);
         std::fs::remove_file(stage.pin()).unwrap();
         let mut streaming = Streaming { window: stage.source.offers().keep(&run_id()), stage };
-        streaming.begin("stream-1");
+        streaming.begin("fo-test/1");
         streaming
     }
 
@@ -103,7 +103,7 @@ async fn a_target_that_has_lost_what_it_had_written_hears_so_by_name_and_another
     let _ = end_of(streamed).await;
     assert_eq!(streaming.window.moved(u32::MAX).await.unwrap_err().kind, FaultKind::NotFound);
 
-    streaming.begin("stream-2");
+    streaming.begin("fo-test/2");
     let streamed = streaming.stream();
     let facts = streaming.stage.pull().await.unwrap();
     streaming.stage.expect_whole(&facts);
