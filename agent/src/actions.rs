@@ -7,6 +7,7 @@
 //!
 //! A new action is a variant of [`Action`] and of [`Outcome`], a function in a file here, and a branch below.
 
+mod adoption;
 mod aof;
 mod borrow;
 mod canary;
@@ -55,6 +56,10 @@ pub async fn perform(
         }
         _ => Some(instance.lock().await),
     };
+    if lock.is_some() {
+        // What an agent that died has left: nothing is done to a server that waits for it.
+        adoption::end(instance).await?;
+    }
     let outcome = act(agent, instance, run, action, progress).await;
     if lock.is_some() {
         recover::after_action(instance).await;
@@ -64,7 +69,7 @@ pub async fn perform(
 
 async fn act(
     agent: &Agent,
-    instance: &Instance,
+    instance: &Arc<Instance>,
     run: &RunId,
     action: Action,
     progress: &ProgressSink,

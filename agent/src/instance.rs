@@ -22,7 +22,7 @@ use tokio::sync::MutexGuard;
 use crate::config::{AgentConfig, InstanceConfig, ServiceConfig};
 use crate::info::Info;
 use crate::redis_conf::RedisConf;
-use crate::server::{ConnectError, Credentials, Server, ServerError};
+use crate::server::{self, BareStream, ConnectError, Credentials, Endpoint, Server, ServerError};
 
 pub(crate) use self::rehearsal::Rehearsal;
 
@@ -160,6 +160,19 @@ impl Instance {
     }
 
     pub(crate) async fn connect_by(&self, conf: &RedisConf) -> Result<Server, ConnectError> {
+        let (stream, endpoint) = self.open(conf).await?;
+        let server = Server::over(stream, &endpoint).await?;
+        Ok(server.of_instance(conf.renames(), Arc::clone(&self.connections)))
+    }
+
+    /// Connects for what the client does not speak. Beside it, the names that `rename-command` gave to commands.
+    pub(crate) async fn connect_bare(&self) -> Result<(BareStream, BTreeMap<String, String>), ConnectError> {
+        let conf = self.conf().map_err(|fault| ConnectError::Silent(fault.to_string()))?;
+        let (stream, _) = self.open(&conf).await?;
+        Ok((stream, conf.renames()))
+    }
+
+    async fn open(&self, conf: &RedisConf) -> Result<(BareStream, Endpoint), ConnectError> {
         let credentials = self.credentials(conf)?;
         let endpoints = endpoints::endpoints(conf);
         if endpoints.is_empty() {
@@ -170,9 +183,9 @@ impl Instance {
             return Err(ConnectError::Silent(reason));
         }
         let mut worst = None;
-        for endpoint in &endpoints {
-            match Server::connect(endpoint, &credentials).await {
-                Ok(server) => return Ok(server.of_instance(conf.renames(), Arc::clone(&self.connections))),
+        for endpoint in endpoints {
+            match server::connect_bare(&endpoint, &credentials).await {
+                Ok(stream) => return Ok((stream, endpoint)),
                 Err(error) => worst = Some(worse(worst, error)),
             }
         }

@@ -10,6 +10,7 @@
 //! comes from the wire; one action at a time works on an instance; a task outlives whoever ordered it.
 
 pub mod actions;
+pub mod adopt;
 pub mod agent;
 pub mod cli;
 pub mod config;
@@ -23,6 +24,7 @@ pub mod names;
 pub mod observe;
 pub mod reach;
 pub mod redis_conf;
+pub mod replica;
 pub mod serve;
 pub mod server;
 pub mod service;

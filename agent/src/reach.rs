@@ -18,6 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use self::attempt::Login;
+pub(crate) use self::rehearsal::read_command;
 use crate::info::Info;
 use crate::instance::Instance;
 use crate::redis_conf::RedisConf;

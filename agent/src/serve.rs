@@ -98,10 +98,10 @@ async fn converse(desk: Arc<Desk>, arrival: Arrival) {
 impl Desk {
     async fn respond(&self, peer: &Peer, request: Request, responder: Responder) {
         match (peer.role(), request) {
-            (Role::Agent(_), Request::Chunk { ticket, index }) => {
+            (Role::Agent(_), Request::Chunk { ticket, index, held }) => {
                 let offers = &self.agent.offers;
                 let chunk = tokio::select! {
-                    chunk = offers.chunk(peer, &ticket, index) => chunk,
+                    chunk = offers.chunk(peer, &ticket, (index, held)) => chunk,
                     // Nobody waits any more: it need not be packed.
                     () = peer.closed() => return,
                 };
@@ -117,7 +117,7 @@ impl Desk {
         let offers = &self.agent.offers;
         match request {
             Request::Open { ticket, session } => offers.open(peer, &ticket, session),
-            Request::Extent { ticket, seen } => offers.extent(peer, &ticket, seen).await,
+            Request::Extent { ticket, seen, held } => offers.extent(peer, &ticket, (seen, held)).await,
             Request::Seal { ticket } => offers.seal(peer, &ticket).await,
             _ => {
                 warn!(%host, "refused an order of another agent");

@@ -117,33 +117,11 @@ impl Answer {
 impl Server {
     /// Connects and logs in.
     pub async fn connect(endpoint: &Endpoint, credentials: &Credentials) -> Result<Server, ConnectError> {
-        let silent =
-            |_| ConnectError::Silent(format!("{endpoint} says nothing within {} s", CONNECT_TIMEOUT.as_secs()));
-        let connected = async {
-            match endpoint {
-                Endpoint::Unix(path) => {
-                    let stream = UnixStream::connect(path).await.map_err(|error| unopened(endpoint, &error))?;
-                    Self::greet(stream, endpoint, credentials).await
-                }
-                Endpoint::Tcp(address) => {
-                    let stream = open_local(address).await.map_err(|error| unopened(endpoint, &error))?;
-                    Self::greet(stream, endpoint, credentials).await
-                }
-            }
-        };
-        timeout(CONNECT_TIMEOUT, connected).await.map_err(silent)?
+        Self::over(connect_bare(endpoint, credentials).await?, endpoint).await
     }
 
-    async fn greet<S>(mut stream: S, endpoint: &Endpoint, credentials: &Credentials) -> Result<Server, ConnectError>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let broken = |error: io::Error| ConnectError::Silent(format!("{endpoint}: {error}"));
-        if let Some(password) = &credentials.password {
-            let auth = greeting::auth(credentials.user.as_deref(), password);
-            judge(greeting::ask(&mut stream, &auth).await.map_err(broken)?, endpoint, credentials)?;
-        }
-        judge(greeting::ask(&mut stream, &["PING"]).await.map_err(broken)?, endpoint, credentials)?;
+    /// Goes on over a connection that is there.
+    pub(crate) async fn over(stream: BareStream, endpoint: &Endpoint) -> Result<Server, ConnectError> {
         // The client's own limit is half a second, which a SAVE exceeds; every call here has its own. With this
         // configuration the client sends nothing of its own accord.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
@@ -271,6 +249,36 @@ impl Server {
     pub async fn set_config(&mut self, name: &str, value: &str) -> Result<(), ServerError> {
         self.call(&["CONFIG", "SET", name, value]).await.map(|_| ())
     }
+}
+
+/// A connection on which nothing but the greeting was said.
+pub(crate) type BareStream = Box<dyn Duplex>;
+
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+/// Connects and logs in, for what the client does not speak.
+pub(crate) async fn connect_bare(endpoint: &Endpoint, credentials: &Credentials) -> Result<BareStream, ConnectError> {
+    let silent = |_| ConnectError::Silent(format!("{endpoint} says nothing within {} s", CONNECT_TIMEOUT.as_secs()));
+    let connected = async {
+        let opened: io::Result<BareStream> = match endpoint {
+            Endpoint::Unix(path) => UnixStream::connect(path).await.map(|stream| Box::new(stream) as BareStream),
+            Endpoint::Tcp(address) => open_local(address).await.map(|stream| Box::new(stream) as BareStream),
+        };
+        let mut stream = opened.map_err(|error| unopened(endpoint, &error))?;
+        greet(&mut stream, endpoint, credentials).await?;
+        Ok(stream)
+    };
+    timeout(CONNECT_TIMEOUT, connected).await.map_err(silent)?
+}
+
+async fn greet(stream: &mut BareStream, endpoint: &Endpoint, credentials: &Credentials) -> Result<(), ConnectError> {
+    let broken = |error: io::Error| ConnectError::Silent(format!("{endpoint}: {error}"));
+    if let Some(password) = &credentials.password {
+        let auth = greeting::auth(credentials.user.as_deref(), password);
+        judge(greeting::ask(stream, &auth).await.map_err(broken)?, endpoint, credentials)?;
+    }
+    judge(greeting::ask(stream, &["PING"]).await.map_err(broken)?, endpoint, credentials)
 }
 
 /// Connects to an address of this host. An address of another host is refused, as a server of this host would refuse

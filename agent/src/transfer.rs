@@ -33,6 +33,7 @@ mod offers;
 mod pull;
 mod store;
 mod supply;
+mod window;
 mod workers;
 
 #[cfg(test)]
@@ -45,3 +46,4 @@ pub use offers::Offers;
 pub use pull::{PullOrder, pull};
 pub use store::Place;
 pub use supply::Supply;
+pub use window::Window;

@@ -43,10 +43,21 @@ pub enum Request {
     /// Between agents: ask for the snapshot that the ticket stands for. All connections of one attempt name the same
     /// session; those of an older one are cut.
     Open { ticket: Ticket, session: u64 },
-    /// Between agents: wait for the snapshot to have grown beyond what was seen, for a moment.
-    Extent { ticket: Ticket, seen: u64 },
-    /// Between agents: ask for one chunk. Answered by a [`crate::data::FrameHead`] and the chunk's bytes.
-    Chunk { ticket: Ticket, index: u32 },
+    /// Between agents: wait for the snapshot to have grown beyond what was seen, for a moment. All chunks before `held`
+    /// are written on the asking side: a source that keeps only a few may let them go.
+    Extent {
+        ticket: Ticket,
+        seen: u64,
+        #[serde(default)]
+        held: u32,
+    },
+    /// Between agents: ask for one chunk. Answered by a [`crate::data::FrameHead`] and the chunk's bytes. `held` as above.
+    Chunk {
+        ticket: Ticket,
+        index: u32,
+        #[serde(default)]
+        held: u32,
+    },
     /// Between agents: ask for the digest of the whole file, after the last chunk. Asked again until it is there.
     Seal { ticket: Ticket },
 }
@@ -155,7 +166,7 @@ pub enum Action {
     KeepPrimary { timeout_ms: u32 },
     /// Write the canary as soon as this replica has become a primary that takes writes.
     AwaitWrites { value: String, timeout_ms: u32 },
-    /// Write a snapshot, and pin it under the run's name.
+    /// Write a snapshot, and pin it under the run's name; or stream it, which ends when the target has taken all of it.
     Snapshot { method: SaveMethod },
     /// Let the agent of `to` pull the pinned snapshot with this ticket, also while it is still being written.
     Offer { ticket: Ticket, to: HostName, budget: Budget },
@@ -247,6 +258,9 @@ pub enum SaveMethod {
     Bgsave,
     /// The dump that is there is taken as it is.
     Existing,
+    /// A fork of the server sends it to its agent as to a replica, and nothing is written on that host. The server keeps
+    /// what was sent, and its agent a few chunks of it.
+    Stream,
 }
 
 impl fmt::Display for SaveMethod {
@@ -255,6 +269,7 @@ impl fmt::Display for SaveMethod {
             SaveMethod::Save => "SAVE",
             SaveMethod::Bgsave => "BGSAVE",
             SaveMethod::Existing => "existing dump",
+            SaveMethod::Stream => "stream",
         })
     }
 }
@@ -363,7 +378,7 @@ pub struct HandoverFacts {
     pub blocked_seconds: Option<f64>,
 }
 
-/// A pinned snapshot.
+/// A snapshot: pinned, or streamed and taken by the target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotFacts {
     pub id: SnapshotId,

@@ -52,6 +52,9 @@ impl fmt::Debug for Ticket {
 pub struct Manifest {
     pub snapshot: SnapshotId,
     pub format: RdbFormat,
+    /// How many chunks the source keeps at a time. Nothing said, it keeps them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
 }
 
 /// How far a snapshot has been written. It only grows, until it is whole.

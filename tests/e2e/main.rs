@@ -18,5 +18,6 @@ mod runs;
 mod save;
 mod scene;
 mod status;
+mod stream;
 mod switchover;
 mod transfer;

@@ -112,7 +112,7 @@ impl LyingSource {
                 {
                     lie.ticket(ticket);
                 }
-                if let Request::Chunk { ticket, index } = request {
+                if let Request::Chunk { ticket, index, .. } = request {
                     let chunk = chunk(&link, &ticket, index).await.map(|(mut head, mut bytes)| {
                         lie.chunk(&mut head, &mut bytes);
                         (head, bytes.into())
@@ -132,7 +132,7 @@ async fn chunk(link: &Link, ticket: &Ticket, index: u32) -> Result<(FrameHead, V
     let room = &mut bytes;
     let head = link.chunk(
         ticket,
-        index,
+        (index, 0),
         move |length| {
             room.resize(length, 0);
             room.as_mut_slice()

@@ -22,7 +22,8 @@ const SECRET: [&str; 1] = ["masterauth"];
 /// Largest note: a few settings of a hundred bytes.
 const NOTE_BYTES_MAX: u64 = 64 * 1024;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Debug))]
 struct Borrowed {
     /// The process whose setting it is; another one read its settings from its configuration file.
     pid: u32,

@@ -74,6 +74,11 @@ pub(super) async fn offer(
     budget: Budget,
 ) -> Result<Outcome, Fault> {
     same_run(&ticket, run)?;
+    if let Some(window) = agent.offers.window(run) {
+        info!(instance = %instance.name(), %to, "offering the stream");
+        let (manifest, extent) = agent.offers.offer_stream(window, ticket, to, budget)?;
+        return Ok(Outcome::Offered { manifest, extent });
+    }
     let note = Note::of(instance.state_dir(), instance.name(), run);
     // While it is being written, its note tells where it is: the server may be busy with the SAVE and answer nobody.
     let pin = match blocking(move || note.pin()).await {

@@ -1,6 +1,6 @@
 //! What was left behind and is cleared up later: settings of servers that were changed for a while, by an agent that died or
-//! by an action whose server did not answer at its end; feeds that did not land; and pins of snapshots that were being written
-//! when an agent died.
+//! by an action whose server did not answer at its end; feeds that did not land; servers that were adopted; and pins of
+//! snapshots that were being written when an agent died.
 //!
 //! It is done in the background: the server may be in the middle of the very SAVE that was asked for, and answers nobody
 //! until it is over. Left out: what belongs to a run that goes on, which the run's own orders complete.
@@ -12,10 +12,9 @@ use baton_proto::Fault;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::borrow;
-use super::feed;
 use super::save::pin::blocking;
 use super::save::{SAVE_TIMEOUT, unfinished};
+use super::{adoption, borrow, feed};
 use crate::agent::Agent;
 use crate::instance::Instance;
 
@@ -34,7 +33,8 @@ pub fn recover(agent: &Arc<Agent>) {
 /// Begins to clear up after an action, if it has left anything. Its caller holds the instance's lock.
 pub(super) async fn after_action(instance: &Arc<Instance>) {
     // A note that cannot be read now may be readable later.
-    if borrow::is_any(instance).await.unwrap_or(true) || feed::is_left(instance).await {
+    let borrowed = borrow::is_any(instance).await.unwrap_or(true);
+    if borrowed || feed::is_left(instance).await || adoption::is_any(instance).await {
         tokio::spawn(clear_up(Arc::clone(instance)));
     }
 }
@@ -69,10 +69,12 @@ async fn attempt(instance: &Instance) -> Result<(), Fault> {
     if let Err(error) = blocking(move || unfinished::drop_all(&state, &name)).await {
         warn!(instance = %instance.name(), %error, "half a snapshot may be left");
     }
-    // A server that follows a feed that is no more first: while it loads, it takes no settings.
+    // A server that follows a feed that is no more first: while it loads, it takes no settings. So with the fence: a setting
+    // that is put back would have a server speak to whoever listens where its agent did.
     if feed::is_left(instance).await {
         feed::recover(instance).await?;
     }
+    adoption::end(instance).await?;
     if borrow::is_any(instance).await? {
         borrow::give_back_leftovers(instance).await?;
         info!(instance = %instance.name(), "settings that were changed for a while are put back");

@@ -1,5 +1,7 @@
 //! Takes a snapshot of an instance and pins it: a hard link that no later save disturbs, since Redis never writes in
-//! place.
+//! place. Or has it streamed, without a file ([`stream`]).
+
+mod stream;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -35,6 +37,9 @@ pub(super) async fn snapshot(
     method: SaveMethod,
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
+    if method == SaveMethod::Stream {
+        return stream::stream(offers, instance, run, progress).await;
+    }
     let files = instance.data_files().await?;
     let (dump, pin) = (files.dump(), Pin::new(instance, run, files.dir));
     // An own pin of an attempt before would hold disk space that this save needs.

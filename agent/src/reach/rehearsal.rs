@@ -181,8 +181,9 @@ async fn receive(mut stream: TcpStream, from: SocketAddr, doorman: &Doorman) -> 
     Ok(())
 }
 
-/// Reads a command as clients send it, `*1 $4 PING`, or as a person types it. None: the visitor has left.
-async fn read_command(from: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Option<Vec<String>>> {
+/// Reads a command as clients send it, `*1 $4 PING`, or as a person types it. None: the visitor has left. The reader must
+/// end somewhere: a line has no other bound.
+pub(crate) async fn read_command(from: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Option<Vec<String>>> {
     let strange = || io::Error::from(ErrorKind::InvalidData);
     // The reader ends after VISIT_BYTES_MAX, and with it every line.
     let mut line = String::new();

@@ -70,7 +70,8 @@ pub(crate) async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), word
     }
 }
 
-fn command(words: &[&str]) -> Vec<u8> {
+/// A command as it is sent.
+pub(crate) fn command(words: &[&str]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
         bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
@@ -78,18 +79,23 @@ fn command(words: &[&str]) -> Vec<u8> {
     bytes
 }
 
-/// Reads up to a line's end and nothing beyond: whoever takes the stream over finds its answers whole.
 async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Line> {
+    read_bytes(stream).await.map(|line| Line::read(&line))
+}
+
+/// Reads up to a line's end and nothing beyond: whoever takes the stream over finds its answers whole. Nothing at all is
+/// the stream's end.
+pub(crate) async fn read_bytes(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     loop {
         match stream.read_u8().await {
             Ok(byte) => line.push(byte),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Line::read(&line)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(line),
             Err(error) if line.is_empty() => return Err(error),
-            Err(_) => return Ok(Line::read(&line)),
+            Err(_) => return Ok(line),
         }
         if line.last() == Some(&b'\n') || line.len() == LINE_BYTES_MAX {
-            return Ok(Line::read(&line));
+            return Ok(line);
         }
     }
 }

@@ -138,7 +138,9 @@ async fn commands_are_called_by_the_names_that_the_server_gave_them() {
         }
         heard
     });
-    let server = Server::greet(ours, &endpoint, &Credentials::default()).await.unwrap();
+    let mut ours: BareStream = Box::new(ours);
+    greet(&mut ours, &endpoint, &Credentials::default()).await.unwrap();
+    let server = Server::over(ours, &endpoint).await.unwrap();
     let renames = [("SAVE".to_owned(), "hidden".to_owned()), ("CONFIG".to_owned(), String::new())];
     let counted = Arc::new(());
     let mut server = server.of_instance(renames.into_iter().collect(), Arc::clone(&counted));

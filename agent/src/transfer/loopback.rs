@@ -5,6 +5,7 @@ mod growing;
 mod lies;
 mod source;
 mod stage;
+mod streaming;
 
 use std::sync::Arc;
 
@@ -90,7 +91,7 @@ async fn a_chunk_is_not_served_on_a_connection_that_has_not_opened_the_snapshot(
     let dialer = stage.dialer("machine-c");
     let link = dialer.dial(&stage.order().address, &host("machine-b")).await.unwrap();
     let mut room = vec![0; CHUNK];
-    let fault = link.chunk(&ticket(7), 0, |bytes| &mut room[..bytes], |_| ()).await.unwrap_err();
+    let fault = link.chunk(&ticket(7), (0, 0), |bytes| &mut room[..bytes], |_| ()).await.unwrap_err();
     assert!(fault.to_string().contains("has not opened the snapshot"), "{fault}");
 }
 

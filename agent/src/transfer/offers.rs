@@ -1,10 +1,11 @@
-//! The source's side: pinned snapshots that are offered to one agent each, read, packed and handed out chunk by chunk, also
-//! while the server still writes them.
+//! The source's side: pinned or streamed snapshots that are offered to one agent each, read, packed and handed out chunk by
+//! chunk, also while the server still writes them.
 //!
 //! Memory is bounded whatever is asked for: so many chunks are packed at a time, and packed ones wait until the path has
 //! room. Left out: who the peer is (its certificate has told), making or removing the pin, and following the save.
 
 mod offer;
+mod origin;
 mod pinned;
 
 use std::collections::BTreeMap;
@@ -23,8 +24,10 @@ use crate::transfer::buffers::Buffers;
 use crate::transfer::growth::{self, Grower, Growth};
 use crate::transfer::packing::Packer;
 use crate::transfer::tickets::{OFFERS_MAX, Tickets};
+use crate::transfer::window::Window;
 use crate::transfer::workers::Workers;
 use offer::Offer;
+use origin::Origin;
 use pinned::Pinned;
 
 /// Most workers that pack. Each needs room for a chunk, its packed form and what zstd keeps: some 30 MiB at the highest
@@ -51,6 +54,8 @@ pub struct Offers {
     tickets: Mutex<Tickets<Arc<Offer>>>,
     /// The saves that are followed.
     growths: Mutex<BTreeMap<RunId, Growth>>,
+    /// The streams that are kept.
+    windows: Mutex<BTreeMap<RunId, Arc<Window>>>,
     shared: Arc<Shared>,
 }
 
@@ -79,7 +84,12 @@ impl Offers {
             workers_default: (cores - 1).clamp(1, workers_max),
             buffers: Buffers::default(),
         };
-        Ok(Self { tickets: Mutex::default(), growths: Mutex::default(), shared: Arc::new(shared) })
+        Ok(Self {
+            tickets: Mutex::default(),
+            growths: Mutex::default(),
+            windows: Mutex::default(),
+            shared: Arc::new(shared),
+        })
     }
 
     /// Registers a save that is followed: an offer of this run then serves a snapshot that still grows.
@@ -99,6 +109,40 @@ impl Offers {
         locked(&self.growths).get(run).filter(|growth| growth.now().is_ok()).cloned()
     }
 
+    /// Registers a stream: an offer of this run then serves what its window keeps.
+    pub fn keep(&self, run: &RunId) -> Arc<Window> {
+        let (grower, growth) = growth::begin();
+        let window = Arc::new(Window::new(grower, growth));
+        let mut windows = locked(&self.windows);
+        let forgotten = if windows.len() >= OFFERS_MAX { windows.pop_first() } else { None };
+        let earlier = windows.insert(run.clone(), Arc::clone(&window));
+        drop(windows);
+        for window in forgotten.into_iter().map(|(_, window)| window).chain(earlier) {
+            window.fail(Fault::new(FaultKind::NotFound, "another stream has taken its place"));
+        }
+        window
+    }
+
+    /// The stream of a run, if it has one.
+    pub fn window(&self, run: &RunId) -> Option<Arc<Window>> {
+        locked(&self.windows).get(run).cloned()
+    }
+
+    /// Offers a stream to the agent of one host.
+    pub fn offer_stream(
+        &self,
+        window: Arc<Window>,
+        ticket: Ticket,
+        to: HostName,
+        budget: Budget,
+    ) -> Result<(Manifest, Extent), Fault> {
+        let manifest = window.manifest().cloned().ok_or_else(|| {
+            Fault::new(FaultKind::NotFound, format!("the stream of run {} has not begun yet", ticket.run))
+                .hint("offer it when its snapshot is ready")
+        })?;
+        self.insert(Origin::Window(manifest, window), ticket, to, budget)
+    }
+
     /// Offers a pinned snapshot to the agent of one host. Offered again, it keeps the digests that are known, and the limit
     /// that somebody has set since.
     pub fn offer(
@@ -107,18 +151,28 @@ impl Offers {
         snapshot: SnapshotId,
         ticket: Ticket,
         to: HostName,
+        budget: Budget,
+    ) -> Result<(Manifest, Extent), Fault> {
+        let pinned = Pinned::open(pin, snapshot, self.growth(&ticket.run))?;
+        self.insert(Origin::File(pinned), ticket, to, budget)
+    }
+
+    fn insert(
+        &self,
+        mut origin: Origin,
+        ticket: Ticket,
+        to: HostName,
         mut budget: Budget,
     ) -> Result<(Manifest, Extent), Fault> {
         check_rate(budget.max_rate)?;
-        let mut pinned = Pinned::open(pin, snapshot, self.growth(&ticket.run))?;
         let mut tickets = locked(&self.tickets);
         if let Some(earlier) = tickets.offered(&ticket.run) {
-            pinned.learn_from(&earlier.pinned);
+            origin.learn_from(&earlier.origin);
             budget.max_rate = earlier.max_rate();
         }
-        let (manifest, extent) = (pinned.manifest.clone(), pinned.extent()?);
+        let (manifest, extent) = (origin.manifest().clone(), origin.extent()?);
         let run = ticket.run.clone();
-        tickets.insert(ticket, to.clone(), Offer::start(pinned, Arc::clone(&self.shared), budget))?;
+        tickets.insert(ticket, to.clone(), Offer::start(origin, Arc::clone(&self.shared), budget))?;
         info!(%run, snapshot = %manifest.snapshot, ?extent, %to, ?budget, "snapshot is offered");
         Ok((manifest, extent))
     }
@@ -126,21 +180,27 @@ impl Offers {
     /// Tells a peer what its ticket stands for, and lets its connection ask for chunks.
     pub fn open(&self, peer: &Peer, ticket: &Ticket, session: u64) -> Result<Reply, Fault> {
         let offer = self.admit(peer, ticket)?;
-        offer.pinned.check_name()?;
-        let extent = offer.pinned.extent()?;
+        offer.origin.check()?;
+        let extent = offer.origin.extent()?;
         offer.admit(peer, session)?;
-        Ok(Reply::Opened { manifest: offer.pinned.manifest.clone(), extent })
+        Ok(Reply::Opened { manifest: offer.origin.manifest().clone(), extent })
     }
 
-    /// Waits a moment for the snapshot to grow.
-    pub async fn extent(&self, peer: &Peer, ticket: &Ticket, seen: u64) -> Result<Reply, Fault> {
+    /// Waits a moment for the snapshot to grow. The target has written all chunks before `held`.
+    pub async fn extent(&self, peer: &Peer, ticket: &Ticket, (seen, held): (u64, u32)) -> Result<Reply, Fault> {
         let offer = self.admit(peer, ticket)?;
+        offer.origin.held(held);
         offer.grown(seen).await.map(Reply::Extent)
     }
 
-    /// Reads and packs one chunk, when its turn comes.
-    pub async fn chunk(&self, peer: &Peer, ticket: &Ticket, index: u32) -> Result<(FrameHead, Bytes), Fault> {
-        self.admit(peer, ticket)?.chunk(peer, ChunkIndex(index)).await
+    /// Reads and packs one chunk, when its turn comes. The target has written all chunks before `held`.
+    pub async fn chunk(
+        &self,
+        peer: &Peer,
+        ticket: &Ticket,
+        (index, held): (u32, u32),
+    ) -> Result<(FrameHead, Bytes), Fault> {
+        self.admit(peer, ticket)?.chunk(peer, ChunkIndex(index), held).await
     }
 
     /// Waits until so many bytes of a run may leave.
@@ -172,9 +232,12 @@ impl Offers {
         Ok(Reply::Limited { was: vec![offer.limit(max_rate)] })
     }
 
-    /// Takes a run's offer back. Chunks on their way still arrive.
+    /// Takes a run's offer back. Chunks on their way still arrive; a stream ends.
     pub fn revoke(&self, run: &RunId) {
         locked(&self.growths).remove(run);
+        if let Some(window) = locked(&self.windows).remove(run) {
+            window.fail(Fault::new(FaultKind::NotFound, "the stream was released before its target had all of it"));
+        }
         if locked(&self.tickets).revoke(run).is_some() {
             info!(%run, "snapshot is no longer offered");
         }

@@ -145,6 +145,7 @@ impl Pull {
     /// Does what the receiver says until it waits.
     fn drain(&mut self) -> Result<Next, Fault> {
         loop {
+            let held = self.receiver.held_before();
             let errands = &mut self.errands;
             match self.receiver.poll_output(self.began.elapsed()) {
                 Output::Wait { until } => return Ok(Next::Wait(until)),
@@ -163,11 +164,11 @@ impl Pull {
                     self.tasks.spawn(async move { News::Prepared(opened.await) });
                 }
                 Output::Extent { link, seen } => {
-                    let grown = errands.extent(seen)?;
+                    let grown = errands.extent(seen, held)?;
                     self.tasks.spawn(async move { News::Extent { link, result: grown.await } });
                 }
                 Output::Fetch { index, chunking, link } => {
-                    let fetched = errands.fetch(index, chunking)?;
+                    let fetched = errands.fetch(index, chunking, held)?;
                     self.tasks.spawn(async move { News::Chunk { index, link, result: fetched.await } });
                 }
                 Output::Check { index, chunking, digest } => {

@@ -39,6 +39,9 @@ use line::{Line, State};
 /// Most chunks asked for at a time. The source packs and sends them one after the other, so that few are half here; what
 /// has been asked for beyond those keeps the line busy: twelve halves of a chunk cover 1 Gbit/s at 200 ms.
 pub const WINDOW_CHUNKS: usize = 12;
+/// Chunks of a source that keeps only a few which are not asked for: it fills one of them, and one more can be had when the
+/// first is written here. So each question tells of the chunk that it makes room for, and nobody waits for the other.
+const SPARE_CHUNKS: usize = 2;
 /// Most claimed chunks read back at a time, beside the transfer: they take a disk and a core.
 pub const CHECKING_MAX: usize = 2;
 /// So many written chunks are synced together: 64 MiB. More are lost by a power cut, and make the last sync, for which
@@ -227,6 +230,11 @@ impl Receiver {
         self.extent
     }
 
+    /// All chunks before this one are written here.
+    pub fn held_before(&self) -> u32 {
+        self.chunks.held_before()
+    }
+
     /// Chunks that are here from an earlier attempt.
     pub fn chunks_resumed(&self) -> u32 {
         self.chunks.claimed()
@@ -259,6 +267,9 @@ impl Receiver {
             }
             Some(_) => self.grow(extent),
             None => {
+                if let Some(kept) = manifest.window {
+                    self.window = (kept as usize).saturating_sub(SPARE_CHUNKS).clamp(1, WINDOW_CHUNKS);
+                }
                 self.manifest = Some(manifest);
                 self.grow(extent);
                 if matches!(self.stage, Stage::Opening) {

@@ -48,7 +48,7 @@ impl Spending {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum SnapshotChoice {
-    /// SAVE where nobody is served meanwhile, else BGSAVE
+    /// SAVE where nobody is served meanwhile, else BGSAVE; a stream where the source's disk has no room
     Auto,
     /// The server writes it and serves nobody meanwhile
     Save,
@@ -56,6 +56,8 @@ pub enum SnapshotChoice {
     Bgsave,
     /// The dump that is there is taken as it is
     Existing,
+    /// A fork of the server sends it through memory; nothing is written on the source's disk
+    Stream,
 }
 
 impl SnapshotChoice {
@@ -65,6 +67,7 @@ impl SnapshotChoice {
             SnapshotChoice::Save => Some(SaveMethod::Save),
             SnapshotChoice::Bgsave => Some(SaveMethod::Bgsave),
             SnapshotChoice::Existing => Some(SaveMethod::Existing),
+            SnapshotChoice::Stream => Some(SaveMethod::Stream),
         }
     }
 }

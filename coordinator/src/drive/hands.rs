@@ -228,7 +228,7 @@ impl AgentHands<'_> {
     }
 
     /// Drops what the run put there. If something is missing, the pinned snapshot and the old files are kept: they may be
-    /// the last good copy.
+    /// the last good copy. Of one that was streamed nothing is pinned, and there is nothing to keep.
     async fn release(
         &self,
         source: &InstanceRef,
@@ -239,12 +239,17 @@ impl AgentHands<'_> {
     ) -> Result<Vec<Learnt>, Fault> {
         let mut learnt = Vec::new();
         let whole = ledger.shortfalls().next().is_none();
-        if whole {
+        let streamed = ledger.snapshot().is_some_and(|facts| facts.method == SaveMethod::Stream);
+        if whole || streamed {
             learnt.extend(self.one("release", source, Action::Release { keep_old: true }, progress).await?);
-        } else {
-            let pin =
-                format!("the snapshot stays on {source} as baton-{}.pin.rdb; remove it when all is well", self.run);
-            learnt.push(Learnt::Shortfall(pin));
+        }
+        if !whole {
+            let copy = if streamed {
+                format!("the snapshot was streamed, and no file of it stays on {source}: keep the dump of {target}")
+            } else {
+                format!("the snapshot stays on {source} as baton-{}.pin.rdb; remove it when all is well", self.run)
+            };
+            learnt.push(Learnt::Shortfall(copy));
         }
         // The target last: what it kept is what the result tells.
         let release = Action::Release { keep_old: keep_old || !whole };

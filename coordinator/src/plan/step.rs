@@ -179,9 +179,16 @@ impl Step {
                 let within = Seconds(f64::from(*timeout_ms) / 1000.0);
                 format!("{from} hands over to {} (FAILOVER), given up after {within}", to.instance)
             }
+            Step::Snapshot { source, method: SaveMethod::Stream } => {
+                format!("snapshot on {source}, streamed from memory: no file of it on that host")
+            }
             Step::Snapshot { source, method } => format!("snapshot on {source} ({method}), pinned by a hard link"),
             Step::Transfer { source, target, method, budget, landing } => {
-                let meanwhile = if *method == SaveMethod::Existing { "" } else { " while it is written" };
+                let meanwhile = match method {
+                    SaveMethod::Existing => "",
+                    SaveMethod::Save | SaveMethod::Bgsave => " while it is written",
+                    SaveMethod::Stream => " as it comes",
+                };
                 let lands = match landing {
                     Landing::File { .. } => String::new(),
                     Landing::Live { follow: None, .. } => ", loaded while it arrives".into(),
@@ -205,7 +212,7 @@ impl Step {
             }
             Step::Persist { instances } => format!("CONFIG REWRITE on {}, read back from disk", list(instances)),
             Step::Canary { primary, replica } => format!("canary: write on {primary}, see it on {replica}"),
-            Step::Release { .. } => "release pins and partial files".into(),
+            Step::Release { .. } => "release snapshots and partial files that are not needed any more".into(),
         }
     }
 

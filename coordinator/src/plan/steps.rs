@@ -4,11 +4,13 @@ mod switchover;
 
 use baton_proto::InstanceRef;
 use baton_proto::control::{Landing, SaveMethod};
+use baton_proto::report::{Link, Role};
 
 pub(super) use self::switchover::seen_as;
 use crate::plan::Step;
 use crate::plan::step::{Survivor, Upstream};
 use crate::plan::{Goal, Member, Mode, Scene, Way, landing};
+use crate::report::units::Bytes;
 
 /// A data set of this size is saved in less than a second, which a reader hardly notices; above it, a server with
 /// readers is asked for a forked save.
@@ -151,6 +153,12 @@ pub fn save_method(scene: &Scene) -> (SaveMethod, String) {
     let Some(running) = scene.source.running() else {
         return (SaveMethod::Existing, "the source does not run".into());
     };
+    // A disk that is merely slower than the network is not known when the plan is made.
+    if let Err(why) = disk_takes_a_snapshot(scene)
+        && streams(scene).is_ok()
+    {
+        return (SaveMethod::Stream, why);
+    }
     let serves_writes = !matches!(scene.intent.goal, Goal::Failover(Mode::Replace));
     let quick = running.memory.used_bytes <= QUICK_SAVE_BYTES_MAX;
     let host = scene.world.report(&scene.source.name.host);
@@ -163,6 +171,39 @@ pub fn save_method(scene: &Scene) -> (SaveMethod, String) {
         (_, _, false) => {
             (SaveMethod::Save, "memory is too short for a fork; the source serves nobody meanwhile".into())
         }
+    }
+}
+
+/// Whether the source's disk has room for a snapshot and can be written. The error says why not.
+pub fn disk_takes_a_snapshot(scene: &Scene) -> Result<(), String> {
+    let files = &scene.source.report.files;
+    let needed = scene.data_bytes();
+    if files.write_error.is_some() {
+        return Err("its disk cannot be written".into());
+    }
+    if files.free_bytes < needed {
+        return Err(format!("its disk has {} free, and {} may be needed", Bytes(files.free_bytes), Bytes(needed)));
+    }
+    Ok(())
+}
+
+/// Whether the source can stream its snapshot. A replica that has lost its primary serves its data only when its agent
+/// takes the primary's place, and that is done to fenced ones alone. The error says why not, and what to do.
+pub fn streams(scene: &Scene) -> Result<(), (String, &'static str)> {
+    let Some(running) = scene.source.running() else { return Err(("it does not run".into(), "start it")) };
+    match &running.role {
+        Role::Primary { .. } | Role::Replica { link: Link::Up { .. }, .. } => Ok(()),
+        Role::Replica { .. } if matches!(scene.intent.goal, Goal::Copy { .. }) => Err((
+            "its link to its primary is down, and a copy leaves it as it is".into(),
+            "use --snapshot save or bgsave, with room on its disk",
+        )),
+        // Promoted first, it serves by itself.
+        Role::Replica { .. } if scene.intent.goal == Goal::Failover(Mode::Promote) => Ok(()),
+        Role::Replica { .. } if running.version.continues_as_replica() => Ok(()),
+        Role::Replica { .. } => Err((
+            format!("{} cannot go on from where it stands", running.version),
+            "use --snapshot save or bgsave, with room on its disk",
+        )),
     }
 }
 

@@ -336,16 +336,66 @@ fn a_source_that_is_loading_or_saving_is_refused() {
 }
 
 #[test]
-fn a_source_without_room_or_rights_for_its_snapshot_is_refused() {
+fn a_source_without_room_or_rights_for_its_snapshot_is_refused_where_a_file_is_asked_for() {
     let mut case = Case::replace();
+    case.intent.snapshot = Some(SaveMethod::Save);
     case.b.files.free_bytes = 999_999;
     refused(&case, "source-disk", Level::Refuse);
     let mut case = Case::replace();
+    case.intent.snapshot = Some(SaveMethod::Bgsave);
     case.b.files.write_error = Some("permission denied".into());
     refused(&case, "source-save", Level::Refuse);
     let mut case = Case::replace();
     case.intent.snapshot = Some(SaveMethod::Existing);
     refused(&case, "source-save", Level::Refuse);
+}
+
+#[test]
+fn a_source_without_room_or_rights_streams_its_snapshot_and_the_plan_says_why() {
+    let mut full = Case::replace();
+    full.b.files.free_bytes = 999_999;
+    let mut locked = Case::replace();
+    locked.b.files.write_error = Some("permission denied".into());
+    for (case, why) in [(full, "since its disk has"), (locked, "since its disk cannot be written")] {
+        let plan = case.plan();
+        assert_eq!(case.refusals(), (Vec::new(), plan.level()));
+        let check = plan.checks.iter().find(|check| check.id == "source-save").unwrap();
+        assert_eq!(check.level, Level::Ok, "{check:?}");
+        assert!(check.says.contains("b streams from memory") && check.says.contains(why), "{check:?}");
+        assert!(check.says.contains("its memory, frozen and fenced, is the last copy"), "{check:?}");
+        let titles: Vec<_> = plan.steps.iter().map(Step::title).collect();
+        assert!(titles.iter().any(|title| title.contains("streamed from memory")), "{titles:?}");
+        assert!(titles.contains(&"transfer b -> c as it comes (QUIC, zstd, BLAKE3)".to_owned()), "{titles:?}");
+        assert!(!titles.iter().any(|title| title.contains("pin")), "nothing is pinned: {titles:?}");
+    }
+}
+
+#[test]
+fn a_replica_without_its_primary_streams_only_in_a_failover_that_fences_it() {
+    let copy = || {
+        let mut case = Case::new(Goal::Copy { start: false });
+        case.intent.snapshot = Some(SaveMethod::Stream);
+        case
+    };
+    refused(&copy(), "source-save", Level::Refuse);
+    let mut case = copy();
+    case.b = instance("default", B).primary(lineage('a', 900), 5);
+    assert_eq!(case.refusals().0, Vec::<String>::new());
+    // Nor is it chosen: what is missing is told instead.
+    let mut case = copy();
+    case.intent.snapshot = None;
+    case.b.files.free_bytes = 999_999;
+    refused(&case, "source-disk", Level::Refuse);
+    let old = |goal| {
+        let mut case = Case::new(goal);
+        case.intent.snapshot = Some(SaveMethod::Stream);
+        let old = ServerVersion::new(Product::Redis, "3.2.13").unwrap();
+        case.b = with_running(replica(B, 900), |running| running.version = old);
+        case.c.binary = Some(old);
+        case.refusals().0.contains(&"source-save".to_owned())
+    };
+    assert!(old(Goal::Failover(Mode::Replace)), "it cannot go on from where it stands");
+    assert!(!old(Goal::Failover(Mode::Promote)), "it serves by itself by then");
 }
 
 #[test]

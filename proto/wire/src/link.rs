@@ -144,16 +144,16 @@ impl Link {
         answer
     }
 
-    /// Asks for a chunk. Its bytes, still packed as the head says, are written to what `room` yields for their number,
-    /// which is no more than a chunk; `arrived` hears of each piece of them.
+    /// Asks for a chunk, and tells that all before `held` are written. Its bytes, still packed as the head says, are written
+    /// to what `room` yields for their number, which is no more than a chunk; `arrived` hears of each piece of them.
     pub async fn chunk<'a>(
         &self,
         ticket: &Ticket,
-        index: u32,
+        (index, held): (u32, u32),
         room: impl FnOnce(usize) -> &'a mut [u8],
         arrived: impl Fn(usize),
     ) -> Result<FrameHead, Fault> {
-        let request = codec::encode(&Request::Chunk { ticket: ticket.clone(), index }).map_err(defect)?;
+        let request = codec::encode(&Request::Chunk { ticket: ticket.clone(), index, held }).map_err(defect)?;
         let mut recv = self.send(&request).await?;
         let mut head = [0; FRAME_HEAD_BYTES];
         recv.read_exact(&mut head).await.map_err(|error| self.lost_exact(error))?;

@@ -10,6 +10,8 @@ use baton_agent::config::AgentConfig;
 use baton_agent::feed::handshake::{Handshake, Output};
 use baton_agent::info::{Info, parse_running};
 use baton_agent::redis_conf;
+use baton_agent::replica::payload::{Ending, Next, Payload};
+use baton_agent::replica::reply::{self, Reply};
 use baton_agent::transfer::map::MapFormat;
 use baton_agent::transfer::packing::Unpacker;
 use baton_agent::transfer::plain::{PLAIN_BYTES_MAX, Plainer};
@@ -36,7 +38,7 @@ pub struct Target {
     pub sample: fn() -> Vec<u8>,
 }
 
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "messages", check: messages, sample: message_sample },
     Target { name: "frames", check: frames, sample: frame_sample },
     Target { name: "plain_frames", check: frames, sample: plain_frame_sample },
@@ -44,6 +46,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "map", check: map, sample: map_sample },
     Target { name: "rdb", check: rdb, sample: rdb_sample },
     Target { name: "replica", check: replica, sample: || REPLICA.into() },
+    Target { name: "resync", check: resync, sample: resync_sample },
     Target { name: "info", check: info, sample: || INFO.into() },
     Target { name: "redis_conf", check: redis_conf, sample: || REDIS_CONF.into() },
     Target { name: "agent_toml", check: agent_toml, sample: || AGENT_TOML.into() },
@@ -73,7 +76,7 @@ const REPLICA: &str = "*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nAUTH\r\n$16\r\n0123456789
 
 fn message_sample() -> Vec<u8> {
     let ticket = Ticket { run: RunId::new("fo-1").expect("a run"), secret: vec![7; 32] };
-    codec::encode(&Request::Chunk { ticket, index: 5 }).expect("a message")
+    codec::encode(&Request::Chunk { ticket, index: 5, held: 2 }).expect("a message")
 }
 
 fn messages(bytes: &[u8]) -> bool {
@@ -235,6 +238,61 @@ fn replica(bytes: &[u8]) -> bool {
     let begins = outputs.contains(&Output::Begin);
     assert!(!begins || bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()));
     begins
+}
+
+/// What a primary says to a replica, and the snapshot behind it.
+fn resync_sample() -> Vec<u8> {
+    let id = "8c0e2b5c4e1a3d9f8c0e2b5c4e1a3d9f8c0e2b5c";
+    [format!("\n+FULLRESYNC {id} 1024\r\n\n$EOF:{id}\r\n").as_bytes(), &rdb_sample(), id.as_bytes()].concat()
+}
+
+fn resync(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let mut stands = false;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (line, behind) = rest.split_at(end + 1);
+        rest = behind;
+        match reply::read(line) {
+            Reply::Alive => {}
+            Reply::Resync(_) => stands = true,
+            Reply::Begins(ending) => return stands && payload(ending, rest),
+            Reply::Refused(_) | Reply::Foreign(_) => return false,
+        }
+    }
+    false
+}
+
+/// What comes out is what was sent, and nothing is read beyond what is wanted.
+fn payload(ending: Ending, bytes: &[u8]) -> bool {
+    let mut payload = Payload::new(ending, Vec::new());
+    let mut rest = bytes;
+    loop {
+        match payload.poll() {
+            Ok(Next::More) => {
+                // Two reads at least.
+                let most = payload.wants().min(bytes.len() / 2 + 1).min(rest.len());
+                let (now, later) = rest.split_at(most);
+                if now.is_empty() {
+                    return false;
+                }
+                payload.buffer().extend_from_slice(now);
+                rest = later;
+            }
+            Ok(Next::Cut) => {
+                assert_eq!(payload.cut().len() as u64, CHUNK_BYTES);
+                payload.refill(Vec::new());
+            }
+            Ok(Next::End) => {
+                let (last, count) = payload.finish();
+                assert!(
+                    last.len() as u64 <= CHUNK_BYTES
+                        && bytes.get(..count as usize).is_some_and(|all| all.ends_with(&last))
+                );
+                return true;
+            }
+            Err(_) => return false,
+        }
+    }
 }
 
 fn info(bytes: &[u8]) -> bool {

@@ -73,7 +73,7 @@ impl GoBetween {
                 let Some((request, responder)) = asking.read().await else { return };
                 let over = || Fault::new(FaultKind::NotFound, "the source is lost for good");
                 match request {
-                    Request::Chunk { ticket, index } => {
+                    Request::Chunk { ticket, index, .. } => {
                         let chunk = match deed {
                             Deed::EndAt(end) if index >= end => Err(over()),
                             _ => chunk(&link, &ticket, index, deed).await,
@@ -99,7 +99,7 @@ async fn chunk(
     let room = &mut bytes;
     let head = link.chunk(
         ticket,
-        index,
+        (index, 0),
         move |length| {
             room.resize(length, 0);
             room.as_mut_slice()

@@ -90,7 +90,7 @@ async fn an_attempt_that_is_superseded_is_hung_up_on_and_holds_nothing_back() {
             let link = first.clone();
             tokio::spawn(async move {
                 let mut room = vec![0; CHUNK];
-                link.chunk(&ticket(7), index, |bytes| &mut room[..bytes], |_| ()).await
+                link.chunk(&ticket(7), (index, 0), |bytes| &mut room[..bytes], |_| ()).await
             })
         })
         .collect();
@@ -117,7 +117,7 @@ async fn lanes_of_one_session_do_not_supersede_each_other() {
     }
     for link in links {
         let mut room = vec![0; CHUNK];
-        link.chunk(&ticket(7), 0, |bytes| &mut room[..bytes], |_| ()).await.unwrap();
+        link.chunk(&ticket(7), (0, 0), |bytes| &mut room[..bytes], |_| ()).await.unwrap();
     }
 }
 

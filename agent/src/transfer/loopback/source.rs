@@ -180,10 +180,10 @@ impl Shared {
         };
         let answer = match request {
             Request::Open { ticket, session } => self.offers.open(peer, &ticket, session),
-            Request::Extent { ticket, seen } => self.offers.extent(peer, &ticket, seen).await,
+            Request::Extent { ticket, seen, held } => self.offers.extent(peer, &ticket, (seen, held)).await,
             Request::Seal { ticket } => self.offers.seal(peer, &ticket).await,
-            Request::Chunk { ticket, index } => {
-                let chunk = self.offers.chunk(peer, &ticket, index).await;
+            Request::Chunk { ticket, index, held } => {
+                let chunk = self.offers.chunk(peer, &ticket, (index, held)).await;
                 self.askers.lock().unwrap().insert(peer.address());
                 let before = self.served.fetch_add(1, Ordering::SeqCst);
                 match (self.hooks.chunk)(before, index, chunk) {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot, watch};
 use tracing::{debug, info};
 
-use super::pinned::Pinned;
+use super::origin::Origin;
 use super::{Shared, Tools};
 use crate::transfer::buffers::Buffer;
 use crate::transfer::sender::levels::Packed;
@@ -55,7 +55,7 @@ enum Seal {
 }
 
 pub(super) struct Offer {
-    pub(super) pinned: Pinned,
+    pub(super) origin: Origin,
     shared: Arc<Shared>,
     began: Instant,
     engine: Mutex<Engine>,
@@ -73,10 +73,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Offer {
     /// Begins to serve. It ends when the last handle is dropped.
-    pub(super) fn start(pinned: Pinned, shared: Arc<Shared>, budget: Budget) -> Arc<Offer> {
+    pub(super) fn start(origin: Origin, shared: Arc<Shared>, budget: Budget) -> Arc<Offer> {
         let workers = budget.cpu.map_or(shared.workers_default, |cores| cores as usize).min(shared.workers_max);
         let offer = Arc::new(Offer {
-            pinned,
+            origin,
             shared,
             began: Instant::now(),
             engine: Mutex::new(Engine { sender: Sender::new(workers), waiting: HashMap::new() }),
@@ -132,17 +132,24 @@ impl Offer {
 
     /// Waits a moment for the snapshot to have grown by a chunk.
     pub(super) async fn grown(&self, seen: u64) -> Result<Extent, Fault> {
-        if let Some(mut growth) = self.pinned.growth() {
+        if let Some(mut growth) = self.origin.growth() {
             let wait = growth.beyond(seen.saturating_add(baton_proto::chunk::CHUNK_BYTES));
             let _ = tokio::time::timeout(Duration::from_millis(WATCH_MS), wait).await;
         }
-        self.pinned.extent()
+        self.origin.extent()
     }
 
     /// Reads and packs one chunk, when its turn comes.
-    pub(super) async fn chunk(self: &Arc<Self>, peer: &Peer, index: ChunkIndex) -> Result<(FrameHead, Bytes), Fault> {
+    pub(super) async fn chunk(
+        self: &Arc<Self>,
+        peer: &Peer,
+        index: ChunkIndex,
+        held: u32,
+    ) -> Result<(FrameHead, Bytes), Fault> {
         let over = self.check_admitted(peer)?;
-        self.pinned.chunking()?.span(index).map_err(|error| Fault::new(FaultKind::Invalid, error))?;
+        self.origin.held(held);
+        self.origin.asked(index)?;
+        self.origin.chunking()?.span(index).map_err(|error| Fault::new(FaultKind::Invalid, error))?;
         let (told, wait) = oneshot::channel();
         // The connections are asked while nothing is locked: one drops what has arrived under its own lock, and the engine's
         // is taken for that.
@@ -206,7 +213,7 @@ impl Offer {
                 let digest = blocking(move || {
                     let mut buffer = reading.shared.buffers.take(baton_proto::chunk::CHUNK_BYTES as usize);
                     let done = |bytes| drop(reading.seal.send_replace(Seal::Reading(bytes)));
-                    reading.pinned.seal(&mut buffer, done)
+                    reading.origin.seal(&mut buffer, done)
                 });
                 offer.seal.send_replace(digest.await.map_or_else(Seal::Failed, Seal::Done));
             });
@@ -248,7 +255,7 @@ impl Offer {
         let size = baton_proto::chunk::CHUNK_BYTES as usize;
         let mut buffer = self.shared.buffers.take(size);
         let (began, before) = (Instant::now(), worked());
-        let (raw, digest) = self.pinned.read(job.index, &mut buffer)?;
+        let (raw, digest) = self.origin.read(job.index, &mut buffer)?;
         let raw_bytes = raw.len();
         let mut out = self.shared.buffers.take(size);
         let form = tools.packer.pack(raw, job.level, &mut out);

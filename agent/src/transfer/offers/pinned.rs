@@ -68,7 +68,7 @@ impl Pinned {
         let format = parse_head(&head).map_err(|error| {
             Fault::new(FaultKind::Verification, format!("{} is no snapshot", path.display())).because(error)
         })?;
-        let manifest = Manifest { snapshot, format: format.format };
+        let manifest = Manifest { snapshot, format: format.format, window: None };
         let pinned = Pinned {
             path: path.to_owned(),
             file,

@@ -124,10 +124,14 @@ impl Errands {
         blocking(move || Store::open(&order.place, &manifest.snapshot, extent))
     }
 
-    pub(super) fn extent(&self, seen: u64) -> Result<impl Future<Output = Result<Extent, Trouble>> + use<>, Fault> {
+    pub(super) fn extent(
+        &self,
+        seen: u64,
+        held: u32,
+    ) -> Result<impl Future<Output = Result<Extent, Trouble>> + use<>, Fault> {
         let (link, ticket) = (self.link()?, self.ticket());
         Ok(async move {
-            match link.ask(&Request::Extent { ticket, seen }).await {
+            match link.ask(&Request::Extent { ticket, seen, held }).await {
                 Ok(Reply::Extent(extent)) => Ok(extent),
                 Ok(_) => Err(trouble(astray())),
                 Err(fault) => Err(trouble(fault)),
@@ -140,6 +144,7 @@ impl Errands {
         &self,
         index: ChunkIndex,
         chunking: Chunking,
+        held: u32,
     ) -> Result<impl Future<Output = Result<Arrived, Trouble>> + use<>, Fault> {
         let (link, store, ticket) = (self.link()?, self.store()?, self.ticket());
         let arrived = Arc::clone(&self.lanes()?.arrived);
@@ -149,7 +154,8 @@ impl Errands {
             let count = |bytes: usize| {
                 arrived.fetch_add(bytes as u64, Ordering::Relaxed);
             };
-            let head = link.chunk(&ticket, index.0, |bytes| wire.insert(buffers.take(bytes)), count).await;
+            let asked = (index.0, held);
+            let head = link.chunk(&ticket, asked, |bytes| wire.insert(buffers.take(bytes)), count).await;
             let head = head.map_err(trouble)?;
             let wire = wire.unwrap_or_else(|| buffers.take(0));
             let wire_bytes = u64::from(head.wire_bytes);

@@ -51,8 +51,8 @@ pub(super) struct Chunks {
     asked: usize,
     checking: usize,
     held: u32,
-    /// Chunks that are held from the first on, without a gap.
-    prefix: u32,
+    /// All chunks before this one are held.
+    held_before: u32,
     claimed: u32,
     bytes_done: u64,
 }
@@ -69,7 +69,7 @@ impl Default for Chunks {
             asked: 0,
             checking: 0,
             held: 0,
-            prefix: 0,
+            held_before: 0,
             claimed: 0,
             bytes_done: 0,
         }
@@ -111,8 +111,12 @@ impl Chunks {
         self.bytes_done
     }
 
+    pub(super) fn held_before(&self) -> u32 {
+        self.held_before
+    }
+
     pub(super) fn held_prefix_bytes(&self) -> u64 {
-        let last = self.prefix.checked_sub(1).and_then(|last| self.chunking.span(ChunkIndex(last)).ok());
+        let last = self.held_before.checked_sub(1).and_then(|last| self.chunking.span(ChunkIndex(last)).ok());
         last.map_or(0, |span| span.offset.saturating_add(span.bytes.into()))
     }
 
@@ -233,20 +237,14 @@ impl Chunks {
     fn hold(&mut self, index: ChunkIndex) {
         self.held += 1;
         self.bytes_done += self.bytes(index);
-        if index.0 == self.prefix {
-            self.extend_prefix();
-        }
-    }
-
-    fn extend_prefix(&mut self) {
-        while let Some(Slot::Held { .. }) = self.slots.get(self.prefix as usize) {
-            self.prefix += 1;
-        }
+        let rest = self.slots.get(self.held_before as usize..).unwrap_or_default();
+        self.held_before += rest.iter().take_while(|slot| matches!(slot, Slot::Held { .. })).count() as u32;
     }
 
     fn miss(&mut self, index: ChunkIndex) {
         if let Some(slot) = self.slots.get_mut(index.0 as usize) {
             *slot = Slot::Missing;
+            self.held_before = self.held_before.min(index.0);
             // Beyond the cursor the search finds it by itself.
             if index.0 < self.cursor {
                 self.again.insert(index);

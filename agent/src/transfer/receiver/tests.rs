@@ -26,7 +26,7 @@ const CHUNK: u64 = CHUNK_BYTES;
 const TAIL: [u8; 9] = [0xff, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn manifest() -> Manifest {
-    Manifest { snapshot: SnapshotId("fo-1/0".into()), format: "REDIS0010".parse().unwrap() }
+    Manifest { snapshot: SnapshotId("fo-1/0".into()), format: "REDIS0010".parse().unwrap(), window: None }
 }
 
 fn whole(bytes: u64) -> Extent {

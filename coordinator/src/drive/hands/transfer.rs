@@ -16,6 +16,9 @@
 //! - It had not: the snapshot is ordered anew. The agent drops the pin of the one given up, waits for a save that still runs,
 //!   and has another file written. It bears another id, so the target begins from the start.
 //!
+//! A stream is given up with its agent, and also when the target has lost what it had said to have: its source keeps only
+//! the last few chunks. Either way it is ordered anew, and is another snapshot.
+//!
 //! Where both happen in an unlucky order, the pull may bring the old snapshot while the facts learnt are of the new one.
 //! The ids tell, and what is pulled in the end is what is recorded.
 
@@ -104,7 +107,11 @@ impl<C: Crew> Transfer<'_, C> {
             attempts += 1;
             match self.attempt(&mut snapshot, progress).await {
                 Ok(outcomes) => break outcomes,
-                Err(Setback::Forgotten(_)) if attempts < OFFERS_MAX => {}
+                Err(Setback::Forgotten(_)) if attempts < OFFERS_MAX => {
+                    if self.method == SaveMethod::Stream {
+                        snapshot = None;
+                    }
+                }
                 Err(Setback::Forgotten(fault) | Setback::Final(fault)) => return Err(fault),
             }
         };
@@ -150,7 +157,11 @@ impl<C: Crew> Transfer<'_, C> {
     /// Joins the save until enough of it is there. Only one that its agent has forgotten is ordered anew.
     async fn until_it_can_be_offered(&self, progress: Shown<'_>) -> Result<Option<SnapshotFacts>, Setback> {
         let name = snapshot_task(self.source);
-        let joined = self.crew.join(&name, self.source, Until::Ready, progress).await.map_err(Setback::Final)?;
+        let joined = match self.crew.join(&name, self.source, Until::Ready, progress).await {
+            // It has been given up, and can be had again.
+            Err(fault) if self.is_gone(&fault) => Followed::Unknown,
+            joined => joined.map_err(Setback::Final)?,
+        };
         let ended = match joined {
             Followed::Ready => None,
             Followed::Done(outcome) => Some(outcome),
@@ -191,7 +202,9 @@ impl<C: Crew> Transfer<'_, C> {
     }
 
     fn saved(&self, joined: Result<Followed, Fault>, progress: Shown<'_>) -> Result<SnapshotFacts, Setback> {
-        match joined.map_err(Setback::Final)? {
+        let joined = joined
+            .map_err(|fault| if self.is_gone(&fault) { Setback::Forgotten(fault) } else { Setback::Final(fault) });
+        match joined? {
             Followed::Done(outcome) => {
                 let facts = facts(outcome).map_err(Setback::Final)?;
                 let (bytes_done, bytes_total) = (facts.bytes, Some(facts.bytes));
@@ -218,11 +231,17 @@ impl<C: Crew> Transfer<'_, C> {
         let name = snapshot_task(self.source);
         let verdict = self.crew.join(&name, self.source, Until::End, &|_, _| {});
         match tokio::time::timeout(VERDICT_WAIT, verdict).await {
+            Ok(Err(cause)) if self.is_gone(&cause) => Setback::Forgotten(cause),
             Ok(Err(cause)) => Setback::Final(cause),
             Ok(Ok(Followed::Unknown)) => Setback::Forgotten(fault),
             // What was forgotten is looked for by the next attempt; the save may still be about to tell why.
             Ok(Ok(Followed::Done(_) | Followed::Ready)) | Err(_) => Setback::of(fault),
         }
+    }
+
+    /// Whether a save that failed is a stream of which the target needs what is no longer kept. Its server is well.
+    fn is_gone(&self, fault: &Fault) -> bool {
+        self.method == SaveMethod::Stream && fault.kind == FaultKind::NotFound
     }
 
     /// Sees that what was pulled is what was saved.

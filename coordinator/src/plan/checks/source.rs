@@ -4,8 +4,8 @@ use baton_proto::control::SaveMethod;
 use baton_proto::report::{Link, Role};
 
 use super::{danger, ok, refuse, warn};
-use crate::plan::steps::save_method;
-use crate::plan::{Check, Member, Scene};
+use crate::plan::steps::{save_method, streams};
+use crate::plan::{Check, Goal, Member, Mode, Scene};
 use crate::report::units::{Bytes, Span};
 
 /// The source holds the most. One that holds less loses what the others have.
@@ -114,10 +114,17 @@ pub(super) fn can_save(scene: &Scene) -> Vec<Check> {
             ),
         }];
     }
+    if method == SaveMethod::Stream {
+        return can_stream(scene, &why);
+    }
     let mut checks = Vec::new();
     if let Some(error) = &files.write_error {
         let text = format!("{name} cannot write into {}: {error}", settings.dir);
-        checks.push(refuse(ID, text, "mend owner and rights of the directory; the agent needs them as well"));
+        checks.push(refuse(
+            ID,
+            text,
+            "mend owner and rights of the directory; the agent needs them as well; or use --snapshot stream",
+        ));
     }
     let wanted = scene.data_bytes();
     if files.free_bytes < wanted {
@@ -129,21 +136,46 @@ pub(super) fn can_save(scene: &Scene) -> Vec<Check> {
                 settings.dir,
                 Bytes(wanted)
             ),
-            "make room there, or lower disk_reserve in its agent.toml",
+            "make room there, lower disk_reserve in its agent.toml, or use --snapshot stream",
         ));
     }
     if checks.is_empty() {
         checks.push(ok(ID, format!("{name} saves by {method} ({why}), {} free", Bytes(files.free_bytes))));
     }
+    if method == SaveMethod::Bgsave {
+        checks.extend(can_fork(scene));
+    }
+    checks
+}
+
+/// Streamed, the snapshot needs no disk, and none keeps it.
+fn can_stream(scene: &Scene, why: &str) -> Vec<Check> {
+    const ID: &str = "source-save";
+    let name = scene.source.name;
+    if let Err((why, remedy)) = streams(scene) {
+        return vec![refuse(ID, format!("{name} cannot stream its snapshot: {why}"), remedy)];
+    }
+    let because = if scene.intent.snapshot.is_some() { format!("({why})") } else { format!("since {why}") };
+    let says = match scene.intent.goal {
+        Goal::Failover(Mode::Replace) => format!(
+            "{name} streams from memory, {because}; no file of it stays there: until it follows {}, its memory, frozen and fenced, is the last copy",
+            scene.target.name
+        ),
+        _ => format!("{name} streams from memory, {because}; no file of it stays there"),
+    };
+    [ok(ID, says)].into_iter().chain(can_fork(scene)).collect()
+}
+
+fn can_fork(scene: &Scene) -> Option<Check> {
+    let (name, wanted) = (scene.source.name, scene.data_bytes());
     let memory = scene.world.report(&name.host).map_or(u64::MAX, |host| host.memory_available_bytes);
-    if method == SaveMethod::Bgsave && memory < wanted {
-        checks.push(warn(
+    (memory < wanted).then(|| {
+        warn(
             "source-memory",
             format!("{name} has {} of memory for the fork of a {} data set", Bytes(memory), Bytes(wanted)),
             "if it serves nobody, --snapshot save needs no fork",
-        ));
-    }
-    checks
+        )
+    })
 }
 
 /// The other survivors can be moved along.

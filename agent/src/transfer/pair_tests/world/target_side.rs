@@ -114,6 +114,7 @@ impl World {
                 let manifest = baton_proto::data::Manifest {
                     snapshot: baton_proto::data::SnapshotId(save.to_string()),
                     format: "REDIS0010".parse().expect("a format"),
+                    window: None,
                 };
                 target.receiver.handle_connected(target.elapsed(self.now), manifest, extent)
             }

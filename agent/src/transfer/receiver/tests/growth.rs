@@ -133,3 +133,35 @@ fn news_of_an_old_link_does_not_make_the_snapshot_shrink() {
     assert_eq!(outputs(&mut receiver, NOW).0, [Output::Extent { link: 2, seen: 5 * CHUNK }]);
     assert_eq!(receiver.extent(), growing(5 * CHUNK));
 }
+
+#[test]
+fn of_a_source_that_keeps_few_chunks_fewer_are_asked_for_and_it_hears_what_is_written() {
+    let kept = 5;
+    let mut receiver = Receiver::default();
+    assert_eq!(receiver.poll_output(NOW), Output::Connect { after: Duration::ZERO, link: 1 });
+    let few = Manifest { window: Some(kept), ..manifest() };
+    receiver.handle_connected(NOW, few.clone(), growing(u64::from(kept) * CHUNK)).unwrap();
+    assert!(matches!(receiver.poll_output(NOW), Output::Prepare { .. }));
+    receiver.handle_prepared(Held::new(), SNAPSHOT_BYTES_MAX).unwrap();
+    let (first, _) = outputs(&mut receiver, NOW);
+    assert_eq!((fetched(&first), receiver.held_before()), (vec![0, 1, 2], 0));
+    // The first that is written has the next asked for, and that question makes room for one more.
+    write(&mut receiver, 1);
+    let (next, _) = outputs(&mut receiver, NOW);
+    assert_eq!((fetched(&next), receiver.held_before()), (vec![3], 0), "the first is missing");
+    write(&mut receiver, 0);
+    let (next, _) = outputs(&mut receiver, NOW);
+    assert_eq!((next, receiver.held_before()), (vec![], 2), "no more is known to be there");
+    receiver.handle_extent(1, growing(7 * CHUNK)).unwrap();
+    let (next, _) = outputs(&mut receiver, NOW);
+    assert_eq!(fetched(&next), [4]);
+    // Whatever a source says that it keeps, one is asked for at a time, and never more than of others.
+    for (kept, asked) in [(0, 1), (2, 1), (u32::MAX, WINDOW_CHUNKS)] {
+        let mut receiver = Receiver::default();
+        assert!(matches!(receiver.poll_output(NOW), Output::Connect { .. }));
+        receiver.handle_connected(NOW, Manifest { window: Some(kept), ..manifest() }, whole(99 * CHUNK)).unwrap();
+        assert!(matches!(receiver.poll_output(NOW), Output::Prepare { .. }));
+        receiver.handle_prepared(Held::new(), SNAPSHOT_BYTES_MAX).unwrap();
+        assert_eq!(fetched(&outputs(&mut receiver, NOW).0).len(), asked, "{kept} are kept");
+    }
+}

@@ -51,7 +51,8 @@ impl Crew for Fake {
         action: Action,
         _: Shown<'_>,
     ) -> Result<Option<Outcome>, Fault> {
-        assert_eq!((name, action), ("snapshot-default", Action::Snapshot { method: SaveMethod::Save }));
+        assert_eq!(name, "snapshot-default");
+        assert!(matches!(action, Action::Snapshot { .. }), "{action:?}");
         self.answer("begin", &self.begins).await
     }
 
@@ -96,7 +97,7 @@ fn saved(id: &str) -> Outcome {
 }
 
 fn offered(id: &str) -> Outcome {
-    let manifest = Manifest { snapshot: SnapshotId(id.into()), format: "REDIS0010".parse().unwrap() };
+    let manifest = Manifest { snapshot: SnapshotId(id.into()), format: "REDIS0010".parse().unwrap(), window: None };
     Outcome::Offered { manifest, extent: Extent { bytes: 100, whole: false } }
 }
 
@@ -118,8 +119,12 @@ fn fault(kind: FaultKind, says: &str) -> Fault {
 
 /// Carries a snapshot over; the errors are shown as they are said.
 async fn carried(fake: &Fake, known: Option<&SnapshotFacts>) -> Result<Vec<Outcome>, String> {
+    carried_by(SaveMethod::Save, fake, known).await
+}
+
+async fn carried_by(method: SaveMethod, fake: &Fake, known: Option<&SnapshotFacts>) -> Result<Vec<Outcome>, String> {
     let (run, source, target) = (RunId::new("fo-1").unwrap(), instance("b"), instance("c"));
-    let (budget, landing, method) = (Budget::default(), &Landing::File { loads: true }, SaveMethod::Save);
+    let (budget, landing) = (Budget::default(), &Landing::File { loads: true });
     let transfer = Transfer { crew: fake, run: &run, source: &source, target: &target, method, budget, landing };
     let learnt = transfer.carry(known, &|_, _| {}).await.map_err(|fault| fault.message)?;
     let outcome = |learnt| match learnt {
@@ -293,4 +298,44 @@ async fn an_agent_that_forgets_for_ever_is_not_asked_for_ever() {
         ..Fake::default()
     };
     assert_eq!(carried(&fake, Some(&facts_of("1"))).await, Err("no such ticket".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_which_the_target_needs_what_has_gone_is_ordered_anew_and_a_save_is_not() {
+    let gone = || fault(FaultKind::NotFound, "chunk 3 of the stream is no longer kept");
+    let fake = || Fake {
+        // Ready; it has failed; looked for again it is found failed, and the new one ends beside its pull.
+        joins: answers([
+            (0, Ok(Followed::Ready)),
+            (HOUR, Err(gone())),
+            (0, Err(gone())),
+            (0, Err(gone())),
+            (80, Ok(Followed::Done(saved("2")))),
+        ]),
+        begins: answers([(0, Ok(None))]),
+        offers: answers([(0, Ok(offered("1"))), (0, Ok(offered("2")))]),
+        pulls: answers([(5, Err(gone())), (50, Ok(pulled()))]),
+        ..Fake::default()
+    };
+    let streamed = fake();
+    assert_eq!(carried_by(SaveMethod::Stream, &streamed, None).await, Ok(vec![saved("2"), offered("2"), pulled()]));
+    assert_eq!(asked(&streamed), ["look", "offer", "join", "pull", "join", "look", "begin", "offer", "join", "pull"]);
+    let saves = fake();
+    assert_eq!(carried(&saves, None).await, Err("chunk 3 of the stream is no longer kept".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_seen_to_end_and_is_forgotten_is_ordered_anew() {
+    let forgotten = || fault(FaultKind::NotFound, "no snapshot is pinned");
+    let fake = Fake {
+        joins: answers([(0, Ok(Followed::Unknown)), (80, Ok(Followed::Done(saved("2"))))]),
+        begins: answers([(0, Ok(None))]),
+        offers: answers([(0, Err(forgotten())), (0, Ok(offered("2")))]),
+        pulls: answers([(50, Ok(pulled()))]),
+        ..Fake::default()
+    };
+    let known = facts_of("1");
+    let carried = carried_by(SaveMethod::Stream, &fake, Some(&known)).await;
+    assert_eq!(carried, Ok(vec![saved("2"), offered("2"), pulled()]));
+    assert_eq!(asked(&fake), ["offer", "look", "begin", "offer", "join", "pull"]);
 }

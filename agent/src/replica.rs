@@ -1,0 +1,150 @@
+//! The agent as a replica of its own server, to have its snapshot without a file: it asks for everything, as a replica does
+//! that knows nothing, reads the snapshot, and leaves.
+//!
+//! ```text
+//!   REPLCONF capa eof, ... ──> PSYNC ? -1 ──> +FULLRESYNC id offset ──> newlines ──> $EOF:mark ──> bytes, mark
+//! ```
+//!
+//! Options are sent one by one: one that a server does not know would void the others. Left out: what is done with the
+//! bytes, and having the server willing (see [`crate::adopt`]).
+
+pub mod payload;
+pub mod reply;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use baton_proto::version::{Product, ServerVersion};
+use baton_proto::{Fault, FaultKind, InstanceName, Lineage};
+use bytes::BufMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
+
+use self::payload::Ending;
+use self::reply::Reply;
+use crate::server::greeting::{self, Line};
+use crate::server::{BareStream, CALL_TIMEOUT};
+
+/// How long a server may say nothing at all. Before its snapshot it sends a newline each second, and during it bytes.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the snapshot may take to begin: another save of the server may have to end first.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
+
+/// A snapshot that is about to come.
+pub(crate) struct Coming {
+    /// Where its data stands.
+    pub(crate) stands: Lineage,
+    pub(crate) ending: Ending,
+    pub(crate) stream: BareStream,
+}
+
+/// Asks a server for everything. `alive` is called whenever it says that it is still at work.
+pub(crate) async fn ask(
+    instance: &InstanceName,
+    (mut stream, renames): (BareStream, BTreeMap<String, String>),
+    version: ServerVersion,
+    mut alive: impl FnMut(),
+) -> Result<Coming, Fault> {
+    let name = |command: &'static str| match renames.get(command).map(String::as_str) {
+        Some("") => Err(refused(instance, &format!("`{command}` is disabled by `rename-command` in redis.conf"))),
+        Some(other) => Ok(other.to_owned()),
+        None => Ok(command.to_owned()),
+    };
+    let (replconf, psync) = (name("REPLCONF")?, name("PSYNC")?);
+    for option in options(version) {
+        let words: Vec<&str> = [replconf.as_str()].into_iter().chain(option.iter().map(String::as_str)).collect();
+        let answer = timeout(CALL_TIMEOUT, greeting::ask(&mut stream, &words)).await;
+        match answer.map_err(|_| silent(instance, CALL_TIMEOUT))?.map_err(|error| lost(instance, &error))? {
+            Line::Error(error) if error.starts_with("NOPERM") => return Err(refused(instance, &error)),
+            // Not known to it: the stream is then a little other, and the reader takes every form.
+            Line::Status(_) | Line::Error(_) => {}
+            Line::Foreign(text) => return Err(refused(instance, &text)),
+            Line::Closed => return Err(lost(instance, &io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+    let asked = stream.write_all(&greeting::command(&[psync.as_str(), "?", "-1"])).await;
+    asked.map_err(|error| lost(instance, &error))?;
+    let deadline = Instant::now() + BEGIN_TIMEOUT;
+    let mut stands = None;
+    while Instant::now() < deadline {
+        let line = timeout(SILENCE_TIMEOUT, greeting::read_bytes(&mut stream)).await;
+        let line = line.map_err(|_| silent(instance, SILENCE_TIMEOUT))?.map_err(|error| lost(instance, &error))?;
+        if line.is_empty() {
+            return Err(lost(instance, &io::ErrorKind::UnexpectedEof.into()));
+        }
+        match (reply::read(&line), stands.take()) {
+            (Reply::Alive, before) => {
+                stands = before;
+                alive();
+            }
+            (Reply::Resync(lineage), None) => stands = Some(lineage),
+            (Reply::Begins(ending), Some(stands)) => return Ok(Coming { stands, ending, stream }),
+            (Reply::Refused(error), _) => return Err(refused(instance, &error)),
+            (other, _) => return Err(refused(instance, &format!("{other:?} came, which is none of a full resync"))),
+        }
+    }
+    Err(silent(instance, BEGIN_TIMEOUT))
+}
+
+/// What this replica can do, and wants.
+fn options(version: ServerVersion) -> Vec<Vec<String>> {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut options = vec![words(&["capa", "eof"]), words(&["capa", "psync2"])];
+    // The snapshot alone: what a server that serves is told meanwhile need not be kept for this replica.
+    options.push(words(&["rdb-only", "1"]));
+    if version.product == Product::Valkey {
+        // It writes in the format that this version reads, and in an old one for whoever says nothing.
+        let own = format!("{}.{}.{}", version.major, version.minor, version.patch);
+        options.push(vec!["version".to_owned(), own]);
+    }
+    options
+}
+
+/// Reads at most so many bytes behind what the buffer has. None came: the stream has ended.
+pub(crate) async fn read(
+    instance: &InstanceName,
+    stream: &mut BareStream,
+    buffer: &mut Vec<u8>,
+    most: usize,
+) -> Result<usize, Fault> {
+    let mut room = buffer.limit(most);
+    let read = timeout(SILENCE_TIMEOUT, stream.read_buf(&mut room)).await;
+    read.map_err(|_| silent(instance, SILENCE_TIMEOUT))?.map_err(|error| lost(instance, &error))
+}
+
+fn refused(instance: &InstanceName, error: &str) -> Fault {
+    let message = format!("the server of instance `{instance}` does not stream its snapshot");
+    let fault = Fault::new(FaultKind::Server, message).because(greeting::first_sentence(error));
+    match error.split_whitespace().next() {
+        Some("NOPERM") => {
+            fault.hint("allow `psync` and `replconf` to the agent's user, or use `--snapshot save` or `bgsave`")
+        }
+        _ => fault.hint("use `--snapshot save` or `--snapshot bgsave`, which need room on its disk"),
+    }
+}
+
+fn lost(instance: &InstanceName, error: &io::Error) -> Fault {
+    let message = format!("the server of instance `{instance}` broke its stream off");
+    Fault::new(FaultKind::Server, message).because(error).hint("look in the server's log for the reason")
+}
+
+fn silent(instance: &InstanceName, limit: Duration) -> Fault {
+    let message = format!("the server of instance `{instance}` says nothing, though a snapshot was asked of it");
+    Fault::new(FaultKind::Server, message).because(format!("for {} s", limit.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_valkey_is_told_which_format_is_read_and_options_stand_alone() {
+        let options = |product, version: &str| {
+            let all = options(ServerVersion::new(product, version).unwrap());
+            all.iter().map(|words| words.join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(options(Product::Redis, "7.0.15"), ["capa eof", "capa psync2", "rdb-only 1"]);
+        assert_eq!(options(Product::Valkey, "9.1.2"), ["capa eof", "capa psync2", "rdb-only 1", "version 9.1.2"]);
+    }
+}
