@@ -230,8 +230,6 @@ impl Chunks {
             self.miss(index);
         }
         self.claimed = 0;
-        self.prefix = 0;
-        self.extend_prefix();
     }
 
     fn hold(&mut self, index: ChunkIndex) {
