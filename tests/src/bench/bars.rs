@@ -2,6 +2,7 @@
 //! tables show beside what was measured.
 
 use crate::bench::files::FileKind;
+use crate::bench::measure::failover::Way;
 use crate::bench::peers::Peer;
 use crate::dataset::Mix;
 
@@ -47,6 +48,28 @@ pub fn ratio(link: &str, file: FileKind, peer: Peer) -> Option<f64> {
         Peer::Rsync => rsync,
         Peer::Socket => Some(socket),
         Peer::Baton => None,
+    }
+}
+
+/// Time of a failover, as a multiple of its slowest stage.
+pub const STAGES_MAX: f64 = 1.2;
+
+/// The most that Baton's time may be of another way to replace a lost primary, on a link, for the reference file.
+pub fn failover_ratio(link: &str, file: FileKind, way: Way) -> Option<f64> {
+    if file != REFERENCE {
+        return None;
+    }
+    let (scp, rsync, native) = match link {
+        "gigabit" => (0.50, 0.50, 0.42),
+        "wan" => (0.30, 0.46, 0.34),
+        "unshaped" => (0.55, 0.50, 0.40),
+        _ => return None,
+    };
+    match way {
+        Way::Scp => Some(scp),
+        Way::Rsync => Some(rsync),
+        Way::Native => Some(native),
+        Way::File | Way::Live => None,
     }
 }
 

@@ -17,6 +17,16 @@ pub fn seconds(pid: u32) -> Option<f64> {
     used(&format!("/proc/{pid}/stat"))
 }
 
+/// Seconds of cores that everything on this machine has used.
+pub fn machine_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let fields = stat.lines().next()?.strip_prefix("cpu")?.split_whitespace();
+    let ticks: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
+    // Of user, nice, system, idle, iowait, irq, softirq: all but the fourth and the fifth.
+    let busy = ticks.iter().take(7).enumerate().filter(|(at, _)| ![3, 4].contains(at)).map(|(_, ticks)| ticks);
+    Some(busy.sum::<f64>() / TICKS)
+}
+
 /// Seconds of a core that the link's own threads have used.
 pub fn link_seconds() -> f64 {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten().map(|entry| entry.path());

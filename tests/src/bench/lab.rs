@@ -9,13 +9,13 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use crate::bench::files::Snapshot;
-use crate::bench::network::{B_IP, C_IP, Kind, Network};
+use crate::bench::network::{A_IP, B_IP, C_IP, Kind, Network};
 use crate::bench::sshd::Sshd;
 use crate::host::Host;
 use crate::process::{Process, tail};
 use crate::programs;
 use crate::servers::ServerProgram;
-use crate::world::{B, C, World};
+use crate::world::{A, B, C, World};
 
 /// Longest that one move may take: 2 GB at less than 2 MB/s.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(1200);
@@ -44,8 +44,21 @@ impl Lab {
         Ok(Self { sshd, world, network })
     }
 
+    /// Makes a primary as well, on B's own host and network, which B is to follow: it is there to be lost.
+    pub fn with_primary(kind: Kind, tcp: Option<&str>, program: &ServerProgram) -> anyhow::Result<Self> {
+        let mut lab = Self::new(kind, tcp, program)?;
+        lab.world.add_at(A, A_IP, program);
+        lab.world.a().enter(lab.network.b.path());
+        lab.world.replicate(B, A);
+        Ok(lab)
+    }
+
     pub fn start_agents(&self) {
         self.world.hosts().iter().for_each(Host::start_agent);
+    }
+
+    pub fn a(&self) -> &Host {
+        self.world.a()
     }
 
     pub fn b(&self) -> &Host {

@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::bench::link::{self, Count, Link, MTU, Shape};
 use crate::namespace::{Namespace, ip};
 
+/// On the loopback of B's host: what is lost never crosses the link.
+pub const A_IP: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 pub const B_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 pub const C_IP: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
 const DEVICE: &str = "wire0";

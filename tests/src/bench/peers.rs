@@ -51,6 +51,12 @@ impl Peer {
         }
     }
 
+    /// Moves B's dump to C over SSH, as by hand. Only those that do so can.
+    pub fn carry_by_ssh(self, lab: &Lab) -> anyhow::Result<f64> {
+        ensure!(matches!(self, Self::Scp | Self::Rsync), "{} does not work over SSH", self.name());
+        self.carry(lab)
+    }
+
     /// Moves B's dump to C, and yields the seconds from the start of the first program to the end of the last.
     pub fn carry(self, lab: &Lab) -> anyhow::Result<f64> {
         let (from, to) = (lab.b().dump_path(), lab.arrived_path());

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use baton_tests::bench::files::FileKind;
-use baton_tests::bench::measure::{Setting, civility, latency, links, memory, resume, save, switchover};
-use baton_tests::bench::network::{GIGABIT, KINDS, Kind};
+use baton_tests::bench::measure::{Setting, civility, failover, latency, links, memory, resume, save, switchover};
+use baton_tests::bench::network::{GIGABIT, KINDS, Kind, UNSHAPED, WAN};
 use baton_tests::bench::peers::{PEERS, Peer};
 use baton_tests::bench::report::{self, Section};
 use baton_tests::dataset::Mix;
@@ -61,6 +61,8 @@ enum What {
     Save,
     /// Readers of a live source
     Latency,
+    /// A lost primary is replaced: by hand, by the servers' own resync, and by Baton
+    Failover,
     /// How long writes are blocked while a live primary hands over
     Switchover,
 }
@@ -94,6 +96,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         What::Resume,
         What::Save,
         What::Latency,
+        What::Failover,
         What::Switchover,
     ];
     let parts = match &cli.what {
@@ -143,6 +146,10 @@ fn measure(part: &What, cli: &Cli, setting: &Setting) -> anyhow::Result<Section>
         What::Resume => resume::run(setting),
         What::Save => save::run(setting),
         What::Latency => latency::run(setting),
+        What::Failover => {
+            let own = [GIGABIT, WAN, UNSHAPED];
+            failover::run(setting, if cli.links.is_empty() { &own } else { &cli.links })
+        }
         What::Switchover => switchover::run(setting),
     }
 }
