@@ -8,8 +8,8 @@
 //!
 //! Counts and lengths are written as snapshots write lengths, so that a plain string looks as it would there.
 //!
-//! Nothing is known of a chunk but its bytes: what looks like a packed string is unpacked, packed again, and left as it is
-//! unless the very same comes out. So the target can do the same, and it does not matter whether it was a string.
+//! Nothing is known of a chunk but its bytes: what looks like a packed string is unpacked, and left as it is unless packing
+//! makes the very same of it again. So the target can do it, and it does not matter whether it was a string.
 //! What does not fit between the ends of a chunk stays as it is, too.
 
 mod lzf;
@@ -81,9 +81,10 @@ impl Plainer {
                 continue;
             }
             let string = plain.room.get_mut(begin..begin + bytes)?;
-            let unpacked = lzf::unpack(packed, string).is_some();
-            if !unpacked || !self.lzf.pack(string, packed.len(), &mut self.packed) || self.packed != packed {
-                vain += if unpacked { bytes } else { packed.len() };
+            let done =
+                lzf::unpack(packed, string).and_then(|()| self.lzf.makes(packed, string).then_some(()).ok_or(bytes));
+            if let Err(made) = done {
+                vain += made;
                 if vain > VAIN_BYTES_MAX {
                     break;
                 }
