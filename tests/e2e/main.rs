@@ -7,6 +7,7 @@ mod gate;
 mod harness;
 mod overlap;
 mod peers;
+mod plain;
 mod promote;
 mod rate;
 mod refusals;
