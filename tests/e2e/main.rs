@@ -9,6 +9,7 @@ mod harness;
 mod live;
 mod overlap;
 mod peers;
+mod plain;
 mod promote;
 mod rate;
 mod refusals;

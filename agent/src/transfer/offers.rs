@@ -31,7 +31,7 @@ use origin::Origin;
 use pinned::Pinned;
 
 /// Most workers that pack. Each needs room for a chunk, its packed form and what zstd keeps: some 30 MiB at the highest
-/// level, a sixth of that at those for fast lines.
+/// level, a sixth of that at those for fast lines; and 8 more for plain forms, once there are any.
 const WORKERS_MAX: usize = 16;
 
 /// What a worker keeps.

@@ -8,8 +8,8 @@
 //!
 //! Counts and lengths are written as snapshots write lengths, so that a plain string looks as it would there.
 //!
-//! Nothing is known of a chunk but its bytes: what looks like a packed string is unpacked, packed again, and left as it is
-//! unless the very same comes out. So the target can do the same, and it does not matter whether it was a string.
+//! Nothing is known of a chunk but its bytes: what looks like a packed string is unpacked, and left as it is unless packing
+//! makes the very same of it again. So the target can do it, and it does not matter whether it was a string.
 //! What does not fit between the ends of a chunk stays as it is, too.
 
 mod lzf;
@@ -45,8 +45,10 @@ pub struct Undone {
     /// Length of the plain form.
     pub bytes: usize,
     pub strings: usize,
-    /// What those strings take of the chunk.
+    /// What those strings take of the chunk, with their lengths.
     pub string_bytes: usize,
+    /// What they would take of one that was written with `rdbcompression no`.
+    pub plain_bytes: usize,
 }
 
 /// Why bytes are no plain form of a chunk.
@@ -67,7 +69,7 @@ impl Plainer {
     pub fn undo(&mut self, chunk: &[u8], out: &mut [u8]) -> Option<Undone> {
         let room = out.len();
         let mut plain = Output { room: out, written: 0 };
-        let (mut strings, mut string_bytes) = (0, 0);
+        let mut undone = Undone { bytes: 0, strings: 0, string_bytes: 0, plain_bytes: 0 };
         // What follows the last string, and where in it the next is looked for.
         let (mut rest, mut from, mut vain) = (chunk, 0, 0);
         while let Some(at) = rest.get(from..).and_then(|unseen| memchr(MARK, unseen)).map(|found| from + found) {
@@ -81,9 +83,10 @@ impl Plainer {
                 continue;
             }
             let string = plain.room.get_mut(begin..begin + bytes)?;
-            let unpacked = lzf::unpack(packed, string).is_some();
-            if !unpacked || !self.lzf.pack(string, packed.len(), &mut self.packed) || self.packed != packed {
-                vain += if unpacked { bytes } else { packed.len() };
+            let done =
+                lzf::unpack(packed, string).and_then(|()| self.lzf.makes(packed, string).then_some(()).ok_or(bytes));
+            if let Err(made) = done {
+                vain += made;
                 if vain > VAIN_BYTES_MAX {
                     break;
                 }
@@ -93,16 +96,18 @@ impl Plainer {
             plain.put(between)?;
             plain.put(length.bytes())?;
             plain.written += bytes;
-            strings += 1;
-            string_bytes += here.len() - after.len();
+            undone.strings += 1;
+            undone.string_bytes += here.len() - after.len();
+            undone.plain_bytes += length.bytes().len() + bytes;
             (rest, from) = (after, 0);
         }
-        if strings == 0 {
+        if undone.strings == 0 {
             return None;
         }
         plain.put(Length::of(rest.len()).bytes())?;
         plain.put(rest)?;
-        Some(Undone { bytes: plain.written, strings, string_bytes })
+        undone.bytes = plain.written;
+        Some(undone)
     }
 
     /// Makes exactly a chunk of its plain form. It takes no longer than both are, whatever the bytes.

@@ -102,7 +102,9 @@ impl Sender {
 
     /// Tells the levels whether packing waits for the wire.
     fn look(&mut self) {
-        self.levels.waits(self.is_full());
+        // While a chunk is still behind what the path holds, the wire is as busy as before.
+        let busy = self.levels.is_waiting() && self.backlog() >= self.levels.expected_bytes();
+        self.levels.waits(busy || self.is_full());
     }
 
     /// What waits for the path to have room.

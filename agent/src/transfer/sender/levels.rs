@@ -45,7 +45,7 @@ pub struct Packed {
 
 /// The levels that are used, lowest first, and then those of the plain form, with bytes a second and remaining share on a
 /// mixed snapshot, one core of a 2024 server. Only the proportions count: they stand in for a level until it has been tried.
-const LEVELS: [(Level, f64, f64); 14] = [
+const LEVELS: [(Level, f64, f64); 15] = [
     (Level::Store, 2000e6, 1.0),
     (Level::Zstd(-5), 560e6, 0.625),
     (Level::Zstd(-1), 405e6, 0.566),
@@ -56,13 +56,17 @@ const LEVELS: [(Level, f64, f64); 14] = [
     (Level::Zstd(6), 75e6, 0.442),
     (Level::Zstd(7), 56e6, 0.436),
     (Level::Zstd(9), 38e6, 0.431),
-    (Level::Plain(1), 120e6, 0.425),
-    (Level::Plain(3), 90e6, 0.395),
-    (Level::Plain(6), 46e6, 0.375),
-    (Level::Plain(9), 28e6, 0.365),
+    (Level::Plain(1), 135e6, 0.427),
+    (Level::Plain(2), 115e6, 0.407),
+    (Level::Plain(3), 95e6, 0.389),
+    (Level::Plain(6), 48e6, 0.380),
+    (Level::Plain(9), 27e6, 0.368),
 ];
 /// Where the plain form begins.
 const PLAIN_FIRST: usize = 10;
+/// How much faster than it is made, at the lowest level, a core of the target is believed to take a plain form: it packs the
+/// strings, and has neither to unpack them before nor to look for what zstd finds.
+const TAKEN_FASTER: f64 = 1.5;
 /// Where a transfer begins: right for most links, and soon corrected.
 const FIRST: usize = 4;
 /// Weight of the newest chunk in what is known of a level: the last eight count most.
@@ -244,6 +248,11 @@ impl Levels {
         self.plain_taken = taken;
     }
 
+    /// Whether packing waits for the wire.
+    pub fn is_waiting(&self) -> bool {
+        self.wire.waits
+    }
+
     /// Takes notice whether packing waits for the wire.
     pub fn waits(&mut self, waits: bool) {
         self.wire.waits(waits);
@@ -299,13 +308,12 @@ impl Levels {
         }
     }
 
-    /// Whether a plain form may be sent: only while one core of the target does as much as the wire brings. That is taken to
-    /// be what one here does at the lowest level, which is harder work. A target that is not waited for cannot be mistaken
-    /// for a slow wire, to which even more work would be sent.
+    /// Whether a plain form may be sent: only while one core of the target does as much as the wire brings, by what one here
+    /// does. A target that had to be waited for would look like a slow wire, for which it would be sent even more work.
     fn is_plain_open(&self, place: usize, wire: f64) -> bool {
         self.plain_taken
             && self.strings.hoped_for()
-            && wire / self.estimate(place).share <= self.estimate(PLAIN_FIRST).rate
+            && wire / self.estimate(place).share <= self.estimate(PLAIN_FIRST).rate * TAKEN_FASTER
     }
 
     /// Whether the snapshot is one that packing helps.

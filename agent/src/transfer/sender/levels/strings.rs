@@ -32,9 +32,9 @@ impl Strings {
         self.barren_in_a_row < BARREN_IN_A_ROW || self.unsearched >= rest
     }
 
-    /// Whether they were looked for and not found.
+    /// Whether the last chunk that was searched had none.
     pub(super) fn missing(&self) -> bool {
-        self.barren_in_a_row >= BARREN_IN_A_ROW
+        self.barren_in_a_row > 0
     }
 }
 

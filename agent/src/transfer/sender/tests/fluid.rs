@@ -39,6 +39,8 @@ pub(super) struct World {
     pub(super) round_trip: Duration,
     /// Bytes a second that the target's disk takes.
     pub(super) disk: f64,
+    /// Bytes a second that the target makes of plain forms, on one core of those of the table.
+    pub(super) redo: f64,
     pub(super) told: Told,
     pub(super) seed: u64,
 }
@@ -54,6 +56,7 @@ impl Default for World {
             change: None,
             round_trip: Duration::from_millis(1),
             disk: 4e9,
+            redo: 200e6,
             told: Told::Well,
             seed: 1,
         }
@@ -105,6 +108,7 @@ struct Run {
     now: Duration,
     facts: Vec<Option<Packed>>,
     wire_free: Duration,
+    redo_free: Duration,
     disk_free: Duration,
     asked: u32,
     written: u32,
@@ -142,6 +146,7 @@ impl World {
             now: Duration::ZERO,
             facts: vec![None; self.chunks as usize],
             wire_free: Duration::ZERO,
+            redo_free: Duration::ZERO,
             disk_free: Duration::ZERO,
             asked: 0,
             written: 0,
@@ -209,8 +214,15 @@ impl Run {
             },
             Event::Packed(index) => self.packed(index),
             Event::Came(index) => {
-                let raw = f64::from(self.facts[index as usize].unwrap().raw_bytes);
-                self.disk_free = self.disk_free.max(self.now) + Duration::from_secs_f64(raw / self.world.disk);
+                let facts = self.facts[index as usize].unwrap();
+                let raw = f64::from(facts.raw_bytes);
+                let mut ready = self.now;
+                if matches!(facts.level, Level::Plain(_)) && !facts.barren {
+                    let takes = Duration::from_secs_f64(raw / (self.world.redo * self.world.core));
+                    self.redo_free = self.redo_free.max(ready) + takes;
+                    ready = self.redo_free;
+                }
+                self.disk_free = self.disk_free.max(ready) + Duration::from_secs_f64(raw / self.world.disk);
                 self.at(self.disk_free, Event::Written(index));
                 self.at(self.now + self.half_trip(), Event::Delivered(index));
             }
