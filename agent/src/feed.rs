@@ -19,6 +19,8 @@ pub mod requests;
 
 mod listener;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use listener::Listener;
 pub(crate) use stream::{Fed, FeedError, Kept, feed};

@@ -27,6 +27,9 @@ use crate::scene::{
     LITTLE_BYTES, Lost, MIXED_BYTES, assert_no_leftovers, blake3_of, counts, files, on_every_server, resyncs,
 };
 
+/// An order whose end is not waited for yet.
+type Ordered = tokio::task::JoinHandle<Result<Outcome, Fault>>;
+
 /// How long a feed may load; nothing here takes seconds.
 const TIMEOUT_SECONDS: u32 = 60;
 /// Settings that a feed changes for a while.
@@ -80,6 +83,16 @@ impl Story {
             ticket: ticket(),
             landing: Landing::Live { follow, timeout_seconds: TIMEOUT_SECONDS },
         }
+    }
+
+    /// Begins to land the snapshot, and does not wait for it.
+    fn begin_pull(&self) -> Ordered {
+        let (world, pull) = (self.lost.world.dir().to_owned(), self.pull(None));
+        let agent = self.c().agent_address();
+        self.runtime.spawn(async move {
+            let identity = Identity::load(&world.join("pki/operator.pem")).unwrap();
+            begin(&identity, agent, C, pull).await
+        })
     }
 
     #[track_caller]

@@ -11,6 +11,7 @@
 //! or undoes the rest. The old files' new names are synced before the part gets the dump's name: no crash loses the old
 //! dump. Nothing that the run did not bring itself is deleted here but by `release`, at the end of a run.
 
+mod live;
 pub(super) mod pulled;
 
 use std::fs;
@@ -22,6 +23,7 @@ use baton_proto::{Fault, FaultKind, RunId};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+pub(super) use self::live::{drop_servers_copy, dump_stands, set_aof_aside, take_back};
 use super::stamp::Stamp;
 use crate::{durable, names};
 
@@ -260,50 +262,6 @@ pub(super) fn restore(site: &Site) -> Result<Vec<String>, Fault> {
     let put_back = put_all_back(site)?;
     drop_parts(&noted)?;
     Ok(put_back)
-}
-
-/// Undoes `install`, and keeps the snapshot as the part that it was: a further pull has nothing left to fetch.
-pub(super) fn take_back(site: &Site) -> Result<(), Fault> {
-    let note = read_note(site)?;
-    let noted = site.as_noted(note.as_ref());
-    let (part, dump) = (noted.part(), noted.at(&noted.dump));
-    if let Some(note) = &note
-        && stamp(&part)?.is_none()
-        && stamp(&dump)?.as_ref() == Some(&note.placed)
-    {
-        step(|| fs::hard_link(&dump, &part)).map_err(on("take back", &dump))?;
-        sync(&noted.dir)?;
-    }
-    put_all_back(site).map(drop)
-}
-
-/// Sets an append-only file aside that a server wrote since the installation.
-pub(super) fn set_aof_aside(site: &Site) -> Result<(), Fault> {
-    for name in &site.aof {
-        let (standing, later) = (site.at(name), site.later(name));
-        if stamp(&standing)?.is_some() && stamp(&later)?.is_none() {
-            step(|| fs::rename(&standing, &later)).map_err(on("move aside", &standing))?;
-        }
-    }
-    sync(&site.dir)
-}
-
-/// Removes the copy that a server has written of what it was fed, where no dump stood before.
-pub(super) fn drop_servers_copy(site: &Site, bytes: u64) -> Result<(), Fault> {
-    let dump = site.at(&site.dump);
-    match stamp(&dump)? {
-        Some(found) if found.bytes == bytes => {
-            step(|| durable::remove_file(&dump)).map(drop).map_err(on("remove", &dump))
-        }
-        Some(_) => Err(Fault::new(FaultKind::Refused, format!("{} appeared during the feed", dump.display()))
-            .because("it is not what the server was fed")
-            .hint("see who saved there, and move it away")),
-        None => Ok(()),
-    }
-}
-
-pub(super) fn dump_stands(site: &Site) -> Result<bool, Fault> {
-    Ok(stamp(&site.at(&site.dump))?.is_some())
 }
 
 fn put_all_back(site: &Site) -> Result<Vec<String>, Fault> {

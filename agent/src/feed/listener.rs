@@ -20,11 +20,11 @@ use super::drawn;
 use super::handshake::{Handshake, Output};
 
 /// Most visitors listened to at a time.
-const VISITORS_MAX: usize = 4;
+pub(super) const VISITORS_MAX: usize = 4;
 /// How long one may take until it asks for the stream: a server does so within milliseconds.
 const VISIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the place of one who got nothing stays taken.
-const LEAVE_AFTER: Duration = Duration::from_millis(500);
+pub(super) const LEAVE_AFTER: Duration = Duration::from_millis(500);
 /// Bytes of the secret: more than anybody can guess.
 const SECRET_BYTES: usize = 32;
 

@@ -8,10 +8,10 @@ use baton_proto::FaultKind;
 use baton_proto::control::Outcome;
 use baton_tests::dataset::Dataset;
 use baton_tests::servers::REDIS_7_0;
-use baton_tests::wait::wait_for;
+use baton_tests::wait::{wait_for, wait_until};
 
 use super::source::{Deed, GoBetween};
-use super::{Story, feed_note};
+use super::{Ordered, Story, feed_note};
 use crate::scene::{LITTLE_BYTES, files, on_every_server};
 
 /// Six chunks and more.
@@ -33,7 +33,11 @@ fn a_source_that_is_lost_leaves_c_empty_and_the_next_pull_goes_on(server: &str) 
     story.offer(None);
     for deed in [Deed::EndAt(1), Deed::EndAt(chunks / 2), Deed::EndAt(chunks - 1), Deed::EndAfterLast] {
         source.does(deed);
-        let fault = story.order(super::C, story.pull(None)).unwrap_err();
+        source.is_due(false);
+        let (loads, order) = (loads(&story), story.begin_pull());
+        wait_until("C loads what has come", || self::loads(&story) > loads);
+        source.is_due(true);
+        let fault = story.runtime.block_on(order).unwrap().unwrap_err();
         assert!(fault.to_string().contains("lost for good"), "{deed:?}: {fault}");
         story.assert_c_is_empty();
         assert!(!story.c().dump_path().exists(), "{deed:?}: nothing is placed");
@@ -50,6 +54,12 @@ fn a_source_that_is_lost_leaves_c_empty_and_the_next_pull_goes_on(server: &str) 
     assert!(came < 60, "it came {came} times");
 }
 
+/// How often C has begun to load what it was fed.
+fn loads(story: &Story) -> usize {
+    let log = std::fs::read_to_string(story.c().dir.join("redis.log")).unwrap_or_default();
+    log.lines().filter(|line| line.contains("Loading DB in memory")).count()
+}
+
 fn a_damaged_chunk_is_never_loaded(server: &str) {
     let story = Story::on(server, Dataset::random(1, SIX_CHUNKS), |_| {});
     let source = GoBetween::before(&story, Deed::Flip(3));
@@ -63,21 +73,15 @@ fn a_damaged_chunk_is_never_loaded(server: &str) {
 }
 
 /// A story in which C is being fed slowly, and where its server goes for its data.
-fn being_fed(server: &str) -> (Story, tokio::task::JoinHandle<()>, u16) {
+fn being_fed(server: &str) -> (Story, Ordered, u16) {
     let story = Story::on(server, Dataset::random(1, SIX_CHUNKS), |_| {});
     story.offer(Some(SLOW));
-    let (world, pull) = (story.lost.world.dir().to_owned(), story.pull(None));
-    let agent = story.c().agent_address();
-    let order = story.runtime.spawn(async move {
-        let identity = baton_wire::Identity::load(&world.join("pki/operator.pem")).unwrap();
-        let _ = super::begin(&identity, agent, super::C, pull).await;
-    });
+    let order = story.begin_pull();
     let port = wait_for("C loads what it is fed", || {
         let note = feed_note(story.c()).ok_or("no note")?;
         let port = note.split("127.0.0.1:").nth(1).ok_or(&note as &str)?;
         let port: u16 = port.split('"').next().unwrap_or_default().parse().map_err(|_| note.clone())?;
-        let log = std::fs::read_to_string(story.c().dir.join("redis.log")).unwrap_or_default();
-        if log.contains("Loading DB in memory") { Ok(port) } else { Err("not yet loading".to_owned()) }
+        if loads(&story) > 0 { Ok(port) } else { Err("not yet loading".to_owned()) }
     });
     (story, order, port)
 }
@@ -103,7 +107,7 @@ fn an_agent_that_dies_is_followed_by_one_that_ends_the_feed(server: &str) {
 fn a_server_that_dies_takes_its_feed_with_it(server: &str) {
     let (story, order, _) = being_fed(server);
     story.c().kill_server();
-    story.runtime.block_on(order).unwrap();
+    story.runtime.block_on(order).unwrap().unwrap_err();
     assert_eq!(feed_note(story.c()), None);
     story.c().start_server();
     story.assert_c_is_empty();

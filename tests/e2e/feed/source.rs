@@ -10,6 +10,7 @@ use baton_proto::{Fault, FaultKind, HostName, HostPort};
 use baton_tests::host::AGENT_PORT;
 use baton_tests::world::B;
 use baton_wire::{Dialer, Identity, Link, Listener, Peer};
+use tokio::sync::watch;
 
 use super::Story;
 
@@ -29,6 +30,8 @@ pub(super) enum Deed {
 #[derive(Clone)]
 pub(super) struct GoBetween {
     deed: Arc<Mutex<Deed>>,
+    /// Whether the time of the deed has come: until then whoever asks waits.
+    due: watch::Sender<bool>,
     real: SocketAddr,
     target: Arc<Identity>,
 }
@@ -39,7 +42,7 @@ impl GoBetween {
         let identity = |file: &str| Identity::load(&story.lost.world.dir().join(file)).unwrap();
         let address = SocketAddr::from((baton_tests::address::fresh(), AGENT_PORT));
         let (real, target) = (story.lost.world.b().agent_address(), Arc::new(identity("machine-c/machine-c.pem")));
-        let between = GoBetween { deed: Arc::new(Mutex::new(deed)), real, target };
+        let between = GoBetween { deed: Arc::new(Mutex::new(deed)), due: watch::Sender::new(true), real, target };
         let (own, serving) = (identity("machine-b/machine-b.pem"), between.clone());
         story.lost.world.b().reach_agent_via(address);
         let bound = std::sync::mpsc::channel();
@@ -63,25 +66,36 @@ impl GoBetween {
         *self.deed.lock().unwrap() = deed;
     }
 
+    /// Puts an end off, or lets it come.
+    pub(super) fn is_due(&self, due: bool) {
+        self.due.send_replace(due);
+    }
+
     async fn serve(self, peer: Peer) {
         let address = HostPort::new(self.real.ip().to_string(), self.real.port());
         let dialer = Dialer::new(&self.target, "a go-between").unwrap();
         let link = dialer.dial(&address, &HostName::new(B).unwrap()).await.unwrap();
         while let Some(asking) = peer.next().await {
-            let (link, deed) = (link.clone(), *self.deed.lock().unwrap());
+            let (link, deed, mut due) = (link.clone(), *self.deed.lock().unwrap(), self.due.subscribe());
             tokio::spawn(async move {
                 let Some((request, responder)) = asking.read().await else { return };
-                let over = || Fault::new(FaultKind::NotFound, "the source is lost for good");
+                let mut over = async || {
+                    due.wait_for(|due| *due).await.unwrap();
+                    Fault::new(FaultKind::NotFound, "the source is lost for good")
+                };
                 match request {
                     Request::Chunk { ticket, index, .. } => {
                         let chunk = match deed {
-                            Deed::EndAt(end) if index >= end => Err(over()),
+                            Deed::EndAt(end) if index >= end => Err(over().await),
                             _ => chunk(&link, &ticket, index, deed).await,
                         };
                         let chunk = chunk.map(|(head, bytes)| (head, bytes.into()));
                         responder.chunk(chunk, |_| std::future::ready(())).await;
                     }
-                    Request::Seal { .. } if deed == Deed::EndAfterLast => responder.answer(&Err(over())).await,
+                    Request::Seal { .. } if deed == Deed::EndAfterLast => {
+                        let over = over().await;
+                        responder.answer(&Err(over)).await;
+                    }
                     request => responder.answer(&link.ask(&request).await).await,
                 }
             });

@@ -293,3 +293,54 @@ fn the_snapshot_gets_the_mode_of_the_old_dump_or_a_private_one() {
         assert_eq!(fs::metadata(&dump).unwrap().permissions().mode() & 0o777, expected);
     }
 }
+
+#[test]
+fn a_snapshot_that_is_taken_back_is_the_part_again_from_wherever_a_crash_left_it() {
+    for old in [true, false] {
+        for installed in 0.. {
+            let host = Host::new(old);
+            let before = host.tree();
+            let whole = !crashing_after(installed, || install(&host.site));
+            for taken in 0.. {
+                if !crashing_after(taken, || take_back(&host.site)) {
+                    break;
+                }
+            }
+            assert_eq!(host.tree(), before, "old {old}, after {installed} changes");
+            assert!(!host.site.note.exists());
+            // Nothing is left to be taken back, and it can be placed again.
+            take_back(&host.site).unwrap();
+            assert_eq!(host.tree(), before);
+            install(&host.site).unwrap();
+            assert_eq!(host.tree()["dump.rdb"], "snapshot of the run");
+            if whole {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_copy_of_a_server_that_was_fed_goes_only_if_it_can_be_one() {
+    let host = Host::new(false);
+    let bytes = "snapshot of the run".len() as u64;
+    drop_servers_copy(&host.site, bytes).unwrap();
+    assert!(!dump_stands(&host.site).unwrap());
+    fs::write(host.site.at("dump.rdb"), "somebody's dump").unwrap();
+    assert_eq!(drop_servers_copy(&host.site, bytes).unwrap_err().kind, FaultKind::Refused);
+    assert!(dump_stands(&host.site).unwrap());
+    fs::write(host.site.at("dump.rdb"), "snapshot of the run").unwrap();
+    drop_servers_copy(&host.site, bytes).unwrap();
+    assert!(!dump_stands(&host.site).unwrap());
+}
+
+#[test]
+fn an_append_only_file_is_set_aside_under_the_name_of_what_came_later() {
+    let host = Host::new(true);
+    set_aof_aside(&host.site).unwrap();
+    set_aof_aside(&host.site).unwrap();
+    let tree = host.tree();
+    assert_eq!(tree["appendonly.aof.after-fo-1"], "old log");
+    assert!(!tree.contains_key("appendonly.aof") && tree.contains_key("dump.rdb"));
+    assert_eq!(set_aside_later(&host.site).unwrap(), ["appendonlydir.after-fo-1", "appendonly.aof.after-fo-1"]);
+}
