@@ -39,7 +39,7 @@ async fn clear_up(instance: Arc<Instance>) {
         if let Err(error) = blocking(move || unfinished::drop_all(&state, &name)).await {
             warn!(instance = %instance.name(), %error, "half a snapshot may be left");
         }
-        if !borrow::is_any(&instance).await && !adoption::is_any(&instance).await {
+        if !borrow::is_any(&instance).await && adoption::adopted_at(&instance).await.is_none() {
             return;
         }
         // The fence first: a setting that is put back would have a server speak to whoever listens where its agent did.
