@@ -36,6 +36,7 @@ use crate::agent::Agent;
 use crate::instance::Instance;
 use crate::tasks::ProgressSink;
 
+pub(crate) use self::adoption::adopted_at;
 pub use self::recover::recover;
 
 /// Does one action, when the instance is free. An offer changes nothing of the instance, and does not wait: a snapshot is
@@ -52,6 +53,10 @@ pub async fn perform(
         Action::Release { .. } => {
             // At once: what is still being sent is not wanted any more, however long the lock takes.
             agent.offers.revoke(run);
+            Some(instance.lock().await)
+        }
+        Action::Fence { .. } => {
+            agent.offers.supersede(run, instance.name());
             Some(instance.lock().await)
         }
         _ => Some(instance.lock().await),

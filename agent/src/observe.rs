@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_proto::report::{Files, HostReport, InstanceReport, Running, ServerState, Settings};
+use baton_proto::HostPort;
+use baton_proto::report::{Files, HostReport, InstanceReport, Link, Role, Running, ServerState, Settings};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::error;
@@ -20,7 +21,7 @@ use crate::info::Info;
 use crate::instance::{DataFiles, Instance, settings};
 use crate::redis_conf::RedisConf;
 use crate::server::{ConnectError, Server, ServerError};
-use crate::{fence, host, service};
+use crate::{actions, fence, host, service};
 
 /// How long a server has to answer everything that is asked of it: a little more than one whole
 /// [call](crate::server::CALL_TIMEOUT), and less than those who wait for the report bear.
@@ -59,9 +60,16 @@ pub async fn observe(agent: &Agent) -> HostReport {
 
 async fn report(instance: &Instance) -> InstanceReport {
     let service = &instance.config().service;
+    // Its note comes before the adoption and goes after it: one that begins or ends meanwhile is seen at one of two looks.
+    let adopted_before = actions::adopted_at(instance).await;
     let (binary, seen) = tokio::join!(timeout(BINARY_TIMEOUT, service::binary_version(service)), look(instance));
     let late = |_| Err(format!("the program did not tell its version within {} s", BINARY_TIMEOUT.as_secs()));
     let binary = binary.unwrap_or_else(late);
+    let mut server = seen.server;
+    if let ServerState::Running(running) = &mut server {
+        let adopted_at = actions::adopted_at(instance).await;
+        adopted_before.iter().chain(&adopted_at).for_each(|to| as_fenced(running, to));
+    }
     InstanceReport {
         name: instance.name().clone(),
         address: instance.address(&seen.conf),
@@ -70,8 +78,19 @@ async fn report(instance: &Instance) -> InstanceReport {
         binary_error: binary.err(),
         settings: seen.settings,
         files: seen.files,
-        server: seen.server,
+        server,
         fence: fence::read(instance.state_dir(), instance.name()),
+    }
+}
+
+/// A server that its agent has adopted for a stream is fenced to everybody else: it is so again when the stream ends, and
+/// whatever is ordered of it ends the stream first. So is its child no save that one would have to wait for.
+fn as_fenced(running: &mut Running, adopted_at: &HostPort) {
+    if let Role::Replica { primary, link, .. } = &mut running.role
+        && primary == adopted_at
+    {
+        (*primary, *link) = (fence::address(), Link::Down { since_seconds: None });
+        running.persistence.saving = false;
     }
 }
 
@@ -213,6 +232,24 @@ mod tests {
             instances: vec![config.clone()],
         };
         Instance::new(config, &agent)
+    }
+
+    #[test]
+    fn a_server_that_its_agent_has_adopted_is_reported_as_fenced_and_another_as_it_is() {
+        let orphan = include_str!("info/fixtures/redis-7.0.orphan.txt");
+        let linked = orphan.replace("master_link_status:down", "master_link_status:up");
+        let running = crate::info::parse_running(&linked).unwrap();
+        let Role::Replica { primary, .. } = running.role.clone() else { panic!("{:?}", running.role) };
+        let mut other = running.clone();
+        as_fenced(&mut other, &HostPort::new("127.0.0.1", 40_000));
+        assert_eq!(other, running);
+        let mut adopted = running.clone();
+        adopted.persistence.saving = true;
+        as_fenced(&mut adopted, &primary);
+        assert!(
+            matches!(&adopted.role, Role::Replica { primary, link: Link::Down { .. }, .. } if *primary == fence::address())
+        );
+        assert_eq!((adopted.replication, adopted.persistence), (running.replication, running.persistence));
     }
 
     #[tokio::test]

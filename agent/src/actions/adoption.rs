@@ -120,7 +120,7 @@ pub(super) async fn end(instance: &Instance) -> Result<(), Fault> {
     write(instance, None).await
 }
 
-/// Tells whether a server may still follow this agent.
-pub(super) async fn is_any(instance: &Instance) -> bool {
-    read(instance).await.is_some()
+/// Whom a server follows that was adopted, if it has not been fenced again.
+pub(crate) async fn adopted_at(instance: &Instance) -> Option<HostPort> {
+    read(instance).await.map(|note| note.to)
 }

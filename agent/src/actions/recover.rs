@@ -34,7 +34,7 @@ pub fn recover(agent: &Arc<Agent>) {
 pub(super) async fn after_action(instance: &Arc<Instance>) {
     // A note that cannot be read now may be readable later.
     let borrowed = borrow::is_any(instance).await.unwrap_or(true);
-    if borrowed || feed::is_left(instance).await || adoption::is_any(instance).await {
+    if borrowed || feed::is_left(instance).await || adoption::adopted_at(instance).await.is_some() {
         tokio::spawn(clear_up(Arc::clone(instance)));
     }
 }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use baton_proto::chunk::ChunkIndex;
 use baton_proto::control::Reply;
 use baton_proto::data::{Budget, Extent, FrameHead, Manifest, RATE_MIN, SnapshotId, Ticket};
-use baton_proto::{Fault, FaultKind, HostName, RunId};
+use baton_proto::{Fault, FaultKind, HostName, InstanceName, RunId};
 use baton_wire::{Peer, Role};
 use bytes::Bytes;
 use tracing::info;
@@ -55,7 +55,7 @@ pub struct Offers {
     /// The saves that are followed.
     growths: Mutex<BTreeMap<RunId, Growth>>,
     /// The streams that are kept.
-    windows: Mutex<BTreeMap<RunId, Arc<Window>>>,
+    windows: Mutex<BTreeMap<RunId, (InstanceName, Arc<Window>)>>,
     shared: Arc<Shared>,
 }
 
@@ -110,14 +110,14 @@ impl Offers {
     }
 
     /// Registers a stream: an offer of this run then serves what its window keeps.
-    pub fn keep(&self, run: &RunId) -> Arc<Window> {
+    pub fn keep(&self, run: &RunId, instance: &InstanceName) -> Arc<Window> {
         let (grower, growth) = growth::begin();
         let window = Arc::new(Window::new(grower, growth));
         let mut windows = locked(&self.windows);
         let forgotten = if windows.len() >= OFFERS_MAX { windows.pop_first() } else { None };
-        let earlier = windows.insert(run.clone(), Arc::clone(&window));
+        let earlier = windows.insert(run.clone(), (instance.clone(), Arc::clone(&window)));
         drop(windows);
-        for window in forgotten.into_iter().map(|(_, window)| window).chain(earlier) {
+        for (_, window) in forgotten.into_iter().map(|(_, kept)| kept).chain(earlier) {
             window.fail(Fault::new(FaultKind::NotFound, "another stream has taken its place"));
         }
         window
@@ -125,7 +125,17 @@ impl Offers {
 
     /// The stream of a run, if it has one.
     pub fn window(&self, run: &RunId) -> Option<Arc<Window>> {
-        locked(&self.windows).get(run).cloned()
+        locked(&self.windows).get(run).map(|(_, window)| Arc::clone(window))
+    }
+
+    /// Ends the streams of an instance that other runs have begun, and have not ended: a run that is given up leaves its
+    /// stream to its target, and one that begins again does not wait for that.
+    pub fn supersede(&self, run: &RunId, instance: &InstanceName) {
+        for (other, (of, window)) in locked(&self.windows).iter() {
+            if other != run && of == instance {
+                window.fail(Fault::new(FaultKind::Refused, format!("run {run} has begun on this instance since")));
+            }
+        }
     }
 
     /// Offers a stream to the agent of one host.
@@ -235,7 +245,7 @@ impl Offers {
     /// Takes a run's offer back. Chunks on their way still arrive; a stream ends.
     pub fn revoke(&self, run: &RunId) {
         locked(&self.growths).remove(run);
-        if let Some(window) = locked(&self.windows).remove(run) {
+        if let Some((_, window)) = locked(&self.windows).remove(run) {
             window.fail(Fault::new(FaultKind::NotFound, "the stream was released before its target had all of it"));
         }
         if locked(&self.tickets).revoke(run).is_some() {

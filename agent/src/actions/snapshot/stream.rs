@@ -62,7 +62,7 @@ pub(super) async fn stream(
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
     let begun = Instant::now();
-    let window = offers.keep(run);
+    let window = offers.keep(run, instance.name());
     let mut told = Told { progress, state: Progress { doing: "streaming".into(), ..Progress::default() } };
     let received = tokio::select! {
         received = receive(instance, &window, &mut told) => received,

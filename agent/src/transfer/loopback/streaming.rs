@@ -2,8 +2,14 @@
 
 use std::sync::Arc;
 
+use baton_proto::InstanceName;
+
 use super::*;
 use crate::transfer::Window;
+
+fn instance() -> InstanceName {
+    InstanceName::new("default").unwrap()
+}
 
 /// A stage without a file, and the window of its stream, which is offered.
 struct Streaming {
@@ -15,7 +21,7 @@ impl Streaming {
     fn new(bytes: usize, hooks: Hooks) -> Streaming {
         let stage = Stage::unoffered(snapshot("REDIS0010", bytes), hooks);
         std::fs::remove_file(stage.pin()).unwrap();
-        let mut streaming = Streaming { window: stage.source.offers().keep(&run_id()), stage };
+        let mut streaming = Streaming { window: stage.source.offers().keep(&run_id(), &instance()), stage };
         streaming.begin("fo-test/1");
         streaming
     }
@@ -23,7 +29,7 @@ impl Streaming {
     /// Begins a stream in the place of the one that there was.
     fn begin(&mut self, id: &str) {
         let offers = self.stage.source.offers();
-        self.window = offers.keep(&run_id());
+        self.window = offers.keep(&run_id(), &instance());
         self.window.open(baton_proto::data::SnapshotId(id.into()), "REDIS0010".parse().unwrap());
         offers.offer_stream(Arc::clone(&self.window), ticket(7), host("machine-c"), Budget::default()).unwrap();
     }
@@ -120,4 +126,17 @@ async fn a_stream_that_is_released_ends_on_both_sides() {
     assert_eq!(end_of(streamed).await.unwrap_err().kind, FaultKind::NotFound);
     let fault = end_of(pulling).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::NotFound, "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_begins_ends_the_streams_that_others_have_left_on_its_instance_alone() {
+    let streaming = Streaming::new(30 * CHUNK, Hooks::default());
+    let offers = streaming.stage.source.offers();
+    let (own, later) = (run_id(), baton_proto::RunId::new("fo-later").unwrap());
+    offers.supersede(&later, &InstanceName::new("cache").unwrap());
+    offers.supersede(&own, &instance());
+    assert!(streaming.window.room().await.is_ok());
+    offers.supersede(&later, &instance());
+    let fault = streaming.window.room().await.unwrap_err();
+    assert!(fault.to_string().contains("run fo-later has begun"), "{fault}");
 }
