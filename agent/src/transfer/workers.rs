@@ -229,7 +229,8 @@ mod tests {
         let second = tokio::time::timeout(Duration::from_secs(60), workers.work(move |_| Ok(go.send(()).is_ok())));
         assert_eq!(second.await.expect("another worker takes it"), Ok(true));
         assert_eq!(stuck.await.unwrap(), Ok(true));
-        while workers.0.stand().need.left > 0 {
+        // A worker rests a moment after its work is known to be done.
+        while workers.0.stand().need.left > 0 || workers.0.stand().idle.is_empty() {
             tokio::task::yield_now().await;
         }
         assert_eq!(workers.0.stand().idle.iter().map(|hand| hand.class).collect::<Vec<_>>(), [Class::Low]);
