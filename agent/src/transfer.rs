@@ -30,6 +30,7 @@ mod growth;
 #[cfg(test)]
 mod material;
 mod offers;
+mod pieces;
 mod pull;
 mod store;
 mod supply;

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::durable;
 use crate::transfer::map::{Held, MapFormat};
+use crate::transfer::pieces;
 
 /// Both files hold a copy of all data: nobody but the agent reads them.
 const MODE: u32 = 0o600;
@@ -85,7 +86,7 @@ impl Store {
 
     /// Writes a chunk to its place, and records it, and what it took on the network.
     pub(super) fn write(&self, head: &FrameHead, span: Span, bytes: &[u8]) -> Result<(), Fault> {
-        self.part.write_all_at(bytes, span.offset).map_err(|error| match Errno::from_io_error(&error) {
+        pieces::write(&self.part, bytes, span.offset).map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::NOSPC | Errno::DQUOT) => no_room(&self.place, span.offset.saturating_add(CHUNK_BYTES)),
             _ => host("write", &self.place.part, &error).because(format!("at offset {}", span.offset)),
         })?;
@@ -105,7 +106,7 @@ impl Store {
         let span = chunking.span(index).map_err(|error| Fault::new(FaultKind::Internal, error))?;
         let bytes = buffer.get_mut(..span.bytes as usize);
         let bytes = bytes.ok_or_else(|| Fault::new(FaultKind::Internal, "a buffer is shorter than a chunk"))?;
-        match self.part.read_exact_at(bytes, span.offset) {
+        match pieces::read(&self.part, bytes, span.offset) {
             Ok(()) => Ok((chunking.digest(index, bytes) == *digest).then(|| Checksum::of(bytes))),
             // The file ends before what the map says of it.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),

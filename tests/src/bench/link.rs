@@ -3,7 +3,14 @@
 //!
 //! ```text
 //!   read -> lost by chance? -> queue full? -> departs when the link is free -> arrives one delay later -> write
+//!           `---------------- line.rs, by segment ----------------------------------------------'
 //! ```
+//!
+//! A host hands over many segments as one packet, and is given runs of them, as with the offloads of a network card: so the
+//! link costs the hosts little, as a wire costs them nothing. `segments.rs` cuts.
+
+mod line;
+mod segments;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,13 +24,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::bench::tun;
 use crate::namespace::Namespace;
-use crate::rng::Rng;
+
+use line::Line;
+pub use line::Shape;
+use segments::{FRAME_BYTES_MAX, Packet};
 
 pub const MTU: usize = 1500;
-/// What Ethernet adds to each packet: preamble, header, checksum, gap.
-const FRAME_BYTES: usize = 38;
-/// A queue holds one round trip at full rate, or this much where that is less, as switches do.
-const QUEUE_BYTES_MIN: u64 = 512 << 10;
 /// Packets read before what is due is written: more would delay those.
 const BATCH: usize = 64;
 /// While packets are under way the thread rests between two looks, as network cards do: packets then come many to a
@@ -35,26 +41,6 @@ const REST_MAX: Duration = Duration::from_micros(400);
 const IDLE: Duration = Duration::from_millis(100);
 /// The link is hardware elsewhere: it goes before the programs that are measured.
 const NICE: i32 = -15;
-const UDP: u8 = 17;
-
-/// What a link is like. Both directions are alike.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Shape {
-    pub megabits: f64,
-    pub round_trip: Duration,
-    /// Of a hundred packets, how many are lost by chance, in each direction.
-    pub loss_percent: f64,
-}
-
-impl Shape {
-    fn bytes_per_second(&self) -> f64 {
-        self.megabits * 1e6 / 8.0
-    }
-
-    pub fn queue_bytes(&self) -> u64 {
-        QUEUE_BYTES_MIN.max((self.bytes_per_second() * self.round_trip.as_secs_f64()) as u64)
-    }
-}
 
 /// What one direction has seen so far.
 #[derive(Debug, Default)]
@@ -172,7 +158,9 @@ struct Way {
     from: File,
     to: File,
     line: Line,
-    /// Packets under way, in the order of their arrival, each with its time.
+    /// What was read last.
+    frame: Vec<u8>,
+    /// Runs under way, in the order of their arrival, each with its time.
     under_way: VecDeque<(Instant, Vec<u8>)>,
     /// Buffers for reuse.
     spare: Vec<Vec<u8>>,
@@ -184,7 +172,8 @@ impl Way {
     fn new(shape: Shape, from: File, to: File, counters: Arc<Counters>, seed: u64) -> Self {
         let line = Line::new(shape, seed, Instant::now());
         let rest = (shape.round_trip / REST_PART).clamp(REST_MIN, REST_MAX);
-        Self { from, to, line, under_way: VecDeque::new(), spare: Vec::new(), rest, counters }
+        let frame = vec![0; FRAME_BYTES_MAX];
+        Self { from, to, line, frame, under_way: VecDeque::new(), spare: Vec::new(), rest, counters }
     }
 
     fn run(mut self, stop: &AtomicBool) {
@@ -212,42 +201,39 @@ impl Way {
     /// Reads what the host sends, and yields how many packets it took.
     fn take(&mut self) -> usize {
         let now = Instant::now();
-        for taken in 0..BATCH {
-            let mut buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(MTU));
-            buffer.resize(MTU, 0);
-            match self.from.read(&mut buffer) {
-                Ok(length) if length > 0 => buffer.truncate(length),
-                _ => {
-                    self.spare.push(buffer);
-                    return taken;
-                }
-            }
-            match self.pass(now, &buffer) {
-                Some(due) => self.under_way.push_back((due, buffer)),
-                None => self.spare.push(buffer),
-            }
+        let mut frame = std::mem::take(&mut self.frame);
+        let mut taken = 0;
+        while taken < BATCH
+            && let Ok(length @ 1..) = self.from.read(&mut frame)
+        {
+            self.pass(now, frame.get(..length).unwrap_or_default());
+            taken += 1;
         }
-        BATCH
+        self.frame = frame;
+        taken
     }
 
-    fn pass(&mut self, now: Instant, packet: &[u8]) -> Option<Instant> {
-        let add = |counter: &AtomicU64, number: usize| counter.fetch_add(number as u64, Ordering::Relaxed);
+    /// Puts what arrives of a packet under way.
+    fn pass(&mut self, now: Instant, frame: &[u8]) {
         // The kernel sends IPv6 neighbour discovery by itself, which nobody answers here.
-        if packet.first().is_none_or(|first| first >> 4 != 4) {
-            return None;
+        let Some(packet) = Packet::read(frame) else { return };
+        let add = |counter: &AtomicU64, number: u64| counter.fetch_add(number, Ordering::Relaxed);
+        let (segments, bytes) = (packet.lengths().len() as u64, packet.lengths().sum::<usize>() as u64);
+        add(&self.counters.packets, segments);
+        add(&self.counters.bytes, bytes);
+        if packet.is_udp() {
+            add(&self.counters.udp_packets, segments);
+            add(&self.counters.udp_bytes, bytes);
         }
-        add(&self.counters.packets, 1);
-        add(&self.counters.bytes, packet.len());
-        if packet.get(9) == Some(&UDP) {
-            add(&self.counters.udp_packets, 1);
-            add(&self.counters.udp_bytes, packet.len());
+        let sent = self.line.send(now, packet.lengths());
+        add(&self.counters.dropped_full, sent.full);
+        add(&self.counters.dropped_by_chance, sent.lost);
+        for run in sent.runs {
+            let mut buffer = self.spare.pop().unwrap_or_default();
+            if packet.write(&run.segments, &mut buffer).is_some() {
+                self.under_way.push_back((run.due, buffer));
+            }
         }
-        match self.line.send(now, packet.len()) {
-            Passage::Arrives(due) => return Some(due),
-            Passage::Full => add(&self.counters.dropped_full, 1),
-            Passage::Lost => add(&self.counters.dropped_by_chance, 1),
-        };
-        None
     }
 
     /// Writes what is due.
@@ -267,83 +253,8 @@ impl Way {
     }
 }
 
-/// When a packet arrives, if it does. No socket and no clock.
-#[derive(Debug)]
-struct Line {
-    shape: Shape,
-    free_at: Instant,
-    rng: Rng,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Passage {
-    Arrives(Instant),
-    Full,
-    Lost,
-}
-
-impl Line {
-    fn new(shape: Shape, seed: u64, now: Instant) -> Self {
-        Self { shape, free_at: now, rng: Rng::new(seed) }
-    }
-
-    fn send(&mut self, now: Instant, bytes: usize) -> Passage {
-        // A millionth is fine enough for every loss that is asked for.
-        if (self.rng.below(1_000_000) as f64) < self.shape.loss_percent * 10_000.0 {
-            return Passage::Lost;
-        }
-        let rate = self.shape.bytes_per_second();
-        let starts = self.free_at.max(now);
-        if (starts - now).as_secs_f64() * rate > self.shape.queue_bytes() as f64 {
-            return Passage::Full;
-        }
-        self.free_at = starts + Duration::from_secs_f64((bytes + FRAME_BYTES) as f64 / rate);
-        Passage::Arrives(self.free_at + self.shape.round_trip / 2)
-    }
-}
-
 /// Starts a link between two namespaces, on devices of this name.
 pub fn between(shape: Shape, hosts: [&Namespace; 2], device: &str) -> anyhow::Result<Link> {
     let [first, second] = hosts;
     Ok(Link::start(shape, [tun::open(first, device)?, tun::open(second, device)?])?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SHAPE: Shape = Shape { megabits: 200.0, round_trip: Duration::from_millis(40), loss_percent: 0.0 };
-
-    #[test]
-    fn a_packet_arrives_after_its_own_time_on_the_line_and_the_delay() {
-        let now = Instant::now();
-        let mut line = Line::new(SHAPE, 1, now);
-        // 1500 + 38 bytes at 25 MB/s take 61.52 microseconds.
-        let first = now + Duration::from_nanos(61_520) + Duration::from_millis(20);
-        assert_eq!(line.send(now, 1500), Passage::Arrives(first));
-        assert_eq!(line.send(now, 1500), Passage::Arrives(first + Duration::from_nanos(61_520)));
-    }
-
-    #[test]
-    fn a_burst_fills_the_queue_of_one_round_trip_and_the_rest_is_dropped() {
-        let now = Instant::now();
-        let mut line = Line::new(SHAPE, 1, now);
-        let passed = (0..2000).filter(|_| matches!(line.send(now, 1500), Passage::Arrives(_))).count();
-        // Those that begin within the first million bytes.
-        assert_eq!(passed as u64, 1_000_000 / 1538 + 1);
-        let later = now + Duration::from_millis(40);
-        assert!(matches!(line.send(later, 1500), Passage::Arrives(_)));
-    }
-
-    #[test]
-    fn loss_by_chance_is_as_frequent_as_asked_for() {
-        let mut now = Instant::now();
-        let mut line = Line::new(Shape { loss_percent: 0.5, ..SHAPE }, 7, now);
-        let mut lost = 0;
-        for _ in 0..100_000 {
-            now += Duration::from_millis(1);
-            lost += u32::from(line.send(now, 100) == Passage::Lost);
-        }
-        assert!((400..600).contains(&lost), "{lost} of 100000");
-    }
 }

@@ -19,6 +19,7 @@ use rustix::fs::{Advice, OFlags, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::transfer::growth::Growth;
+use crate::transfer::pieces::{self, PIECE_BYTES};
 
 /// What tells a file from another, and from itself after somebody wrote to it. A hard link or a name more or less changes
 /// none of it.
@@ -174,12 +175,13 @@ impl Pinned {
         let mut done = 0;
         while let Some(rest) = raw.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let at = span.offset + done as u64;
-            match preadv2(&self.file, &mut [IoSliceMut::new(rest)], at, ReadWriteFlags::NOWAIT) {
+            let (piece, _) = rest.split_at_mut(rest.len().min(PIECE_BYTES));
+            match preadv2(&self.file, &mut [IoSliceMut::new(piece)], at, ReadWriteFlags::NOWAIT) {
                 Ok(read) if read > 0 => done += read,
                 Err(Errno::INTR) => {}
                 // Not in the cache, or a file system that cannot tell.
                 _ => {
-                    self.file.read_exact_at(rest, at)?;
+                    pieces::read(&self.file, rest, at)?;
                     // Advice: a file system that does not take it keeps the pages, and all is well.
                     let _ = fadvise(&self.file, at, NonZeroU64::new(rest.len() as u64), Advice::DontNeed);
                     break;
