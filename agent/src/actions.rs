@@ -8,6 +8,7 @@
 //! A new action is a variant of [`Action`] and of [`Outcome`], a function in a file here, and a branch below.
 
 mod aof;
+mod backlog;
 mod borrow;
 mod canary;
 mod feed;
@@ -60,6 +61,13 @@ pub async fn perform(
         Action::Promote => replication::promote(instance).await,
         Action::Follow { to, expect, timeout_seconds } => {
             replication::follow(instance, &to, expect.as_ref(), seconds(timeout_seconds), progress).await
+        }
+        Action::Backlog { bytes, hold_seconds } => {
+            backlog::have(instance, run, bytes, seconds(hold_seconds), progress).await
+        }
+        Action::GiveBack => {
+            borrow::give_back_now(instance, borrow::Which::Of(run)).await?;
+            Ok(Outcome::GivenBack)
         }
         Action::Snapshot { method } => snapshot::snapshot(&agent.offers, instance, run, method, progress).await,
         Action::Offer { ticket, to, budget } => landing::offer(agent, instance, run, ticket, to, budget).await,

@@ -147,6 +147,11 @@ pub enum Action {
     Promote,
     /// Make the instance a replica of `to`, and wait until the link is up. Refused if it does not stand at `expect`.
     Follow { to: HostPort, expect: Option<Lineage>, timeout_seconds: u32 },
+    /// Have a backlog of at least this size on the server, from which a replica can go on at a snapshot that is taken
+    /// afterwards. What is changed for it is put back by `GiveBack` or `Release`, or after `hold_seconds`.
+    Backlog { bytes: u64, hold_seconds: u32 },
+    /// Put back what the run has changed of the server's settings.
+    GiveBack,
     /// Write a snapshot, and pin it under the run's name.
     Snapshot { method: SaveMethod },
     /// Let the agent of `to` pull the pinned snapshot with this ticket, also while it is still being written.
@@ -184,6 +189,8 @@ impl fmt::Display for Action {
             Action::Fence { .. } => write!(f, "fence"),
             Action::Promote => write!(f, "promote"),
             Action::Follow { to, .. } => write!(f, "follow {to}"),
+            Action::Backlog { bytes, .. } => write!(f, "have a backlog of {bytes} B"),
+            Action::GiveBack => write!(f, "put settings back"),
             Action::Snapshot { method } => write!(f, "snapshot by {method}"),
             Action::Offer { to, .. } => write!(f, "offer the snapshot to {to}"),
             Action::Pull { from, address, .. } => write!(f, "pull the snapshot of {from} at {address}"),
@@ -292,6 +299,12 @@ pub enum Outcome {
     Following {
         link_seconds: f64,
     },
+    /// `created`: there was none. `bytes` is its size now.
+    Backlog {
+        created: bool,
+        bytes: u64,
+    },
+    GivenBack,
     Snapshot(SnapshotFacts),
     Offered {
         manifest: Manifest,

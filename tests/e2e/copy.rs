@@ -56,7 +56,9 @@ fn an_existing_dump_is_taken_as_it_is_even_where_the_server_is_stopped() {
     let before = world.b().content();
     let hash = blake3_of(&world.b().dump_path());
     world.b().kill_server();
-    world.coord(&["copy", B, C, "--snapshot", "existing", "--start", "--landing", "file", "--yes"]).ends_with(code::DONE);
+    world
+        .coord(&["copy", B, C, "--snapshot", "existing", "--start", "--landing", "file", "--yes"])
+        .ends_with(code::DONE);
     assert_eq!(world.c().content(), before);
     assert_eq!(blake3_of(&world.b().dump_path()), hash);
 }

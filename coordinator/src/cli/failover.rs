@@ -95,7 +95,7 @@ pub fn no_cast(error: CastError, unreachable: &[(HostName, String)]) -> CoordErr
 }
 
 /// Has every replica to be try its primary to be. A stopped server is stood in for by a rehearsal of its agent.
-async fn try_paths(
+pub async fn try_paths(
     context: &Context,
     cast: &Cast,
     goal: Goal,

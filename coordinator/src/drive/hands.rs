@@ -37,6 +37,9 @@ impl Hands for AgentHands<'_> {
         match step {
             Step::Fence { replicas } => self.fence(replicas, progress).await,
             Step::Promote { on } => self.promote(on, progress).await,
+            Step::Backlog { source, bytes, hold_seconds } => {
+                self.backlog(source, *bytes, *hold_seconds, ledger, progress).await
+            }
             Step::Snapshot { source, method } => self.snapshot(source, *method, progress).await,
             Step::Transfer { source, target, method, budget, landing } => {
                 let (method, budget) = (*method, *budget);
@@ -73,6 +76,7 @@ impl Hands for AgentHands<'_> {
     async fn undo(&self, step: &Step) -> Result<Vec<Learnt>, Fault> {
         let nobody = |_: &InstanceRef, _: &Progress| {};
         match step {
+            Step::Backlog { source, .. } => self.one("undo-backlog", source, Action::GiveBack, &nobody).await,
             // While the save still runs this waits for its end in the agent: what a server writes cannot be called back.
             Step::Snapshot { source, .. } => {
                 self.one("undo-snapshot", source, Action::Release { keep_old: true }, &nobody).await
@@ -157,6 +161,25 @@ impl AgentHands<'_> {
         Ok(ended.into_iter().map(|outcome| Learnt::Outcome { on: source.clone(), outcome }).collect())
     }
 
+    /// Has the source keep what is written from now on. It is recorded who it is afterwards: a server that had no backlog
+    /// begins a new history with its first.
+    async fn backlog(
+        &self,
+        source: &InstanceRef,
+        bytes: u64,
+        hold_seconds: u32,
+        ledger: &Ledger,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        if ledger.primary(source).is_some() {
+            self.still_as_judged(source, ledger).await?;
+        }
+        let mut learnt = self.one("backlog", source, Action::Backlog { bytes, hold_seconds }, progress).await?;
+        let report = self.agents.observe_instance(source).await?;
+        learnt.push(primary(source, running(source, &report)?));
+        Ok(learnt)
+    }
+
     async fn promote(&self, on: &InstanceRef, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
         let mut learnt = self.one("promote", on, Action::Promote, progress).await?;
         let report = self.agents.observe_instance(on).await?;
@@ -238,6 +261,9 @@ impl AgentHands<'_> {
             let pin =
                 format!("the snapshot stays on {source} as baton-{}.pin.rdb; remove it when all is well", self.run);
             learnt.push(Learnt::Shortfall(pin));
+            if ledger.backlog().is_some() {
+                learnt.extend(self.one("give-back", source, Action::GiveBack, progress).await?);
+            }
         }
         // The target last: what it kept is what the result tells.
         let release = Action::Release { keep_old: keep_old || !whole };
@@ -256,7 +282,11 @@ impl AgentHands<'_> {
 }
 
 fn primary(on: &InstanceRef, running: &Running) -> Learnt {
-    Learnt::Primary { on: on.clone(), pid: running.pid, id: running.replication.lineage.id.clone() }
+    let follows = match &running.role {
+        Role::Primary { .. } => None,
+        Role::Replica { primary, .. } => Some(primary.clone()),
+    };
+    Learnt::Primary { on: on.clone(), pid: running.pid, id: running.replication.lineage.id.clone(), follows }
 }
 
 /// Names the task of a step on one instance: a step may work on several of one host.

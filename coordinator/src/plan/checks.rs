@@ -1,6 +1,7 @@
 //! The preflight: every check that a goal wants, each one a function from the scene to lines. All are made, so that all
 //! refusals are seen at once.
 
+mod live_source;
 mod path;
 mod primary;
 mod source;
@@ -21,6 +22,7 @@ const FAILOVER: &[CheckFn] = &[
     source::is_idle,
     source::can_save,
     source::siblings_stand,
+    live_source::keeps_what_is_written,
     target::is_free,
     target::has_no_followers,
     target::can_land,
@@ -49,11 +51,31 @@ const COPY: &[CheckFn] = &[
     target::has_disk,
 ];
 
+const CLONE: &[CheckFn] = &[
+    live_source::serves,
+    source::is_idle,
+    source::can_save,
+    live_source::keeps_what_is_written,
+    target::is_free,
+    target::has_no_followers,
+    target::can_land,
+    target::takes_arguments,
+    target::reads_snapshot,
+    target::has_modules,
+    target::has_memory,
+    target::has_disk,
+    path::formats_fit,
+    path::passwords_fit,
+    path::is_open,
+    path::clocks_agree,
+];
+
 /// Makes every check of the goal.
 pub fn of(scene: &Scene) -> Vec<Check> {
     let checks = match scene.intent.goal {
         Goal::Failover(_) => FAILOVER,
         Goal::Copy { .. } => COPY,
+        Goal::Clone => CLONE,
     };
     checks.iter().flat_map(|check| check(scene)).collect()
 }

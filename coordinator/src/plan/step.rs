@@ -7,6 +7,7 @@ use baton_proto::{HostPort, InstanceRef, Lineage};
 use serde::{Deserialize, Serialize};
 
 use crate::rate::Limit;
+use crate::report::units::Bytes;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
@@ -19,6 +20,13 @@ pub enum Step {
     /// Makes the source the primary.
     Promote {
         on: InstanceRef,
+    },
+    /// Has the source keep what is written from the snapshot on, until a replica that is built from it asks for the rest.
+    Backlog {
+        source: InstanceRef,
+        bytes: u64,
+        /// When the source's own settings are back at the latest, whatever becomes of the run.
+        hold_seconds: u32,
     },
     /// Has the snapshot written. It is done as soon as the snapshot can be sent, which is long before it is whole.
     Snapshot {
@@ -139,6 +147,7 @@ impl Step {
         match self {
             Step::Fence { .. } => "fence",
             Step::Promote { .. } => "promote",
+            Step::Backlog { .. } => "backlog",
             Step::Snapshot { .. } => "snapshot",
             Step::Transfer { .. } => "transfer",
             Step::Stop { .. } => "stop",
@@ -164,6 +173,9 @@ impl Step {
                 format!("fence {} off the lost primary (REPLICAOF 127.0.0.1 1)", list(&names))
             }
             Step::Promote { on } => format!("promote {on} (REPLICAOF NO ONE)"),
+            Step::Backlog { source, bytes, .. } => {
+                format!("keep what is written on {source} meanwhile, up to {} (repl-backlog-size)", Bytes(*bytes))
+            }
             Step::Snapshot { source, method } => format!("snapshot on {source} ({method}), pinned by a hard link"),
             Step::Transfer { source, target, method, budget, landing } => {
                 let meanwhile = if *method == SaveMethod::Existing { "" } else { " while it is written" };
@@ -210,8 +222,17 @@ impl Step {
     /// Whether the step has something to take back. The fence has not, on purpose: a survivor that follows the lost
     /// primary again is one restart away from being emptied.
     pub fn has_undo(&self) -> bool {
-        use Step::{Boot, Install, Snapshot, Start, Stop, Transfer};
-        matches!(self, Snapshot { .. } | Transfer { .. } | Stop { .. } | Install { .. } | Start { .. } | Boot { .. })
+        use Step::{Backlog, Boot, Install, Snapshot, Start, Stop, Transfer};
+        matches!(
+            self,
+            Backlog { .. }
+                | Snapshot { .. }
+                | Transfer { .. }
+                | Stop { .. }
+                | Install { .. }
+                | Start { .. }
+                | Boot { .. }
+        )
     }
 
     /// Whether the group is served by a new primary once the step is done; what follows cannot roll the run back.

@@ -2,10 +2,11 @@
 
 use baton_proto::InstanceRef;
 use baton_proto::control::{Landing, SaveMethod};
+use baton_proto::report::Role;
 
 use crate::plan::Step;
 use crate::plan::step::{Survivor, Upstream};
-use crate::plan::{Goal, Member, Mode, Scene, Way, landing};
+use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing};
 
 /// A data set of this size is saved in less than a second, which a reader hardly notices; above it, a server with
 /// readers is asked for a forked save.
@@ -20,6 +21,7 @@ pub fn of(scene: &Scene, method: SaveMethod) -> Vec<Step> {
         Goal::Failover(Mode::Replace) => replace(scene, method),
         Goal::Failover(Mode::Promote) => promote(scene, method),
         Goal::Copy { start } => copy(scene, method, start),
+        Goal::Clone => clone(scene, method),
     }
 }
 
@@ -52,6 +54,8 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     if !siblings.is_empty() {
         steps.push(Step::AttachSiblings { replicas: siblings.clone(), to: to.clone() });
     }
+    // After the siblings have joined: some servers empty their backlog when its size is changed.
+    steps.extend(backlog(scene));
     steps.extend(land(scene, method, Some(&to)));
     steps.push(Step::Attach { replica: target.clone(), to });
     steps.extend(aof(scene, false));
@@ -68,6 +72,27 @@ fn copy(scene: &Scene, method: SaveMethod, start: bool) -> Vec<Step> {
     }
     steps.push(release(scene));
     steps
+}
+
+fn clone(scene: &Scene, method: SaveMethod) -> Vec<Step> {
+    let (source, target) = (scene.source.name.clone(), scene.target.name.clone());
+    let to = upstream(scene.source);
+    let mut steps: Vec<Step> = backlog(scene).into_iter().collect();
+    steps.extend(land(scene, method, Some(&to)));
+    steps.push(Step::Attach { replica: target.clone(), to });
+    steps.extend(aof(scene, false));
+    steps.push(Step::Persist { instances: vec![target.clone()] });
+    if scene.source.running().is_some_and(|running| matches!(running.role, Role::Primary { .. })) {
+        steps.push(Step::Canary { primary: source, replica: target });
+    }
+    steps.push(release(scene));
+    steps
+}
+
+fn backlog(scene: &Scene) -> Option<Step> {
+    let sizing = backlog::of(scene)?;
+    let (source, bytes, hold_seconds) = (scene.source.name.clone(), sizing.bytes, sizing.hold_seconds());
+    Some(Step::Backlog { source, bytes, hold_seconds })
 }
 
 /// Brings the snapshot into the target's server, which is a primary afterwards, or follows `follow`.
@@ -147,6 +172,10 @@ pub fn save_method(scene: &Scene) -> (SaveMethod, String) {
     let Some(running) = scene.source.running() else {
         return (SaveMethod::Existing, "the source does not run".into());
     };
+    // Nobody has agreed to its clients being kept waiting.
+    if scene.intent.goal == Goal::Clone {
+        return (SaveMethod::Bgsave, "the source serves meanwhile".into());
+    }
     let serves_writes = !matches!(scene.intent.goal, Goal::Failover(Mode::Replace));
     let quick = running.memory.used_bytes <= QUICK_SAVE_BYTES_MAX;
     let host = scene.world.report(&scene.source.name.host);

@@ -100,7 +100,7 @@ impl Case {
 
     fn cast(&self, world: &World) -> Result<Cast, CastError> {
         match self.intent.goal {
-            Goal::Copy { .. } => Cast::copy(world, &word("b"), &word("c")),
+            Goal::Copy { .. } | Goal::Clone => Cast::pair(world, &word("b"), &word("c")),
             Goal::Failover(_) => {
                 Cast::failover(world, &Topology::of(world), &word("a"), &word("c"), self.source.as_ref())
             }

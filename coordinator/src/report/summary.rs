@@ -59,6 +59,10 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
             Goal::Copy { start: true } => {
                 writeln!(out, "{word}: {} runs on the snapshot of {}", plan.target, plan.source)?
             }
+            Goal::Clone => {
+                let resync = resync(run).map(|resync| format!(" ({resync} resync)")).unwrap_or_default();
+                writeln!(out, "{word}: {} follows {}{resync}", plan.target, plan.source)?;
+            }
             Goal::Failover(mode) => {
                 let primary = if mode == Mode::Replace { &plan.target } else { &plan.source };
                 let replicas: Vec<_> = joined(run)
@@ -144,7 +148,7 @@ fn joined(run: &Run) -> Vec<(String, Resync)> {
 fn resync(run: &Run) -> Option<Resync> {
     let subject = match run.plan.goal {
         Goal::Failover(Mode::Replace) => &run.plan.source,
-        Goal::Failover(Mode::Promote) | Goal::Copy { .. } => &run.plan.target,
+        Goal::Failover(Mode::Promote) | Goal::Copy { .. } | Goal::Clone => &run.plan.target,
     };
     run.ledger.joined().find(|(replica, _)| *replica == subject).map(|(_, resync)| resync)
 }
@@ -179,7 +183,7 @@ fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
     let serves = match run.plan.goal {
         Goal::Failover(Mode::Replace) => "gate",
         Goal::Failover(Mode::Promote) => "promote",
-        Goal::Copy { .. } => return seconds,
+        Goal::Copy { .. } | Goal::Clone => return seconds,
     };
     if let Some(at) = run.times.iter().position(|(step, _)| step == serves) {
         seconds.insert("service", run.times.iter().take(at + 1).map(|(_, seconds)| seconds).sum());
