@@ -148,8 +148,10 @@ fn the_everyday_case_is_ready_and_nothing_follows_the_target_before_the_gate() {
 fn promote_serves_first_and_builds_the_target_as_a_replica() {
     let plan = Case::new(Goal::Failover(Mode::Promote)).plan();
     assert_eq!(plan.refusals().count(), 0);
-    let order =
-        ["fence", "promote", "snapshot", "transfer", "install", "load", "attach", "persist", "canary", "release"];
+    let order = [
+        "fence", "promote", "backlog", "snapshot", "transfer", "install", "load", "attach", "persist", "canary",
+        "release",
+    ];
     assert_eq!(names(&plan), order);
     let follows_b = |step: &Step| matches!(step, Step::Start { follow: Some(to), .. } if to.instance == named("b"));
     assert!(plan.steps.iter().any(follows_b), "told at run time, it would take everything anew");
@@ -584,4 +586,5 @@ fn a_plan_survives_its_journal() {
     assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
 }
 
+mod clone;
 mod landing;
