@@ -30,7 +30,7 @@ pub(super) enum Deed {
 pub(super) struct GoBetween {
     deed: Arc<Mutex<Deed>>,
     real: SocketAddr,
-    target: Identity,
+    target: Arc<Identity>,
 }
 
 impl GoBetween {
@@ -38,7 +38,7 @@ impl GoBetween {
     pub(super) fn before(story: &Story, deed: Deed) -> GoBetween {
         let identity = |file: &str| Identity::load(&story.lost.world.dir().join(file)).unwrap();
         let address = SocketAddr::from((baton_tests::address::fresh(), AGENT_PORT));
-        let (real, target) = (story.lost.world.b().agent_address(), identity("machine-c/machine-c.pem"));
+        let (real, target) = (story.lost.world.b().agent_address(), Arc::new(identity("machine-c/machine-c.pem")));
         let between = GoBetween { deed: Arc::new(Mutex::new(deed)), real, target };
         let (own, serving) = (identity("machine-b/machine-b.pem"), between.clone());
         story.lost.world.b().reach_agent_via(address);
