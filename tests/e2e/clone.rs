@@ -235,13 +235,12 @@ fn the_agents_of_both_ends_may_be_restarted_half_way() {
 }
 
 #[test]
-fn a_target_that_is_lost_half_way_leaves_the_source_as_it_was() {
+fn a_server_that_dies_half_way_has_the_run_rolled_back_and_the_source_as_it_was() {
     let world = lone(REDIS_6_2, |_| {});
     let running = in_the_middle(&world);
-    world.c().lose();
-    let said = running.wait();
-    assert_ne!(said.code, code::DONE, "{said}");
+    world.c().kill_server();
+    let said = running.wait().ends_with(code::ROLLED_BACK);
+    said.says(&["error: transfer", "run `coord clone machine-a machine-c`"]);
     assert_settings_are_back(world.a());
-    let left = crate::scene::files(&world.a().data_dir());
-    assert!(!left.iter().any(|name| name.starts_with("baton-")), "{left:?}");
+    assert_no_leftovers(&world);
 }
