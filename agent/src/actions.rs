@@ -9,6 +9,7 @@
 
 mod adoption;
 mod aof;
+mod backlog;
 mod borrow;
 mod canary;
 mod feed;
@@ -93,6 +94,13 @@ async fn act(
         Action::KeepPrimary { timeout_ms } => handover::keep_primary(instance, milliseconds(timeout_ms)).await,
         Action::AwaitWrites { value, timeout_ms } => {
             canary::await_writes(instance, run, &value, milliseconds(timeout_ms), progress).await
+        }
+        Action::Backlog { bytes, hold_seconds } => {
+            backlog::have(instance, run, bytes, seconds(hold_seconds), progress).await
+        }
+        Action::GiveBack => {
+            borrow::give_back_now(instance, borrow::Which::Of(run)).await?;
+            Ok(Outcome::GivenBack)
         }
         Action::Snapshot { method } => snapshot::snapshot(&agent.offers, instance, run, method, progress).await,
         Action::Offer { ticket, to, budget } => landing::offer(agent, instance, run, ticket, to, budget).await,

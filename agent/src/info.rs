@@ -174,6 +174,7 @@ impl Info {
                 partial_ok: self.count("sync_partial_ok"),
                 partial_err: self.count("sync_partial_err"),
             },
+            input_bytes: self.count("total_net_input_bytes"),
         })
     }
 

@@ -1,5 +1,6 @@
 //! The command line: one verb a file.
 
+pub mod clone;
 pub mod context;
 pub mod copy;
 pub mod execute;
@@ -46,6 +47,8 @@ enum Verb {
     Switchover(switchover::SwitchoverArgs),
     /// Move a snapshot from one host to another; no role changes
     Copy(copy::CopyArgs),
+    /// Build a new replica of a server that runs, without sending its data twice
+    Clone(clone::CloneArgs),
     /// Change how fast a run's snapshot is sent, while it is
     Rate(rate::RateArgs),
     /// List the runs of this machine, newest first
@@ -80,7 +83,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
         Verb::Pki(command) => return pki::run(command, console).map(|()| Exit::Done),
         Verb::Runs => return runs::list(config, console),
         Verb::Show { run } => return runs::show(config, run, console),
-        Verb::Status(_) | Verb::Failover(_) | Verb::Switchover(_) | Verb::Copy(_) | Verb::Rate(_) => {}
+        Verb::Status(_) | Verb::Failover(_) | Verb::Switchover(_) | Verb::Copy(_) | Verb::Clone(_) | Verb::Rate(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CoordError::new(Exit::Defect, "start the runtime").because(error))?;
@@ -94,6 +97,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
             Verb::Failover(args) => failover::run(&context, args).await,
             Verb::Switchover(args) => switchover::run(&context, args).await,
             Verb::Copy(args) => copy::run(&context, args).await,
+            Verb::Clone(args) => clone::run(&context, args).await,
             Verb::Rate(args) => rate::run(&context, args).await,
             Verb::Runs | Verb::Show { .. } | Verb::Pki(_) => Ok(Exit::Done),
         }

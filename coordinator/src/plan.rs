@@ -9,6 +9,7 @@
 //! To add a check: a function in `plan/checks/` and its name in a list of `plan/checks.rs`. To add a step: a variant of
 //! [`Step`], its place in `plan/steps.rs`, and what it orders in `drive/hands.rs`.
 
+pub mod backlog;
 pub mod cast;
 pub mod checks;
 pub mod landing;
@@ -21,7 +22,7 @@ use std::fmt;
 
 use baton_proto::control::SaveMethod;
 use baton_proto::data::Budget;
-use baton_proto::report::{InstanceReport, Running};
+use baton_proto::report::{InstanceReport, Role, Running};
 use baton_proto::{Fault, HostPort, InstanceRef, RunId};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,8 @@ pub enum Goal {
     Switchover {
         timeout_ms: u32,
     },
+    /// The target becomes a replica of the source, which serves meanwhile.
+    Clone,
 }
 
 impl fmt::Display for Goal {
@@ -62,6 +65,7 @@ impl fmt::Display for Goal {
             Goal::Failover(Mode::Promote) => "failover (promote)",
             Goal::Copy { .. } => "copy",
             Goal::Switchover { .. } => "switchover",
+            Goal::Clone => "clone",
         })
     }
 }
@@ -171,6 +175,9 @@ pub struct Plan {
     pub source: InstanceRef,
     pub target: InstanceRef,
     pub siblings: Vec<InstanceRef>,
+    /// The primary that the source follows, where that goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<InstanceRef>,
     pub checks: Vec<Check>,
     /// How each replica will join its primary.
     pub forecasts: Vec<Forecast>,
@@ -189,6 +196,7 @@ impl Plan {
             source: scene.source.name.clone(),
             target: scene.target.name.clone(),
             siblings: scene.siblings.iter().map(|sibling| sibling.name.clone()).collect(),
+            above: above(scene),
             forecasts: resync::forecasts(scene),
             steps: steps::of(scene, method),
             checks,
@@ -217,8 +225,16 @@ impl Plan {
             }
             Goal::Failover(Mode::Promote) => (Some(&self.source), siblings.chain([&self.target]).collect()),
             Goal::Copy { .. } => (None, Vec::new()),
+            Goal::Clone => (Some(self.above.as_ref().unwrap_or(&self.source)), vec![&self.target]),
         }
     }
+}
+
+/// The primary of a source that is cloned and is a replica itself, if it is one that is known.
+fn above(scene: &Scene) -> Option<InstanceRef> {
+    let Role::Replica { primary, .. } = &scene.source.running()?.role else { return None };
+    let place = scene.world.place(primary, &scene.source.name.host);
+    place.instance().filter(|_| scene.intent.goal == Goal::Clone).cloned()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod place;
 mod rival;
 mod spare;
 mod verdict;
+pub mod writes;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -29,6 +30,8 @@ use baton_proto::control::Reach;
 use baton_proto::report::{HostReport, InstanceReport};
 use baton_proto::{Fault, HostName, HostPort, InstanceName, InstanceRef, Lineage, ReplId, RunId};
 
+use writes::Writes;
+
 pub use describe::describe;
 pub use place::{Place, WordError};
 pub use verdict::{Health, Trouble, Verdict};
@@ -41,6 +44,8 @@ pub struct World {
     pub probes: Vec<Probe>,
     /// IP addresses of the names by which servers, hosts and agents are addressed.
     pub resolved: BTreeMap<String, Vec<IpAddr>>,
+    /// How much is written on servers that were looked at twice.
+    pub writes: BTreeMap<InstanceRef, Writes>,
 }
 
 /// A host of the inventory.

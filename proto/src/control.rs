@@ -166,6 +166,11 @@ pub enum Action {
     KeepPrimary { timeout_ms: u32 },
     /// Write the canary as soon as this replica has become a primary that takes writes.
     AwaitWrites { value: String, timeout_ms: u32 },
+    /// Have a backlog of at least this size on the server, from which a replica can go on at a snapshot that is taken
+    /// afterwards. What is changed for it is put back by `GiveBack` or `Release`, or after `hold_seconds`.
+    Backlog { bytes: u64, hold_seconds: u32 },
+    /// Put back what the run has changed of the server's settings.
+    GiveBack,
     /// Write a snapshot, and pin it under the run's name; or stream it, which ends when the target has taken all of it.
     Snapshot { method: SaveMethod },
     /// Let the agent of `to` pull the pinned snapshot with this ticket, also while it is still being written.
@@ -206,6 +211,8 @@ impl fmt::Display for Action {
             Action::HandOver { to, .. } => write!(f, "hand over to {to}"),
             Action::KeepPrimary { .. } => write!(f, "keep the role of primary"),
             Action::AwaitWrites { .. } => write!(f, "await the first write as a primary"),
+            Action::Backlog { bytes, .. } => write!(f, "have a backlog of {bytes} B"),
+            Action::GiveBack => write!(f, "put settings back"),
             Action::Snapshot { method } => write!(f, "snapshot by {method}"),
             Action::Offer { to, .. } => write!(f, "offer the snapshot to {to}"),
             Action::Pull { from, address, .. } => write!(f, "pull the snapshot of {from} at {address}"),
@@ -322,6 +329,12 @@ pub enum Outcome {
     KeptPrimary {
         lineage: Lineage,
     },
+    /// `created`: there was none. `bytes` is its size now.
+    Backlog {
+        created: bool,
+        bytes: u64,
+    },
+    GivenBack,
     Snapshot(SnapshotFacts),
     Offered {
         manifest: Manifest,

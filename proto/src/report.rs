@@ -182,6 +182,10 @@ pub struct Replication {
     /// Configured size of the backlog.
     pub backlog_bytes: u64,
     pub counters: SyncCounters,
+    /// What its clients have sent it since it started. Of a server without a backlog, whose offset stands still, it is the
+    /// only measure of what is written.
+    #[serde(default)]
+    pub input_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

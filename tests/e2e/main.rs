@@ -2,6 +2,7 @@
 
 mod access;
 mod changed;
+mod clone;
 mod copy;
 mod feed;
 mod gate;

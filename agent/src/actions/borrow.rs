@@ -3,19 +3,22 @@
 //! The old value is noted durably before the change, so that an agent that dies in between knows what to put back: the
 //! agent that comes after it does so, or this one when the server answers again ([`super::recover`]), or the run's `Release`.
 //! A server that was restarted has its own values again, and the note is void.
+//!
+//! What a run *holds* outlasts the action that borrowed it, and the agent: it is put back on the run's order, or when its
+//! time is up, since whoever would give that order may be gone.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use baton_proto::{Fault, FaultKind};
+use baton_proto::{Fault, FaultKind, RunId};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::save::pin::blocking;
-use crate::durable;
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server, ServerError};
+use crate::{durable, host};
 
 /// Settings whose values are told nobody, in no log.
 const SECRET: [&str; 1] = ["masterauth"];
@@ -29,9 +32,36 @@ struct Borrowed {
     pid: u32,
     name: String,
     value: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<Held>,
+}
+
+/// For how long a run wants a setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Held {
+    pub(super) run: RunId,
+    pub(super) until_unix_ms: u64,
+}
+
+/// What is put back.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Which<'a> {
+    /// All but what a run holds.
+    Due,
+    /// That, and what this run holds.
+    Of(&'a RunId),
+    All,
 }
 
 impl Borrowed {
+    fn is(&self, which: Which) -> bool {
+        match (which, &self.held) {
+            (Which::All, _) | (_, None) => true,
+            (Which::Due, Some(held)) => held.until_unix_ms <= host::clock_unix_ms(),
+            (Which::Of(run), Some(held)) => held.run == *run || held.until_unix_ms <= host::clock_unix_ms(),
+        }
+    }
+
     fn shown(&self) -> &str {
         if SECRET.contains(&self.name.as_str()) { "(hidden)" } else { &self.value }
     }
@@ -83,6 +113,32 @@ pub(super) async fn borrow(
     name: &str,
     value: &str,
 ) -> Result<bool, Fault> {
+    change(instance, server, pid, (name, value), None).await
+}
+
+/// The same, for a run and for a time. Refused while another run holds the setting.
+pub(super) async fn hold(
+    instance: &Instance,
+    server: &mut Server,
+    pid: u32,
+    (name, value): (&str, &str),
+    held: &Held,
+) -> Result<bool, Fault> {
+    let others = noted(instance).await?.into_iter().filter(|borrowed| borrowed.pid == pid && borrowed.name == name);
+    if let Some(other) = others.filter_map(|borrowed| borrowed.held).find(|other| other.run != held.run) {
+        return Err(Fault::new(FaultKind::Refused, format!("run {} has changed {name} of the server", other.run))
+            .hint("wait until that run has ended"));
+    }
+    change(instance, server, pid, (name, value), Some(held)).await
+}
+
+async fn change(
+    instance: &Instance,
+    server: &mut Server,
+    pid: u32,
+    (name, value): (&str, &str),
+    held: Option<&Held>,
+) -> Result<bool, Fault> {
     let read = server.config(name).await.map_err(|error| error.fault(instance.name(), "CONFIG GET"))?;
     let old = match read {
         None => return Ok(false),
@@ -94,7 +150,7 @@ pub(super) async fn borrow(
     // Borrowed twice: the first value is the server's own.
     let is_first = all.iter().all(|borrowed| borrowed.name != name);
     if is_first {
-        all.push(Borrowed { pid, name: name.to_owned(), value: old });
+        all.push(Borrowed { pid, name: name.to_owned(), value: old, held: held.cloned() });
         note(instance, &all).await?;
     }
     let Err(error) = server.set_config(name, value).await else { return Ok(true) };
@@ -106,15 +162,20 @@ pub(super) async fn borrow(
     Err(error.fault(instance.name(), "CONFIG SET"))
 }
 
-/// Puts back what is borrowed. The pid tells whose settings the server has.
+/// Puts back what is borrowed and not held. The pid tells whose settings the server has.
 pub(super) async fn give_back(instance: &Instance, server: &mut Server, pid: u32) -> Result<(), Fault> {
+    put_back(instance, server, pid, Which::Due).await
+}
+
+async fn put_back(instance: &Instance, server: &mut Server, pid: u32, which: Which<'_>) -> Result<(), Fault> {
     let mut all = noted(instance).await?;
     if all.is_empty() {
         return Ok(());
     }
+    all.retain(|borrowed| borrowed.pid == pid);
     let mut failed = None;
-    let mut left = Vec::new();
-    for borrowed in all.drain(..).filter(|borrowed| borrowed.pid == pid) {
+    let (due, mut left): (Vec<_>, Vec<_>) = all.into_iter().partition(|borrowed| borrowed.is(which));
+    for borrowed in due {
         match server.set_config(&borrowed.name, &borrowed.value).await {
             Ok(()) => {
                 info!(instance = %instance.name(), setting = borrowed.name, value = borrowed.shown(), "setting put back");
@@ -133,13 +194,18 @@ pub(super) async fn give_back(instance: &Instance, server: &mut Server, pid: u32
 
 /// Puts back settings that a crash, or a server that did not answer in time, left changed.
 pub(super) async fn give_back_leftovers(instance: &Instance) -> Result<(), Fault> {
-    if !is_any(instance).await? {
+    give_back_now(instance, Which::Due).await
+}
+
+/// Puts back over a connection of its own.
+pub(super) async fn give_back_now(instance: &Instance, which: Which<'_>) -> Result<(), Fault> {
+    if !noted(instance).await?.iter().any(|borrowed| borrowed.is(which)) {
         return Ok(());
     }
     match instance.connect().await {
         Ok(mut server) => {
             let pid = super::look::look(instance, &mut server).await?.running.pid;
-            give_back(instance, &mut server, pid).await
+            put_back(instance, &mut server, pid, which).await
         }
         Err(ConnectError::Stopped(_)) => forget(instance).await,
         Err(error) => Err(error.fault(instance.name())),
@@ -153,7 +219,14 @@ pub(super) async fn forget(instance: &Instance) -> Result<(), Fault> {
 
 /// Tells whether anything waits to be put back.
 pub(super) async fn is_any(instance: &Instance) -> Result<bool, Fault> {
-    Ok(!noted(instance).await?.is_empty())
+    Ok(noted(instance).await?.iter().any(|borrowed| borrowed.is(Which::Due)))
+}
+
+/// When the last thing that is held is to be put back, if anything is.
+pub(super) async fn held_until_unix_ms(instance: &Instance) -> Option<u64> {
+    // One that cannot be read now is looked for again by whoever clears up.
+    let noted = noted(instance).await.unwrap_or_default();
+    noted.into_iter().filter_map(|borrowed| Some(borrowed.held?.until_unix_ms)).max()
 }
 
 #[cfg(test)]
@@ -161,11 +234,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_run_holds_is_put_back_on_its_order_or_when_its_time_is_up() {
+        let (ours, other) = (RunId::new("cl-aaaa").unwrap(), RunId::new("cl-bbbb").unwrap());
+        let held = |until_unix_ms| Borrowed {
+            pid: 7,
+            name: "repl-backlog-size".into(),
+            value: "1048576".into(),
+            held: Some(Held { run: ours.clone(), until_unix_ms }),
+        };
+        let is = |which| (held(u64::MAX).is(which), held(1).is(which));
+        assert_eq!(is(Which::Due), (false, true));
+        assert_eq!(is(Which::Of(&other)), (false, true));
+        assert_eq!(is(Which::Of(&ours)), (true, true));
+        assert_eq!(is(Which::All), (true, true));
+    }
+
+    #[test]
     fn a_note_that_is_torn_or_far_too_long_is_none_and_one_that_cannot_be_read_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("borrowed.json");
         assert_eq!(read(&path).unwrap(), []);
-        let one = Borrowed { pid: 7, name: "rdbcompression".into(), value: "yes".into() };
+        let one = Borrowed { pid: 7, name: "rdbcompression".into(), value: "yes".into(), held: None };
         let text = serde_json::to_vec(&[&one]).unwrap();
         std::fs::write(&path, &text).unwrap();
         assert_eq!(read(&path).unwrap(), [one]);

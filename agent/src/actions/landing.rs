@@ -9,7 +9,7 @@ use baton_proto::data::{Budget, SnapshotId, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
 use tracing::info;
 
-use super::borrow;
+use super::borrow::{self, Which};
 use super::feed;
 use super::place::{self, Site};
 use super::save::pin::blocking;
@@ -184,7 +184,7 @@ pub(super) async fn restore(instance: &Instance, run: &RunId) -> Result<Outcome,
 
 pub(super) async fn release(instance: &Instance, run: &RunId, keep_old: bool) -> Result<Outcome, Fault> {
     service::settle(instance).await?;
-    borrow::give_back_leftovers(instance).await?;
+    borrow::give_back_now(instance, Which::Of(run)).await?;
     let note = Note::of(instance.state_dir(), instance.name(), run);
     let site = site(instance, run).await?;
     feed::forget(instance, &site).await?;

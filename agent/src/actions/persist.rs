@@ -8,7 +8,8 @@ use baton_proto::report::Role;
 use baton_proto::{Fault, FaultKind, HostPort};
 use tracing::warn;
 
-use super::{borrow, look};
+use super::borrow::{self, Which};
+use super::look;
 use crate::durable;
 use crate::instance::Instance;
 use crate::server::{Server, ServerError};
@@ -22,8 +23,8 @@ pub(super) async fn persist(instance: &Instance) -> Result<Outcome, Fault> {
 
 /// The same over a connection that is there already.
 pub(super) async fn persist_with(instance: &Instance, server: &mut Server) -> Result<Outcome, Fault> {
-    // What was changed for a save only must not get into the file.
-    borrow::give_back_leftovers(instance).await?;
+    // What was changed for a while must not get into the file.
+    borrow::give_back_now(instance, Which::All).await?;
     let look = look::look_loaded(instance, server).await?;
     let file = instance.config().config.clone();
     same_file(look.info.field("config_file").unwrap_or_default(), &file)?;

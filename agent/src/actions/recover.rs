@@ -16,12 +16,16 @@ use super::save::pin::blocking;
 use super::save::{SAVE_TIMEOUT, unfinished};
 use super::{adoption, borrow, feed};
 use crate::agent::Agent;
+use crate::host;
 use crate::instance::Instance;
 
 /// The first pause between two attempts.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest: a setting may stay changed that long after a save.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Beyond the time that a run may hold a setting, so that it is seen to be over.
+const HELD_SLACK: Duration = Duration::from_millis(100);
 
 /// Begins to clear up after an agent that died, for each instance.
 pub fn recover(agent: &Arc<Agent>) {
@@ -36,6 +40,29 @@ pub(super) async fn after_action(instance: &Arc<Instance>) {
     let borrowed = borrow::is_any(instance).await.unwrap_or(true);
     if borrowed || feed::is_left(instance).await || adoption::adopted_at(instance).await.is_some() {
         tokio::spawn(clear_up(Arc::clone(instance)));
+    }
+}
+
+/// Has what a run holds put back when its time is up, if the run has not ended by then.
+pub(super) async fn give_back_later(instance: &Arc<Instance>) {
+    let Some(until) = borrow::held_until_unix_ms(instance).await else { return };
+    let left = Duration::from_millis(until.saturating_sub(host::clock_unix_ms()));
+    let instance = Arc::clone(instance);
+    tokio::spawn(async move {
+        tokio::time::sleep(left.saturating_add(HELD_SLACK)).await;
+        if borrow::is_any(&instance).await.unwrap_or(true) {
+            warn!(instance = %instance.name(), "a run has held settings of the server for as long as it may");
+            end_hold(instance).await;
+        }
+    });
+}
+
+async fn end_hold(instance: Arc<Instance>) {
+    let lock = instance.lock().await;
+    let back = borrow::give_back_leftovers(&instance).await;
+    drop(lock);
+    if let Err(fault) = back {
+        warn!(instance = %instance.name(), "what a run held is put back by the next action or start of the agent: {fault}");
     }
 }
 
@@ -56,6 +83,7 @@ async fn clear_up(instance: Arc<Instance>) {
             // In this order: an action that leaves something from here on begins anew.
             drop(only);
             drop(lock);
+            give_back_later(&instance).await;
             return;
         }
         drop(lock);

@@ -41,7 +41,7 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError>
     let target = context.inventory.word(&args.target)?;
     // Every host is looked at: a replica anywhere may follow the target's address.
     let world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
-    let cast = Cast::copy(&world, &source, &target).map_err(|error| no_cast(error, &[]))?;
+    let cast = Cast::pair(&world, &source, &target).map_err(|error| no_cast(error, &[]))?;
     let intent = Intent {
         goal: Goal::Copy { start: args.start },
         snapshot: args.snapshot.method(),

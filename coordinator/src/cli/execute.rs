@@ -259,6 +259,9 @@ fn again(plan: &Plan) -> String {
             format!("run `coord failover {failed} --to {}{mode}`", plan.target)
         }
         None => {
+            if plan.goal == Goal::Clone {
+                return format!("run `coord clone {} {}`", plan.source, plan.target);
+            }
             let start = if plan.goal == (Goal::Copy { start: true }) { " --start" } else { "" };
             format!("run `coord copy {} {}{start}`", plan.source, plan.target)
         }

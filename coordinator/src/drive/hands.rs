@@ -41,6 +41,9 @@ impl Hands for AgentHands<'_> {
             Step::HandOver { from, to, seen_as, timeout_ms } => {
                 self.hand_over(from, to, seen_as, *timeout_ms, progress).await
             }
+            Step::Backlog { source, bytes, hold_seconds } => {
+                self.backlog(source, *bytes, *hold_seconds, ledger, progress).await
+            }
             Step::Snapshot { source, method } => self.snapshot(source, *method, progress).await,
             Step::Transfer { source, target, method, budget, landing } => {
                 let (method, budget) = (*method, *budget);
@@ -80,6 +83,7 @@ impl Hands for AgentHands<'_> {
             Step::HandOver { from, timeout_ms, .. } => {
                 self.one("undo-hand-over", from, Action::KeepPrimary { timeout_ms: *timeout_ms }, &nobody).await
             }
+            Step::Backlog { source, .. } => self.one("undo-backlog", source, Action::GiveBack, &nobody).await,
             // While the save still runs this waits for its end in the agent: what a server writes cannot be called back.
             Step::Snapshot { source, .. } => {
                 self.one("undo-snapshot", source, Action::Release { keep_old: true }, &nobody).await
@@ -162,6 +166,25 @@ impl AgentHands<'_> {
         let action = Action::Snapshot { method };
         let ended = self.order_until_ready(&snapshot_task(source), source, action, progress).await?;
         Ok(ended.into_iter().map(|outcome| Learnt::Outcome { on: source.clone(), outcome }).collect())
+    }
+
+    /// Has the source keep what is written from now on. It is recorded who it is afterwards: a server that had no backlog
+    /// begins a new history with its first.
+    async fn backlog(
+        &self,
+        source: &InstanceRef,
+        bytes: u64,
+        hold_seconds: u32,
+        ledger: &Ledger,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        if ledger.primary(source).is_some() {
+            self.still_as_judged(source, ledger).await?;
+        }
+        let mut learnt = self.one("backlog", source, Action::Backlog { bytes, hold_seconds }, progress).await?;
+        let report = self.agents.observe_instance(source).await?;
+        learnt.push(primary(source, running(source, &report)?));
+        Ok(learnt)
     }
 
     async fn promote(&self, on: &InstanceRef, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
@@ -250,6 +273,9 @@ impl AgentHands<'_> {
                 format!("the snapshot stays on {source} as baton-{}.pin.rdb; remove it when all is well", self.run)
             };
             learnt.push(Learnt::Shortfall(copy));
+            if ledger.backlog().is_some() && !streamed {
+                learnt.extend(self.one("give-back", source, Action::GiveBack, progress).await?);
+            }
         }
         // The target last: what it kept is what the result tells.
         let release = Action::Release { keep_old: keep_old || !whole };
@@ -268,7 +294,11 @@ impl AgentHands<'_> {
 }
 
 fn primary(on: &InstanceRef, running: &Running) -> Learnt {
-    Learnt::Primary { on: on.clone(), pid: running.pid, id: running.replication.lineage.id.clone() }
+    let follows = match &running.role {
+        Role::Primary { .. } => None,
+        Role::Replica { primary, .. } => Some(primary.clone()),
+    };
+    Learnt::Primary { on: on.clone(), pid: running.pid, id: running.replication.lineage.id.clone(), follows }
 }
 
 /// Names the task of a step on one instance: a step may work on several of one host.

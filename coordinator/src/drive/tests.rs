@@ -28,6 +28,7 @@ fn plan(goal: Goal, steps: Vec<Step>) -> Plan {
         source: instance("b"),
         target: instance("c"),
         siblings: Vec::new(),
+        above: None,
         checks: Vec::new(),
         forecasts: Vec::new(),
         steps,

@@ -29,6 +29,7 @@ fn server(version: &str, role: Role, keys: &[(u32, u64, u64)]) -> Running {
             backlog: None,
             backlog_bytes: 1 << 20,
             counters: SyncCounters::default(),
+            input_bytes: 0,
         },
         keyspace: keyspace(keys),
         persistence: Persistence::default(),

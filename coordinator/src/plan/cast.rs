@@ -103,8 +103,8 @@ impl Cast {
         Ok(Cast { group: Some(group.clone()), source: chosen.name.clone(), target, siblings, passed_over })
     }
 
-    /// Finds the parts of a copy.
-    pub fn copy(world: &World, source: &Word, target: &Word) -> Result<Cast, CastError> {
+    /// Finds the parts of a copy or a clone as they were named.
+    pub fn pair(world: &World, source: &Word, target: &Word) -> Result<Cast, CastError> {
         let source = world.named(&source.host, source.instance.as_ref())?;
         let target = world.named(&target.host, target.instance.as_ref())?;
         if source == target {
@@ -128,6 +128,7 @@ impl Cast {
                 followers.push(&self.target);
                 to(&self.source, &followers)
             }
+            Goal::Clone => to(&self.source, &[&self.target]),
             Goal::Copy { .. } => Vec::new(),
         }
     }

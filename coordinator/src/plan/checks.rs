@@ -2,6 +2,7 @@
 //! refusals are seen at once.
 
 mod handover;
+mod live_source;
 mod path;
 mod primary;
 mod source;
@@ -22,6 +23,7 @@ const FAILOVER: &[CheckFn] = &[
     source::is_idle,
     source::can_save,
     source::siblings_stand,
+    live_source::keeps_what_is_written,
     target::is_free,
     target::has_no_followers,
     target::can_land,
@@ -58,6 +60,21 @@ const SWITCHOVER: &[CheckFn] = &[
     handover::replica_keeps_up,
     handover::replica_can_lead,
     handover::siblings_move,
+];
+
+const CLONE: &[CheckFn] = &[
+    live_source::serves,
+    source::is_idle,
+    source::can_save,
+    live_source::keeps_what_is_written,
+    target::is_free,
+    target::has_no_followers,
+    target::can_land,
+    target::takes_arguments,
+    target::reads_snapshot,
+    target::has_modules,
+    target::has_memory,
+    target::has_disk,
     path::formats_fit,
     path::passwords_fit,
     path::is_open,
@@ -70,6 +87,7 @@ pub fn of(scene: &Scene) -> Vec<Check> {
         Goal::Failover(_) => FAILOVER,
         Goal::Copy { .. } => COPY,
         Goal::Switchover { .. } => SWITCHOVER,
+        Goal::Clone => CLONE,
     };
     checks.iter().flat_map(|check| check(scene)).collect()
 }

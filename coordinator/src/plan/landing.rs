@@ -74,12 +74,23 @@ pub fn choose(scene: &Scene) -> Option<Choice> {
         None if obstacles.is_empty() => Way::Live,
         None => Way::File,
     };
-    Some(Choice { way, obstacles, forecast: forecast(scene.snapshot_bytes(), &scene.intent.budget) })
+    Some(Choice { way, obstacles, forecast: forecast(scene.snapshot_bytes(), WIRE_SHARE, &scene.intent.budget) })
 }
 
 /// How the snapshot lands, where it makes no difference to the caller that no server is to have it.
 pub fn of(scene: &Scene) -> Way {
     choose(scene).map_or(Way::File, |choice| choice.way)
+}
+
+/// Seconds from the start of the save until the target has loaded, if the snapshot is as large as it may be and does not
+/// shrink on the wire.
+pub fn seconds(scene: &Scene) -> Option<f64> {
+    let choice = choose(scene)?;
+    let longest = forecast(scene.data_bytes(), 1.0, &scene.intent.budget);
+    Some(match choice.way {
+        Way::File => longest.file,
+        Way::Live => longest.live,
+    })
 }
 
 /// Whether the target's server must be started empty before it can be fed.
@@ -134,10 +145,10 @@ fn obstacles(scene: &Scene) -> Vec<Obstacle> {
     found
 }
 
-fn forecast(snapshot_bytes: u64, budget: &Budget) -> Forecast {
+fn forecast(snapshot_bytes: u64, wire_share: f64, budget: &Budget) -> Forecast {
     let bytes = snapshot_bytes as f64;
     let wire = budget.max_rate.map_or(WIRE_RATE, |rate| WIRE_RATE.min(rate as f64));
-    let (save, wire, load) = (bytes / SAVE_RATE, bytes * WIRE_SHARE / wire, bytes / LOAD_RATE);
+    let (save, wire, load) = (bytes / SAVE_RATE, bytes * wire_share / wire, bytes / LOAD_RATE);
     Forecast { file: save.max(wire) + load + BOOT_SECONDS, live: save.max(wire).max(load) }
 }
 
@@ -169,10 +180,10 @@ mod tests {
 
     #[test]
     fn live_takes_as_long_as_its_slowest_stage_and_by_file_the_load_comes_after() {
-        let unlimited = forecast(900_000_000, &Budget::default());
+        let unlimited = forecast(900_000_000, WIRE_SHARE, &Budget::default());
         assert_eq!((unlimited.live, unlimited.file), (6.0, 6.0 + 5.0 + BOOT_SECONDS));
-        let slow = forecast(900_000_000, &Budget { max_rate: Some(9_000_000), cpu: None });
+        let slow = forecast(900_000_000, WIRE_SHARE, &Budget { max_rate: Some(9_000_000), cpu: None });
         assert_eq!(slow.live, 45.0, "the wire is the slowest");
-        assert_eq!(forecast(0, &Budget::default()).live, 0.0);
+        assert_eq!(forecast(0, WIRE_SHARE, &Budget::default()).live, 0.0);
     }
 }

@@ -12,7 +12,9 @@ use baton_proto::InstanceRef;
 use baton_proto::report::{Running, SyncCounters};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Goal, Member, Mode, Scene, Way, landing};
+use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing};
+use crate::report::units::Bytes;
+use crate::topology::writes::Seen;
 
 /// How a replica came level with its primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,13 +67,14 @@ pub fn forecasts(scene: &Scene) -> Vec<Forecast> {
             let joins = std::iter::once(scene.source).chain(scene.siblings.iter().copied());
             joins.map(|replica| behind_the_successor(scene, replica)).collect()
         }
+        Goal::Clone => vec![built_from_a_snapshot(scene)],
         Goal::Failover(Mode::Replace) => {
             let joins = std::iter::once(scene.source).chain(scene.siblings.iter().copied());
             joins.map(|replica| behind_a_loaded_primary(scene, replica)).collect()
         }
         Goal::Failover(Mode::Promote) => {
             let siblings = scene.siblings.iter().map(|replica| behind_the_promoted(scene, *replica));
-            siblings.chain([started_as_replica(scene)]).collect()
+            siblings.chain([built_from_a_snapshot(scene)]).collect()
         }
     }
 }
@@ -123,20 +126,29 @@ fn behind_the_successor(scene: &Scene, replica: Member) -> Forecast {
     }
 }
 
-fn started_as_replica(scene: &Scene) -> Forecast {
+fn built_from_a_snapshot(scene: &Scene) -> Forecast {
     let (replica, to) = (scene.target, scene.source);
     let continues = replica.report.binary.is_none_or(|version| version.continues_as_replica());
     if !continues {
         return forecast(scene, replica, to, Resync::Full, 0, "its version cannot continue from a snapshot");
     }
-    match scene.source.running().map(|running| running.replication.backlog.is_some()) {
-        Some(true) => {
-            let size = scene.source.running().map_or(0, |running| running.replication.backlog_bytes);
-            let why = format!("it starts on the source's snapshot, if less than {size} B is written there meanwhile");
-            forecast(scene, replica, to, Resync::Partial, 0, &why)
-        }
-        _ => forecast(scene, replica, to, Resync::Full, 0, "the source has no backlog"),
+    let Some(sizing) = backlog::of(scene) else {
+        return forecast(scene, replica, to, Resync::Full, 0, "the source does not run");
+    };
+    if !sizing.fits() {
+        let why = format!("{sizing}, which a backlog of {} does not hold", Bytes(sizing.bytes));
+        return forecast(scene, replica, to, Resync::Full, 0, &why);
     }
+    let (why, bytes) = match sizing.writes.seen {
+        Seen::Nothing => {
+            (format!("it goes on from the snapshot, if less than {} are written meanwhile", Bytes(sizing.bytes)), 0)
+        }
+        _ => (
+            format!("it goes on from the snapshot: {sizing}, and the backlog holds {}", Bytes(sizing.bytes)),
+            sizing.expected_bytes,
+        ),
+    };
+    forecast(scene, replica, to, Resync::Partial, bytes, &why)
 }
 
 fn offset(member: Member) -> Option<u64> {

@@ -7,7 +7,7 @@ use baton_proto::{HostPort, InstanceRef, Lineage};
 use serde::{Deserialize, Serialize};
 
 use crate::rate::Limit;
-use crate::report::units::Seconds;
+use crate::report::units::{Bytes, Seconds};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
@@ -29,6 +29,13 @@ pub enum Step {
         /// The replica's address as its primary knows it.
         seen_as: HostPort,
         timeout_ms: u32,
+    },
+    /// Has the source keep what is written from the snapshot on, until a replica that is built from it asks for the rest.
+    Backlog {
+        source: InstanceRef,
+        bytes: u64,
+        /// When the source's own settings are back at the latest, whatever becomes of the run.
+        hold_seconds: u32,
     },
     /// Has the snapshot written. It is done as soon as the snapshot can be sent, which is long before it is whole.
     Snapshot {
@@ -150,6 +157,7 @@ impl Step {
             Step::Fence { .. } => "fence",
             Step::Promote { .. } => "promote",
             Step::HandOver { .. } => "hand-over",
+            Step::Backlog { .. } => "backlog",
             Step::Snapshot { .. } => "snapshot",
             Step::Transfer { .. } => "transfer",
             Step::Stop { .. } => "stop",
@@ -178,6 +186,9 @@ impl Step {
             Step::HandOver { from, to, timeout_ms, .. } => {
                 let within = Seconds(f64::from(*timeout_ms) / 1000.0);
                 format!("{from} hands over to {} (FAILOVER), given up after {within}", to.instance)
+            }
+            Step::Backlog { source, bytes, .. } => {
+                format!("keep what is written on {source} meanwhile, up to {} (repl-backlog-size)", Bytes(*bytes))
             }
             Step::Snapshot { source, method: SaveMethod::Stream } => {
                 format!("snapshot on {source}, streamed from memory: no file of it on that host")
@@ -232,9 +243,9 @@ impl Step {
     /// Whether the step has something to take back. The fence has not, on purpose: a survivor that follows the lost
     /// primary again is one restart away from being emptied.
     pub fn has_undo(&self) -> bool {
-        use Step::{Boot, HandOver, Install, Snapshot, Start, Stop, Transfer};
+        use Step::{Backlog, Boot, HandOver, Install, Snapshot, Start, Stop, Transfer};
         let moves = matches!(self, HandOver { .. } | Snapshot { .. } | Transfer { .. } | Install { .. });
-        moves || matches!(self, Stop { .. } | Start { .. } | Boot { .. })
+        moves || matches!(self, Backlog { .. } | Stop { .. } | Start { .. } | Boot { .. })
     }
 
     /// Whether the group is served by a new primary once the step is done; what follows cannot roll the run back.

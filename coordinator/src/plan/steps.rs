@@ -9,7 +9,7 @@ use baton_proto::report::{Link, Role};
 pub(super) use self::switchover::seen_as;
 use crate::plan::Step;
 use crate::plan::step::{Survivor, Upstream};
-use crate::plan::{Goal, Member, Mode, Scene, Way, landing};
+use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing};
 use crate::report::units::Bytes;
 
 /// A data set of this size is saved in less than a second, which a reader hardly notices; above it, a server with
@@ -26,6 +26,7 @@ pub fn of(scene: &Scene, method: SaveMethod) -> Vec<Step> {
         Goal::Failover(Mode::Promote) => promote(scene, method),
         Goal::Copy { start } => copy(scene, method, start),
         Goal::Switchover { timeout_ms } => switchover::steps(scene, timeout_ms),
+        Goal::Clone => clone(scene, method),
     }
 }
 
@@ -58,6 +59,8 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     if !siblings.is_empty() {
         steps.push(Step::AttachSiblings { replicas: siblings.clone(), to: to.clone() });
     }
+    // After the siblings have joined: some servers empty their backlog when its size is changed.
+    steps.extend(backlog(scene));
     steps.extend(land(scene, method, Some(&to)));
     steps.push(Step::Attach { replica: target.clone(), to });
     steps.extend(aof(scene, false));
@@ -74,6 +77,27 @@ fn copy(scene: &Scene, method: SaveMethod, start: bool) -> Vec<Step> {
     }
     steps.push(release(scene));
     steps
+}
+
+fn clone(scene: &Scene, method: SaveMethod) -> Vec<Step> {
+    let (source, target) = (scene.source.name.clone(), scene.target.name.clone());
+    let to = upstream(scene.source);
+    let mut steps: Vec<Step> = backlog(scene).into_iter().collect();
+    steps.extend(land(scene, method, Some(&to)));
+    steps.push(Step::Attach { replica: target.clone(), to });
+    steps.extend(aof(scene, false));
+    steps.push(Step::Persist { instances: vec![target.clone()] });
+    if scene.source.running().is_some_and(|running| matches!(running.role, Role::Primary { .. })) {
+        steps.push(Step::Canary { primary: source, replica: target });
+    }
+    steps.push(release(scene));
+    steps
+}
+
+fn backlog(scene: &Scene) -> Option<Step> {
+    let sizing = backlog::of(scene)?;
+    let (source, bytes, hold_seconds) = (scene.source.name.clone(), sizing.bytes, sizing.hold_seconds());
+    Some(Step::Backlog { source, bytes, hold_seconds })
 }
 
 /// Brings the snapshot into the target's server, which is a primary afterwards, or follows `follow`.
@@ -158,6 +182,10 @@ pub fn save_method(scene: &Scene) -> (SaveMethod, String) {
         && streams(scene).is_ok()
     {
         return (SaveMethod::Stream, why);
+    }
+    // Nobody has agreed to its clients being kept waiting.
+    if scene.intent.goal == Goal::Clone {
+        return (SaveMethod::Bgsave, "the source serves meanwhile".into());
     }
     let serves_writes = !matches!(scene.intent.goal, Goal::Failover(Mode::Replace));
     let quick = running.memory.used_bytes <= QUICK_SAVE_BYTES_MAX;

@@ -1,5 +1,6 @@
 //! Each refusal, the order of steps, who becomes the source, and what is foretold.
 
+mod clone;
 mod landing;
 mod switchover;
 
@@ -103,7 +104,7 @@ impl Case {
 
     fn cast(&self, world: &World) -> Result<Cast, CastError> {
         match self.intent.goal {
-            Goal::Copy { .. } => Cast::copy(world, &word("b"), &word("c")),
+            Goal::Copy { .. } | Goal::Clone => Cast::pair(world, &word("b"), &word("c")),
             Goal::Switchover { .. } => Cast::switchover(world, &Topology::of(world), &word("a"), &word("b")),
             Goal::Failover(_) => {
                 Cast::failover(world, &Topology::of(world), &word("a"), &word("c"), self.source.as_ref())
@@ -152,8 +153,10 @@ fn the_everyday_case_is_ready_and_nothing_follows_the_target_before_the_gate() {
 fn promote_serves_first_and_builds_the_target_as_a_replica() {
     let plan = Case::new(Goal::Failover(Mode::Promote)).plan();
     assert_eq!(plan.refusals().count(), 0);
-    let order =
-        ["fence", "promote", "snapshot", "transfer", "install", "load", "attach", "persist", "canary", "release"];
+    let order = [
+        "fence", "promote", "backlog", "snapshot", "transfer", "install", "load", "attach", "persist", "canary",
+        "release",
+    ];
     assert_eq!(names(&plan), order);
     let follows_b = |step: &Step| matches!(step, Step::Start { follow: Some(to), .. } if to.instance == named("b"));
     assert!(plan.steps.iter().any(follows_b), "told at run time, it would take everything anew");

@@ -61,6 +61,10 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
             Goal::Copy { start: true } => {
                 writeln!(out, "{word}: {} runs on the snapshot of {}", plan.target, plan.source)?
             }
+            Goal::Clone => {
+                let resync = resync(run).map(|resync| format!(" ({resync} resync)")).unwrap_or_default();
+                writeln!(out, "{word}: {} follows {}{resync}", plan.target, plan.source)?;
+            }
             Goal::Failover(_) | Goal::Switchover { .. } => {
                 let primary = plan.outcome().0.unwrap_or(&plan.target);
                 writeln!(out, "{word}: {primary} is primary, {}", followers(run))?;
@@ -166,7 +170,7 @@ fn joined(run: &Run) -> Vec<(String, Resync)> {
 fn resync(run: &Run) -> Option<Resync> {
     let subject = match run.plan.goal {
         Goal::Failover(Mode::Replace) | Goal::Switchover { .. } => &run.plan.source,
-        Goal::Failover(Mode::Promote) | Goal::Copy { .. } => &run.plan.target,
+        Goal::Failover(Mode::Promote) | Goal::Copy { .. } | Goal::Clone => &run.plan.target,
     };
     run.ledger.joined().find(|(replica, _)| *replica == subject).map(|(_, resync)| resync)
 }
@@ -202,7 +206,7 @@ fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
         Goal::Failover(Mode::Replace) => "gate",
         Goal::Failover(Mode::Promote) => "promote",
         Goal::Switchover { .. } => "hand-over",
-        Goal::Copy { .. } => return seconds,
+        Goal::Copy { .. } | Goal::Clone => return seconds,
     };
     if let Some(at) = run.times.iter().position(|(step, _)| step == serves) {
         seconds.insert("service", run.times.iter().take(at + 1).map(|(_, seconds)| seconds).sum());

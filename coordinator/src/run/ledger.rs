@@ -2,7 +2,7 @@
 
 use baton_proto::control::{FeedFacts, HandoverFacts, Outcome, SnapshotFacts, TransferFacts};
 use baton_proto::report::SyncCounters;
-use baton_proto::{InstanceRef, Lineage, ReplId};
+use baton_proto::{HostPort, InstanceRef, Lineage, ReplId};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Resync;
@@ -15,8 +15,15 @@ pub enum Learnt {
     Outcome { on: InstanceRef, outcome: Outcome },
     /// The resyncs that a primary had served before anything was attached to it.
     Counters { on: InstanceRef, counters: SyncCounters },
-    /// Which process is the new primary, and under which id its data stands.
-    Primary { on: InstanceRef, pid: u32, id: ReplId },
+    /// Which process is to be followed, and under which id its data stands; `follows` is whom it follows itself, if it is
+    /// a replica.
+    Primary {
+        on: InstanceRef,
+        pid: u32,
+        id: ReplId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        follows: Option<HostPort>,
+    },
     /// The gate's findings, in words.
     Gate { findings: Vec<String>, keys: u64 },
     /// How a replica joined its primary, by the primary's counters.
@@ -49,6 +56,14 @@ impl Ledger {
     pub fn snapshot(&self) -> Option<&SnapshotFacts> {
         self.outcome(|_, outcome| match outcome {
             Outcome::Snapshot(facts) => Some(facts),
+            _ => None,
+        })
+    }
+
+    /// The size of the backlog that the source was made to keep.
+    pub fn backlog(&self) -> Option<u64> {
+        self.outcome(|_, outcome| match outcome {
+            Outcome::Backlog { bytes, .. } => Some(*bytes),
             _ => None,
         })
     }
@@ -107,10 +122,10 @@ impl Ledger {
         })
     }
 
-    /// The process and replication id that the new primary had when it was last looked at.
-    pub fn primary(&self, primary: &InstanceRef) -> Option<(u32, &ReplId)> {
+    /// The process and replication id that the server to be followed had when it was last looked at, and whom it followed.
+    pub fn primary(&self, primary: &InstanceRef) -> Option<(u32, &ReplId, Option<&HostPort>)> {
         self.find(|learnt| match learnt {
-            Learnt::Primary { on, pid, id } if on == primary => Some((*pid, id)),
+            Learnt::Primary { on, pid, id, follows } if on == primary => Some((*pid, id, follows.as_ref())),
             _ => None,
         })
     }

@@ -77,6 +77,7 @@ fn running(role: Role, lineage: Lineage, keys: u64) -> Running {
             backlog: None,
             backlog_bytes: 1 << 20,
             counters: SyncCounters::default(),
+            input_bytes: 0,
         },
         keyspace: if keys == 0 { BTreeMap::new() } else { [(0, Keys { keys, expires: 0 })].into() },
         persistence: Persistence { last_save_ok: true, ..Persistence::default() },

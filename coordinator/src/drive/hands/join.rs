@@ -61,12 +61,12 @@ impl AgentHands<'_> {
         // A target that was started as a replica follows already, and has moved on since the snapshot.
         let Some(stood) = ledger.fenced_at(replica) else {
             let before = ledger.counters(&to.instance).ok_or_else(|| no_record("counters"))?;
-            self.still_the_primary(to, ledger).await?;
+            self.still_as_judged(&to.instance, ledger).await?;
             return self.join(replica, to, None, before, progress).await;
         };
         // Time has passed since the gate, and a server that was restarted meanwhile may have come up empty.
         let passed = self.gate(replica, to, ledger).await?;
-        self.still_the_primary(to, ledger).await?;
+        self.still_as_judged(&to.instance, ledger).await?;
         let before = passed.iter().find_map(|learnt| match learnt {
             Learnt::Counters { counters, .. } => Some(*counters),
             _ => None,
@@ -86,7 +86,7 @@ impl AgentHands<'_> {
         let mut learnt = Vec::new();
         for replica in replicas {
             let joined = async {
-                let before = self.still_the_primary(to, ledger).await?;
+                let before = self.still_as_judged(&to.instance, ledger).await?;
                 self.join(replica, to, ledger.fenced_at(replica).cloned(), before, progress).await
             };
             match joined.await {
@@ -99,27 +99,27 @@ impl AgentHands<'_> {
         Ok(learnt)
     }
 
-    /// Sees that the new primary is the very process that was judged, with the data that it had then. Yields its
-    /// counters.
-    async fn still_the_primary(&self, to: &Upstream, ledger: &Ledger) -> Result<SyncCounters, Fault> {
-        let (pid, id) = ledger.primary(&to.instance).ok_or_else(|| no_record("primary"))?;
-        let report = self.agents.observe_instance(&to.instance).await?;
-        let now = running(&to.instance, &report)?;
-        let is_primary = matches!(now.role, Role::Primary { .. }) && !now.persistence.loading;
-        if is_primary && now.pid == pid && now.replication.lineage.id == *id {
+    /// Sees that the server to be followed is the very process that was judged, in the role and with the data that it had
+    /// then. Yields its counters.
+    pub(super) async fn still_as_judged(&self, on: &InstanceRef, ledger: &Ledger) -> Result<SyncCounters, Fault> {
+        let (pid, id, follows) = ledger.primary(on).ok_or_else(|| no_record("primary"))?;
+        let report = self.agents.observe_instance(on).await?;
+        let now = running(on, &report)?;
+        let same_role = match &now.role {
+            Role::Primary { .. } => follows.is_none(),
+            Role::Replica { primary, .. } => follows == Some(primary),
+        };
+        if same_role && !now.persistence.loading && now.pid == pid && now.replication.lineage.id == *id {
             return Ok(now.replication.counters);
         }
-        Err(Fault::new(
-            FaultKind::Refused,
-            format!("{} is not the server that was judged, so nothing follows it", to.instance),
-        )
-        .because(format!(
-            "process {pid} under {} then, process {} under {} now",
-            id.short(),
-            now.pid,
-            now.replication.lineage
-        ))
-        .hint(format!("see the log of the server on {}: it was restarted, or changed its role", to.instance.host)))
+        Err(Fault::new(FaultKind::Refused, format!("{on} is not the server that was judged, so nothing follows it"))
+            .because(format!(
+                "process {pid} under {} then, process {} under {} now",
+                id.short(),
+                now.pid,
+                now.replication.lineage
+            ))
+            .hint(format!("see the log of the server on {}: it was restarted, or changed its role", on.host)))
     }
 
     async fn join(

@@ -33,7 +33,7 @@ fn a_replica_that_is_fed_follows_its_primary_afterwards() {
     let plan = case.plan();
     let Step::Transfer { landing: Landing::Live { follow, .. }, .. } = transfer(&plan) else { panic!("{plan:?}") };
     assert_eq!(follow.as_ref().map(ToString::to_string).as_deref(), Some(B));
-    assert_eq!(names(&plan)[..5], ["fence", "promote", "boot", "snapshot", "transfer"]);
+    assert_eq!(names(&plan)[..5], ["fence", "promote", "backlog", "boot", "snapshot"]);
 }
 
 #[test]

@@ -20,6 +20,7 @@ fn plan() -> Plan {
         source: named("b"),
         target: named("c"),
         siblings: Vec::new(),
+        above: None,
         checks: Vec::new(),
         forecasts: Vec::new(),
         steps: vec![
