@@ -14,7 +14,7 @@ use crate::scene::{assert_no_leftovers, blake3_of};
 /// Some chunks of every version's data.
 const DATA_BYTES: u64 = 20 << 20;
 /// So many that the first, which nothing is known of yet, are few of them.
-const SENT_BYTES: u64 = 44 << 20;
+const SENT_BYTES: u64 = 80 << 20;
 
 /// What the server saves of what it could pack shows in the sizes of two dumps: so much is found again, string by string.
 fn the_strings_of_a_dump_are_undone_and_come_back(server: &str) {
@@ -72,7 +72,7 @@ fn an_existing_dump_travels_plain_over_a_slow_line_and_arrives_as_it_was() {
     Dataset::mixed(12, SENT_BYTES).load(&mut client);
     client.call(&["SAVE"]);
     let dump = blake3_of(&world.a().dump_path());
-    let args = ["copy", A, C, "--snapshot", "existing", "--max-rate", "3MB/s", "--yes", "--json"];
+    let args = ["copy", A, C, "--snapshot", "existing", "--max-rate", "6MB/s", "--yes", "--json"];
     let said = world.coord(&args).ends_with(code::DONE);
     let result = said.result();
     assert!(result["plain_chunks"].as_u64().is_some_and(|chunks| chunks > 0), "{said}");
