@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use self::attempt::Login;
 pub(crate) use self::rehearsal::read_command;
+use crate::actions;
 use crate::info::Info;
 use crate::instance::Instance;
 use crate::redis_conf::RedisConf;
@@ -112,7 +113,9 @@ async fn approach(instance: &Instance) -> Result<Approach, Fault> {
 
 async fn running_approach(instance: &Instance, conf: &RedisConf) -> Option<Approach> {
     let mut server = instance.connect_by(conf).await.ok()?;
-    let told = server.all_config().await.ok()?;
+    let mut told = server.all_config().await.ok()?;
+    // What a run has changed for the while is not what the server would use.
+    told.extend(actions::own_settings(instance).await);
     let version = Info::parse(&server.info().await.ok()?).version().ok()?;
     let some = |name: &str| told.get(name).filter(|value| !value.is_empty()).cloned();
     let source = match some("bind-source-addr") {

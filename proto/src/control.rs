@@ -344,7 +344,7 @@ pub enum Outcome {
     /// Pulled, and loaded by the server meanwhile.
     Landed {
         transfer: TransferFacts,
-        feed: FeedFacts,
+        feed: Box<FeedFacts>,
     },
     Stopped {
         was_running: bool,

@@ -199,7 +199,7 @@ async fn begin(identity: &Identity, agent: SocketAddr, host: &str, action: Actio
 #[track_caller]
 fn landed(outcome: Result<Outcome, Fault>) -> (TransferFacts, FeedFacts) {
     match outcome {
-        Ok(Outcome::Landed { transfer, feed }) => (transfer, feed),
+        Ok(Outcome::Landed { transfer, feed }) => (transfer, *feed),
         other => panic!("{other:?}"),
     }
 }

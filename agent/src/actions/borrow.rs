@@ -7,6 +7,7 @@
 //! What a run *holds* outlasts the action that borrowed it, and the agent: it is put back on the run's order, or when its
 //! time is up, since whoever would give that order may be gone.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -102,6 +103,12 @@ async fn note(instance: &Instance, all: &[Borrowed]) -> Result<(), Fault> {
         Some(text) => durable::replace_file(&path, &text, 0o600),
     });
     written.await.flatten().map_err(failed)
+}
+
+/// The server's own values of what is changed at present.
+pub(crate) async fn own_settings(instance: &Instance) -> BTreeMap<String, String> {
+    // Who only asks does without what cannot be read.
+    noted(instance).await.unwrap_or_default().into_iter().map(|borrowed| (borrowed.name, borrowed.value)).collect()
 }
 
 /// Changes a setting until `give_back`. A setting that the server does not know, or that has the value already, is left

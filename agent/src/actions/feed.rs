@@ -149,7 +149,7 @@ impl Target<'_> {
                 .because(format!("process {} was fed, process {} answers", note.pid, running.pid))
                 .hint("look at `coord status`; restore takes the landing back"));
         }
-        Ok(Some(Outcome::Landed { transfer: landed.transfer.clone(), feed: landed.feed.clone() }))
+        Ok(Some(Outcome::Landed { transfer: landed.transfer.clone(), feed: Box::new(landed.feed.clone()) }))
     }
 
     /// Sees that the server can be fed. Tells what it is.

@@ -310,7 +310,7 @@ mod tests {
     fn a_plain_form_that_inflates_beyond_its_bound_or_makes_another_chunk_is_refused() {
         let chunking = Chunking::new(CHUNK_BYTES).unwrap();
         let (head, _) = packed(&chunking, 0, &text(CHUNK), Level::Zstd(1));
-        let mut judge = |form: &[u8]| {
+        let judge = |form: &[u8]| {
             let wire = zstd::bulk::compress(form, 1).unwrap();
             let head = FrameHead { packing: Packing::Plain { level: 1 }, wire_bytes: wire.len() as u32, ..head };
             let mut room = vec![0; CHUNK];

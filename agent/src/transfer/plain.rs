@@ -143,8 +143,7 @@ fn find(here: &[u8]) -> Option<(&[u8], usize, &[u8])> {
     let mut rest = here.strip_prefix(&[MARK])?;
     let packed_bytes = take_length(&mut rest)?;
     let bytes = take_length(&mut rest)?;
-    let plausible = bytes >= STRING_BYTES_MIN
-        && bytes <= PLAIN_BYTES_MAX
+    let plausible = (STRING_BYTES_MIN..=PLAIN_BYTES_MAX).contains(&bytes)
         && packed_bytes <= bytes - SAVED_MIN
         && bytes / EXPANSION_MAX <= packed_bytes;
     let packed = take(&mut rest, packed_bytes).filter(|_| plausible)?;

@@ -78,7 +78,7 @@ impl Ledger {
     /// How the target's server loaded the snapshot while it arrived.
     pub fn feed(&self) -> Option<&FeedFacts> {
         self.outcome(|_, outcome| match outcome {
-            Outcome::Landed { feed, .. } => Some(feed),
+            Outcome::Landed { feed, .. } => Some(&**feed),
             _ => None,
         })
     }

@@ -93,7 +93,7 @@ impl Target<'_> {
         landed_now(instance, note, landed.clone(), &running).await?;
         borrow::give_back(instance, watch.server().await?, running.pid).await?;
         info!(instance = %instance.name(), feed = ?landed.feed, "landed");
-        Ok(Outcome::Landed { transfer: landed.transfer, feed: landed.feed })
+        Ok(Outcome::Landed { transfer: landed.transfer, feed: Box::new(landed.feed) })
     }
 
     /// Waits until the server that has loaded is what it should be, as the replica that it still is.

@@ -114,7 +114,8 @@ fn a_map_that_outlived_its_chunks_is_not_believed() {
 #[test]
 fn after_a_failed_sync_nothing_is_claimed() {
     let scene = Scene::new(2 * CHUNK);
-    let syncs: [fn(&Store) -> Result<(), Fault>; 2] = [Store::sync, |store| store.finish(0).map(drop)];
+    type Syncs = fn(&Store) -> Result<(), Fault>;
+    let syncs: [Syncs; 2] = [Store::sync, |store| store.finish(0).map(drop)];
     for sync in syncs {
         let mut opened = scene.open();
         assert_eq!(opened.held, Held::new());
