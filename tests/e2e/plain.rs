@@ -72,11 +72,10 @@ fn an_existing_dump_travels_plain_over_a_slow_line_and_arrives_as_it_was() {
     Dataset::mixed(12, SENT_BYTES).load(&mut client);
     client.call(&["SAVE"]);
     let dump = blake3_of(&world.a().dump_path());
-    let args = ["copy", A, C, "--snapshot", "existing", "--max-rate", "6MB/s", "--yes", "--json"];
+    let args = ["copy", A, C, "--snapshot", "existing", "--max-rate", "2MB/s", "--yes", "--json"];
     let said = world.coord(&args).ends_with(code::DONE);
     let result = said.result();
     assert!(result["plain_chunks"].as_u64().is_some_and(|chunks| chunks > 0), "{said}");
-    assert!(result["packing"].as_str().is_some_and(|why| why.contains("strings made plain")), "{said}");
     assert_eq!(result["blake3"], dump.as_str(), "{said}");
     assert_eq!(blake3_of(&world.c().dump_path()), dump);
     assert_no_leftovers(&world);
