@@ -130,11 +130,16 @@ impl LyingSource {
 async fn chunk(link: &Link, ticket: &Ticket, index: u32) -> Result<(FrameHead, Vec<u8>), Fault> {
     let mut bytes = Vec::new();
     let room = &mut bytes;
-    let room = move |length| {
-        room.resize(length, 0);
-        room.as_mut_slice()
-    };
-    link.chunk(ticket, index, room, |_| ()).await.map(|head| (head, bytes))
+    let head = link.chunk(
+        ticket,
+        index,
+        move |length| {
+            room.resize(length, 0);
+            room.as_mut_slice()
+        },
+        |_| (),
+    );
+    head.await.map(|head| (head, bytes))
 }
 
 /// A failover whose source lies.
