@@ -1,14 +1,15 @@
 //! Sources that send, or say, what is not so; and files that are changed under their hands.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use baton_proto::data::{Extent, FrameHead, Packing, WIRE_BYTES_MAX};
 use bytes::Bytes;
 
 use super::source::Chunk;
-use super::stage::flip;
+use super::stage::{DEADLINE, flip, recorded_in};
 use super::*;
 
 /// Applies a change to chunk 1 the first `times` that it is asked for.
@@ -17,6 +18,23 @@ fn spoil(times: u32, change: fn(Chunk) -> Chunk) -> Hooks {
     Hooks::chunk(move |_, index, chunk| {
         let hit = index == 1 && spoilt.fetch_add(1, Ordering::SeqCst) < times;
         Serve::Send(if hit { chunk.map(change) } else { chunk })
+    })
+}
+
+/// Applies a change to chunk 1 whenever it is asked for, once another chunk has been recorded in this map: else the third
+/// damaged one may end the pull before any other is written.
+fn spoil_after_another(map: Arc<OnceLock<PathBuf>>, change: fn(Chunk) -> Chunk) -> Hooks {
+    Hooks::chunk(move |_, index, chunk| {
+        if index != 1 {
+            return Serve::Send(chunk);
+        }
+        let began = std::time::Instant::now();
+        tokio::task::block_in_place(|| {
+            while map.get().is_none_or(|map| recorded_in(map) == 0) && began.elapsed() < DEADLINE {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        Serve::Send(chunk.map(change))
     })
 }
 
@@ -53,7 +71,9 @@ async fn a_chunk_that_comes_damaged_is_asked_for_again_and_then_given_up_by_name
         stage.expect_whole(&facts);
         assert_eq!((stage.source.served(), facts.reconnects), (6, 0));
 
-        let stage = Stage::new(snapshot("REDIS0010", 4 * CHUNK), spoil(u32::MAX, change));
+        let map = Arc::new(OnceLock::new());
+        let stage = Stage::new(snapshot("REDIS0010", 4 * CHUNK), spoil_after_another(Arc::clone(&map), change));
+        map.set(stage.map()).unwrap();
         let fault = stage.pull().await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::Verification);
         assert!(fault.to_string().contains("chunk"), "{fault}");

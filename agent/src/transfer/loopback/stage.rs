@@ -14,7 +14,7 @@ use crate::tasks::ProgressSink;
 use crate::transfer::{Place, PullOrder, pull};
 
 /// How long a fact may take to come true. Far longer than it does, also on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(120);
+pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 
 pub(super) fn host(name: &str) -> HostName {
     HostName::new(name).unwrap()
@@ -143,10 +143,14 @@ impl Stage {
 
     /// Chunks that the map says are here.
     pub(super) fn recorded(&self) -> u64 {
-        let head = crate::transfer::map::MapFormat::new(&snapshot_id()).unwrap().head().len() as u64;
-        let length = std::fs::metadata(self.map()).map_or(0, |found| found.len());
-        length.saturating_sub(head) / crate::transfer::map::RECORD_BYTES as u64
+        recorded_in(&self.map())
     }
+}
+
+pub(super) fn recorded_in(map: &Path) -> u64 {
+    let head = crate::transfer::map::MapFormat::new(&snapshot_id()).unwrap().head().len() as u64;
+    let length = std::fs::metadata(map).map_or(0, |found| found.len());
+    length.saturating_sub(head) / crate::transfer::map::RECORD_BYTES as u64
 }
 
 /// Waits until something is so.
