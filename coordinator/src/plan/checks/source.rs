@@ -155,13 +155,13 @@ fn can_stream(scene: &Scene, why: &str) -> Vec<Check> {
     if let Err((why, remedy)) = streams(scene) {
         return vec![refuse(ID, format!("{name} cannot stream its snapshot: {why}"), remedy)];
     }
-    let because = if scene.intent.snapshot.is_some() { format!("({why})") } else { format!("since {why}") };
+    let because = if scene.intent.snapshot.is_some() { format!(" {why}") } else { format!(", since {why}") };
     let says = match scene.intent.goal {
         Goal::Failover(Mode::Replace) => format!(
-            "{name} streams from memory, {because}; no file of it stays there: until it follows {}, its memory, frozen and fenced, is the last copy",
+            "{name} streams from memory{because}; no file of it stays there: until it follows {}, its memory, frozen and fenced, is the last copy",
             scene.target.name
         ),
-        _ => format!("{name} streams from memory, {because}; no file of it stays there"),
+        _ => format!("{name} streams from memory{because}; no file of it stays there"),
     };
     [ok(ID, says)].into_iter().chain(can_fork(scene)).collect()
 }
