@@ -38,7 +38,7 @@ use crate::instance::Instance;
 use crate::tasks::ProgressSink;
 
 pub(crate) use self::adoption::adopted_at;
-pub(crate) use self::borrow::own_settings;
+pub(crate) use self::borrow::unborrowed;
 pub use self::recover::recover;
 
 /// Does one action, when the instance is free. An offer changes nothing of the instance, and does not wait: a snapshot is

@@ -109,10 +109,13 @@ async fn look(instance: &Instance) -> Seen {
         Err(fault) => (RedisConf::empty(instance.conf_dir()), Some(fault.to_string())),
     };
     let mut settings = Settings { error: unreadable, ..settings::of_conf(&conf, path) };
-    let answers = match &settings.error {
+    let mut answers = match &settings.error {
         Some(reason) => Answers::none(silent(format!("it is not known where it listens: {reason}"))),
         None => ask(instance, &conf).await,
     };
+    if let (Some(told), ServerState::Running(running)) = (&mut answers.settings, &answers.server) {
+        actions::unborrowed(instance, running.pid, told).await;
+    }
     if let Some(told) = &answers.settings {
         settings::in_force(&mut settings, told, &conf);
     }

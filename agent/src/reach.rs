@@ -114,9 +114,12 @@ async fn approach(instance: &Instance) -> Result<Approach, Fault> {
 async fn running_approach(instance: &Instance, conf: &RedisConf) -> Option<Approach> {
     let mut server = instance.connect_by(conf).await.ok()?;
     let mut told = server.all_config().await.ok()?;
-    // What a run has changed for the while is not what the server would use.
-    told.extend(actions::own_settings(instance).await);
-    let version = Info::parse(&server.info().await.ok()?).version().ok()?;
+    let text = server.info().await.ok()?;
+    let info = Info::parse(&text);
+    let version = info.version().ok()?;
+    if let Some(pid) = info.field("process_id").and_then(|pid| pid.parse().ok()) {
+        actions::unborrowed(instance, pid, &mut told).await;
+    }
     let some = |name: &str| told.get(name).filter(|value| !value.is_empty()).cloned();
     let source = match some("bind-source-addr") {
         None if version.connects_from_bind() => some("bind").and_then(|bind| first(bind.split_whitespace())),

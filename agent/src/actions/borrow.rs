@@ -105,10 +105,12 @@ async fn note(instance: &Instance, all: &[Borrowed]) -> Result<(), Fault> {
     written.await.flatten().map_err(failed)
 }
 
-/// The server's own values of what is changed at present.
-pub(crate) async fn own_settings(instance: &Instance) -> BTreeMap<String, String> {
+/// Puts the server's own values in the place of those that were borrowed, in what it tells of its settings: that is what
+/// it will have when its replication or the next run asks for them.
+pub(crate) async fn unborrowed(instance: &Instance, pid: u32, told: &mut BTreeMap<String, String>) {
     // Who only asks does without what cannot be read.
-    noted(instance).await.unwrap_or_default().into_iter().map(|borrowed| (borrowed.name, borrowed.value)).collect()
+    let noted = noted(instance).await.unwrap_or_default();
+    told.extend(noted.into_iter().filter(|own| own.pid == pid).map(|own| (own.name, own.value)));
 }
 
 /// Changes a setting until `give_back`. A setting that the server does not know, or that has the value already, is left
