@@ -59,6 +59,7 @@ struct Stages {
     save: Vec<f64>,
     load: Vec<f64>,
     wire: Vec<f64>,
+    megabytes: Vec<f64>,
     cores: Vec<f64>,
 }
 
@@ -69,6 +70,7 @@ pub fn run(setting: &Setting, links: &[Kind]) -> anyhow::Result<Section> {
         Table::new(&["link", "way", "seconds", "fastest", "slowest", "resync", "live/way", "bar", "verdict"]);
     let mut slowest = Table::new(&[
         "link",
+        "on the wire, MB",
         "SAVE, s",
         "wire, s",
         "load, s",
@@ -147,7 +149,9 @@ fn replace(
             if way == Way::Live {
                 let used = cpu::machine_seconds().zip(before).map(|(after, before)| (after - before) / 2.0);
                 stages.cores.extend(used);
-                stages.wire.extend(bytes_wire.map(|bytes| bytes as f64 / 1e6 / limit));
+                let megabytes = bytes_wire.map(|bytes| bytes as f64 / 1e6);
+                stages.megabytes.extend(megabytes);
+                stages.wire.extend(megabytes.map(|megabytes| megabytes / limit));
             }
         }
     }
@@ -240,6 +244,7 @@ fn add_stages(table: &mut Table, kind: Kind, all: &[Times], stages: &Stages) {
     let multiple = live(all).zip(longest).map(|(live, longest)| live / longest);
     let [bar, verdict] = bars::at_most(multiple, Some(bars::STAGES_MAX));
     let cells = each.map(|seconds| figure(seconds, 2));
-    let named = [kind.title.to_owned()].into_iter().chain(cells);
+    let on_the_wire = figure(median(&stages.megabytes), 1);
+    let named = [kind.title.to_owned(), on_the_wire].into_iter().chain(cells);
     table.row(named.chain([figure(multiple, 2), bar, verdict]));
 }
