@@ -9,13 +9,14 @@ use baton_tests::servers::{REDIS_6_2, REDIS_7_0, ServerProgram, VALKEY_9_1};
 use baton_tests::wait::wait_for;
 use baton_tests::world::{A, B, C, World};
 
-use crate::scene::{Lost, MIXED_BYTES, counts, lagging_sibling, on_every_server, resyncs};
+use crate::scene::{Lost, MIXED_BYTES, counts, files, lagging_sibling, on_every_server, resyncs};
 
 on_every_server! {
     an_empty_c_is_fed_and_b_joins_it_partially
     a_stopped_c_is_started_empty_and_fed
     a_c_with_its_append_only_file_on_keeps_it_on
     a_c_that_is_fed_follows_a_promoted_b_that_is_written_to
+    a_stream_is_fed_as_it_comes_and_is_no_file_on_b
 }
 
 const FAILOVER: [&str; 6] = ["failover", A, "--to", C, "--yes", "--json"];
@@ -109,6 +110,18 @@ fn a_c_that_is_fed_follows_a_promoted_b_that_is_written_to(server: &str) {
     assert_eq!(resyncs(lost.world.b()), counts(0, 1), "{said}");
     lost.before = lost.world.b().content();
     lost.assert_promoted();
+}
+
+fn a_stream_is_fed_as_it_comes_and_is_no_file_on_b(server: &str) {
+    let lost = lost(server, |_| {});
+    lost.world.c().start_server();
+    // What its own full resync from A has left.
+    let dump = || std::fs::read(lost.world.b().dump_path()).ok();
+    let (before, names) = (dump(), files(&lost.world.b().data_dir()));
+    let said = failover(&lost, &["--snapshot", "stream"]);
+    assert_eq!(resyncs(lost.world.c()), counts(0, 1), "{said}");
+    assert_eq!((dump(), files(&lost.world.b().data_dir())), (before, names), "B wrote nothing");
+    lost.assert_replaced();
 }
 
 #[test]

@@ -127,7 +127,7 @@ impl LyingSource {
 }
 
 /// Asks for a chunk as the target does.
-async fn chunk(link: &Link, ticket: &Ticket, index: u32) -> Result<(FrameHead, Vec<u8>), Fault> {
+pub(crate) async fn chunk(link: &Link, ticket: &Ticket, index: u32) -> Result<(FrameHead, Vec<u8>), Fault> {
     let mut bytes = Vec::new();
     let room = &mut bytes;
     let head = link.chunk(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 
 use crate::cli::context::Context;
-use crate::cli::execute::{self, Consent, LandingChoice, SnapshotChoice, Spending};
+use crate::cli::execute::{self, Consent, Moving};
 use crate::cli::failover::no_cast;
 use crate::error::{CoordError, Exit};
 use crate::observe;
@@ -21,17 +21,8 @@ pub struct CopyArgs {
     /// Start the target's server on the snapshot
     #[arg(long)]
     start: bool,
-    /// How the snapshot is made
-    #[arg(long, value_enum, default_value_t = SnapshotChoice::Auto)]
-    snapshot: SnapshotChoice,
-    /// How the snapshot comes into the target's server
-    #[arg(long, value_enum, default_value_t = LandingChoice::Auto)]
-    landing: LandingChoice,
-    /// Go on although the target holds data; its old dump is kept aside
-    #[arg(long)]
-    replace_target_data: bool,
     #[command(flatten)]
-    spending: Spending,
+    moving: Moving,
     #[command(flatten)]
     consent: Consent,
 }
@@ -44,10 +35,10 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError>
     let cast = Cast::pair(&world, &source, &target).map_err(|error| no_cast(error, &[]))?;
     let intent = Intent {
         goal: Goal::Copy { start: args.start },
-        snapshot: args.snapshot.method(),
-        landing: args.landing.way(),
-        budget: args.spending.budget(),
-        replace_target_data: args.replace_target_data,
+        snapshot: args.moving.method(),
+        landing: args.moving.way(),
+        budget: args.moving.budget(),
+        replace_target_data: args.moving.replace_target_data,
         expect_primary: None,
         max_data_age_seconds: None,
     };

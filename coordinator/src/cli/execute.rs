@@ -29,9 +29,18 @@ pub struct Consent {
     yes: bool,
 }
 
-/// What the transfer may use.
+/// How a snapshot is moved, for every verb that moves one.
 #[derive(Args)]
-pub struct Spending {
+pub struct Moving {
+    /// How the snapshot is made
+    #[arg(long, value_enum, default_value_t = SnapshotChoice::Auto)]
+    snapshot: SnapshotChoice,
+    /// How the snapshot comes into the target's server
+    #[arg(long, value_enum, default_value_t = LandingChoice::Auto)]
+    landing: LandingChoice,
+    /// Go on although the target holds data; its old dump is kept aside
+    #[arg(long)]
+    pub replace_target_data: bool,
     /// Send no faster than this, such as 50MB/s or 400Mbit/s; `coord rate` changes it meanwhile
     #[arg(long, value_name = "RATE")]
     max_rate: Option<MaxRate>,
@@ -40,7 +49,15 @@ pub struct Spending {
     cpu: Option<u32>,
 }
 
-impl Spending {
+impl Moving {
+    pub fn method(&self) -> Option<SaveMethod> {
+        self.snapshot.method()
+    }
+
+    pub fn way(&self) -> Option<Way> {
+        self.landing.way()
+    }
+
     pub fn budget(&self) -> Budget {
         Budget { max_rate: self.max_rate.map(MaxRate::bytes_per_second), cpu: self.cpu }
     }

@@ -6,7 +6,7 @@ use baton_proto::{Fault, HostName, HostPort, InstanceRef};
 use clap::{Args, ValueEnum};
 
 use crate::cli::context::Context;
-use crate::cli::execute::{self, Consent, LandingChoice, SnapshotChoice, Spending};
+use crate::cli::execute::{self, Consent, Moving};
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::{Cast, CastError};
@@ -26,23 +26,14 @@ pub struct FailoverArgs {
     /// replace: the target becomes the primary; promote: the source does, and the target becomes its replica
     #[arg(long, value_enum, default_value_t = ModeChoice::Replace)]
     mode: ModeChoice,
-    /// How the snapshot is made
-    #[arg(long, value_enum, default_value_t = SnapshotChoice::Auto)]
-    snapshot: SnapshotChoice,
-    /// How the snapshot comes into the target's server
-    #[arg(long, value_enum, default_value_t = LandingChoice::Auto)]
-    landing: LandingChoice,
-    /// Go on although the target holds data; its old dump is kept aside
-    #[arg(long)]
-    replace_target_data: bool,
+    #[command(flatten)]
+    moving: Moving,
     /// Refuse if the group's primary is another than this
     #[arg(long, value_name = "HOST:PORT")]
     expect_primary: Option<HostPort>,
     /// Refuse if the source lost its primary longer ago than this, such as 1h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_data_age: Option<std::time::Duration>,
-    #[command(flatten)]
-    spending: Spending,
     #[command(flatten)]
     consent: Consent,
 }
@@ -66,10 +57,10 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
     };
     let intent = Intent {
         goal: Goal::Failover(mode),
-        snapshot: args.snapshot.method(),
-        landing: args.landing.way(),
-        budget: args.spending.budget(),
-        replace_target_data: args.replace_target_data,
+        snapshot: args.moving.method(),
+        landing: args.moving.way(),
+        budget: args.moving.budget(),
+        replace_target_data: args.moving.replace_target_data,
         expect_primary: args.expect_primary.clone(),
         max_data_age_seconds: args.max_data_age.map(|age| age.as_secs()),
     };

@@ -14,7 +14,8 @@ use crate::plan::{Check, Goal, Level, Scene};
 
 type CheckFn = fn(&Scene) -> Vec<Check>;
 
-const FAILOVER: &[CheckFn] = &[
+/// The primary that was lost, and who survives it.
+const LOST: &[CheckFn] = &[
     primary::is_dead,
     primary::is_expected,
     source::is_freshest,
@@ -24,35 +25,14 @@ const FAILOVER: &[CheckFn] = &[
     source::can_save,
     source::siblings_stand,
     live_source::keeps_what_is_written,
-    target::is_free,
-    target::has_no_followers,
-    target::can_land,
-    target::takes_arguments,
-    target::reads_snapshot,
-    target::has_modules,
-    target::has_memory,
-    target::has_disk,
-    path::formats_fit,
-    path::passwords_fit,
-    path::is_open,
-    path::clocks_agree,
 ];
 
-const COPY: &[CheckFn] = &[
-    source::has_data,
-    source::is_idle,
-    source::can_save,
-    target::is_free,
-    target::has_no_followers,
-    target::can_land,
-    target::takes_arguments,
-    target::reads_snapshot,
-    target::has_modules,
-    target::has_memory,
-    target::has_disk,
-];
+const COPIED: &[CheckFn] = &[source::has_data, source::is_idle, source::can_save];
 
-const SWITCHOVER: &[CheckFn] = &[
+const CLONED: &[CheckFn] =
+    &[live_source::serves, source::is_idle, source::can_save, live_source::keeps_what_is_written];
+
+const HANDED_OVER: &[CheckFn] = &[
     handover::primary_serves,
     primary::is_expected,
     handover::is_unmanaged,
@@ -62,11 +42,8 @@ const SWITCHOVER: &[CheckFn] = &[
     handover::siblings_move,
 ];
 
-const CLONE: &[CheckFn] = &[
-    live_source::serves,
-    source::is_idle,
-    source::can_save,
-    live_source::keeps_what_is_written,
+/// The server that is to load the snapshot.
+const TARGET: &[CheckFn] = &[
     target::is_free,
     target::has_no_followers,
     target::can_land,
@@ -75,21 +52,20 @@ const CLONE: &[CheckFn] = &[
     target::has_modules,
     target::has_memory,
     target::has_disk,
-    path::formats_fit,
-    path::passwords_fit,
-    path::is_open,
-    path::clocks_agree,
 ];
+
+/// The way of each replica to its primary to be.
+const PATH: &[CheckFn] = &[path::formats_fit, path::passwords_fit, path::is_open, path::clocks_agree];
 
 /// Makes every check of the goal.
 pub fn of(scene: &Scene) -> Vec<Check> {
-    let checks = match scene.intent.goal {
-        Goal::Failover(_) => FAILOVER,
-        Goal::Copy { .. } => COPY,
-        Goal::Switchover { .. } => SWITCHOVER,
-        Goal::Clone => CLONE,
+    let parts: &[&[CheckFn]] = match scene.intent.goal {
+        Goal::Failover(_) => &[LOST, TARGET, PATH],
+        Goal::Copy { .. } => &[COPIED, TARGET],
+        Goal::Switchover { .. } => &[HANDED_OVER, PATH],
+        Goal::Clone => &[CLONED, TARGET, PATH],
     };
-    checks.iter().flat_map(|check| check(scene)).collect()
+    parts.iter().copied().flatten().flat_map(|check| check(scene)).collect()
 }
 
 fn line(id: &str, level: Level, says: impl fmt::Display, remedy: Option<String>) -> Check {

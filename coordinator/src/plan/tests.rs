@@ -1,8 +1,10 @@
-//! Each refusal, the order of steps, who becomes the source, and what is foretold.
+//! What all plans have in common: the order of steps, the primary and the path, and what is foretold.
 
 mod clone;
 mod landing;
+mod source;
 mod switchover;
+mod target;
 
 use std::time::Duration;
 
@@ -180,16 +182,6 @@ fn nothing_follows_a_target_before_its_append_only_file_is_on_again() {
 }
 
 #[test]
-fn a_target_that_somebody_follows_is_refused() {
-    let mut case = Case::new(Goal::Copy { start: true });
-    case.d = Some(instance("default", D).replica(C, down(5), lineage('a', 900), 50));
-    refused(&case, "target-followed", Level::Danger);
-    let mut case = Case::new(Goal::Copy { start: true });
-    case.d = Some(instance("default", D).configured_after(C));
-    refused(&case, "target-followed", Level::Danger);
-}
-
-#[test]
 fn a_replica_too_old_for_its_primarys_format_is_warned_of_or_refused() {
     let old = ServerVersion::new(Product::Redis, "6.2.14").unwrap();
     let mut case = Case::replace();
@@ -197,25 +189,6 @@ fn a_replica_too_old_for_its_primarys_format_is_warned_of_or_refused() {
     assert_eq!(case.plan().warnings(), 1, "it joins partially, but could not take a full resync");
     case.d = Some(replica(D, 950));
     refused(&case, "path-format", Level::Refuse);
-}
-
-#[test]
-fn a_target_that_holds_the_groups_own_data_is_told_apart() {
-    let mut case = Case::replace();
-    case.c = instance("default", C).primary(lineage('c', 0), 50).second(lineage('a', 900));
-    let plan = case.plan();
-    let check = plan.refusals().next().unwrap();
-    assert!(check.says.contains("of this very group"), "{}", check.says);
-    assert!(check.remedy.as_ref().is_some_and(|remedy| remedy.contains("coord runs")));
-}
-
-#[test]
-fn a_target_that_runs_empty_is_stopped_first() {
-    let mut case = Case::replace();
-    case.c = instance("default", C).primary(lineage('c', 0), 0);
-    let plan = case.plan();
-    assert_eq!(plan.refusals().count(), 0);
-    assert!(names(&plan).windows(2).any(|pair| pair == ["stop", "install"]));
 }
 
 #[test]
@@ -274,50 +247,6 @@ fn data_older_than_the_operator_allows_is_refused() {
 }
 
 #[test]
-fn the_freshest_survivor_is_the_source_and_the_other_has_its_reason() {
-    let mut case = Case::replace();
-    case.d = Some(replica(D, 950));
-    let plan = case.plan();
-    assert_eq!((&plan.source, plan.siblings.as_slice()), (&named("d"), [named("b")].as_slice()));
-    let why = plan.checks.iter().find(|check| check.id == "source-others").unwrap();
-    assert!(why.says.contains("50 bytes behind"), "{}", why.says);
-    assert!(names(&plan).windows(2).any(|pair| pair == ["attach", "siblings"]));
-    let resyncs: Vec<_> = plan.forecasts.iter().map(|f| (f.replica.clone(), f.resync)).collect();
-    assert_eq!(resyncs, [(named("d"), Resync::Partial), (named("b"), Resync::Full)]);
-}
-
-#[test]
-fn a_source_that_is_behind_another_survivor_is_refused() {
-    let mut case = Case::replace();
-    case.d = Some(replica(D, 950));
-    case.source = Some(word("b"));
-    refused(&case, "source-freshest", Level::Danger);
-}
-
-#[test]
-fn a_survivor_with_another_history_is_never_the_source() {
-    let mut case = Case::replace();
-    case.b = replica(B, 900);
-    case.d = Some(instance("default", D).replica(A, down(5), lineage('d', 99999), 1));
-    let world = case.world();
-    let cast = case.cast(&world).unwrap();
-    // Whichever id the group is judged by, the two are never mixed.
-    assert_eq!(cast.siblings, []);
-    assert_eq!(cast.passed_over.len(), 1);
-}
-
-#[test]
-fn survivors_that_cannot_be_the_source_are_listed_with_their_reasons() {
-    let mut case = Case::replace();
-    let denied = ServerState::Denied { user: "default".into(), error: "WRONGPASS invalid".into() };
-    case.b = instance("default", B).state(denied).configured_after(A);
-    let world = case.world();
-    let error = case.cast(&world).unwrap_err();
-    let CastError::NoSource { reasons, .. } = &error else { panic!("{error}") };
-    assert!(reasons.iter().any(|why| why.contains("b:") && why.contains("`default`") && why.contains("WRONGPASS")));
-}
-
-#[test]
 fn a_host_that_leads_no_group_and_a_target_inside_the_group_are_told_apart() {
     let case = Case::replace();
     let world = case.world();
@@ -326,177 +255,6 @@ fn a_host_that_leads_no_group_and_a_target_inside_the_group_are_told_apart() {
     assert!(matches!(cast("c", "c"), Err(CastError::NoGroup { .. })));
     assert!(matches!(cast("a", "b"), Err(CastError::TargetInGroup { .. })));
     assert!(matches!(cast("a", "z"), Err(CastError::Word(_))));
-}
-
-#[test]
-fn a_source_that_is_loading_or_saving_is_refused() {
-    let mut case = Case::new(Goal::Copy { start: false });
-    case.b = replica(B, 900).loading();
-    refused(&case, "source-idle", Level::Refuse);
-    let mut case = Case::replace();
-    case.b = with_running(replica(B, 900), |running| running.persistence.saving = true);
-    refused(&case, "source-idle", Level::Refuse);
-}
-
-#[test]
-fn a_source_without_room_or_rights_for_its_snapshot_is_refused_where_a_file_is_asked_for() {
-    let mut case = Case::replace();
-    case.intent.snapshot = Some(SaveMethod::Save);
-    case.b.files.free_bytes = 999_999;
-    refused(&case, "source-disk", Level::Refuse);
-    let mut case = Case::replace();
-    case.intent.snapshot = Some(SaveMethod::Bgsave);
-    case.b.files.write_error = Some("permission denied".into());
-    refused(&case, "source-save", Level::Refuse);
-    let mut case = Case::replace();
-    case.intent.snapshot = Some(SaveMethod::Existing);
-    refused(&case, "source-save", Level::Refuse);
-}
-
-#[test]
-fn a_source_without_room_or_rights_streams_its_snapshot_and_the_plan_says_why() {
-    let mut full = Case::replace();
-    full.b.files.free_bytes = 999_999;
-    let mut locked = Case::replace();
-    locked.b.files.write_error = Some("permission denied".into());
-    for (case, why) in [(full, "since its disk has"), (locked, "since its disk cannot be written")] {
-        let plan = case.plan();
-        assert_eq!(case.refusals(), (Vec::new(), plan.level()));
-        let check = plan.checks.iter().find(|check| check.id == "source-save").unwrap();
-        assert_eq!(check.level, Level::Ok, "{check:?}");
-        assert!(check.says.contains("b streams from memory") && check.says.contains(why), "{check:?}");
-        assert!(check.says.contains("its memory, frozen and fenced, is the last copy"), "{check:?}");
-        let titles: Vec<_> = plan.steps.iter().map(Step::title).collect();
-        assert!(titles.iter().any(|title| title.contains("streamed from memory")), "{titles:?}");
-        assert!(titles.contains(&"transfer b -> c as it comes (QUIC, zstd, BLAKE3)".to_owned()), "{titles:?}");
-        assert!(!titles.iter().any(|title| title.contains("pin")), "nothing is pinned: {titles:?}");
-    }
-}
-
-#[test]
-fn a_replica_without_its_primary_streams_only_in_a_failover_that_fences_it() {
-    let copy = || {
-        let mut case = Case::new(Goal::Copy { start: false });
-        case.intent.snapshot = Some(SaveMethod::Stream);
-        case
-    };
-    refused(&copy(), "source-save", Level::Refuse);
-    let mut case = copy();
-    case.b = instance("default", B).primary(lineage('a', 900), 5);
-    assert_eq!(case.refusals().0, Vec::<String>::new());
-    // Nor is it chosen: what is missing is told instead.
-    let mut case = copy();
-    case.intent.snapshot = None;
-    case.b.files.free_bytes = 999_999;
-    refused(&case, "source-disk", Level::Refuse);
-    let old = |goal| {
-        let mut case = Case::new(goal);
-        case.intent.snapshot = Some(SaveMethod::Stream);
-        let old = ServerVersion::new(Product::Redis, "3.2.13").unwrap();
-        case.b = with_running(replica(B, 900), |running| running.version = old);
-        case.c.binary = Some(old);
-        case.refusals().0.contains(&"source-save".to_owned())
-    };
-    assert!(old(Goal::Failover(Mode::Replace)), "it cannot go on from where it stands");
-    assert!(!old(Goal::Failover(Mode::Promote)), "it serves by itself by then");
-}
-
-#[test]
-fn a_target_that_holds_data_is_refused_unless_it_is_to_be_replaced() {
-    let mut case = Case::replace();
-    case.c = instance("default", C).primary(lineage('c', 0), 3);
-    refused(&case, "target-free", Level::Danger);
-    case.intent.replace_target_data = true;
-    assert_eq!(case.refusals().0, Vec::<String>::new());
-    let keeps = |step: &Step| matches!(step, Step::Release { keep_old: true, .. });
-    assert!(case.plan().steps.iter().any(keeps), "what is replaced is kept");
-}
-
-#[test]
-fn a_target_with_a_role_of_its_own_is_refused_though_it_is_empty() {
-    let mut case = Case::replace();
-    case.c = instance("default", C).replica("10.0.0.9:6379", down(1), lineage('c', 0), 0);
-    assert!(case.refusals().0.contains(&"target-free".to_owned()));
-    let mut case = Case::replace();
-    case.c = instance("default", C).primary(lineage('c', 0), 0).serving(&["10.0.0.9:6379"]);
-    assert!(case.refusals().0.contains(&"target-free".to_owned()));
-}
-
-#[test]
-fn a_target_whose_port_is_taken_or_whose_password_is_wrong_is_refused() {
-    let mut case = Case::replace();
-    case.c = instance("default", C).state(ServerState::Silent { error: "no RESP".into() });
-    refused(&case, "target-free", Level::Refuse);
-    let mut case = Case::replace();
-    let denied = ServerState::Denied { user: "default".into(), error: "WRONGPASS".into() };
-    case.c = instance("default", C).state(denied);
-    let plan = case.plan();
-    let check = plan.refusals().next().unwrap();
-    assert!(check.says.contains('c') && check.says.contains("`default`"), "{}", check.says);
-    let mut case = Case::replace();
-    case.rehearsal = Err(Fault::new(FaultKind::Refused, "port 6379 is taken"));
-    refused(&case, "target-port", Level::Refuse);
-}
-
-#[test]
-fn a_target_that_is_too_old_for_the_snapshot_is_refused_before_anything_is_sent() {
-    let mut case = Case::replace();
-    case.c.binary = Some(ServerVersion::new(Product::Redis, "6.2.14").unwrap());
-    refused(&case, "target-version", Level::Refuse);
-    case.c.binary = None;
-    refused(&case, "target-version", Level::Refuse);
-}
-
-#[test]
-fn a_module_that_is_a_part_of_the_server_is_not_missed() {
-    let mut case = Case::replace();
-    case.b = with_running(replica(B, 900), |running| {
-        running.modules = vec!["lua".into()];
-        running.version = ServerVersion::new(Product::Valkey, "9.1.2").unwrap();
-    });
-    case.c.binary = ServerVersion::new(Product::Valkey, "9.1.2").ok();
-    assert_eq!(case.refusals().0, Vec::<String>::new());
-}
-
-#[test]
-fn a_target_without_the_sources_modules_is_refused() {
-    let mut case = Case::replace();
-    case.b = with_running(replica(B, 900), |running| running.modules = vec!["ReJSON".into()]);
-    refused(&case, "target-modules", Level::Refuse);
-    case.c.settings.load_modules = vec!["/usr/lib/redis/rejson.so".into()];
-    assert_eq!(case.refusals().0, Vec::<String>::new());
-}
-
-#[test]
-fn a_target_without_memory_disk_or_rights_is_refused() {
-    let mut case = Case::replace();
-    case.c.settings.maxmemory_bytes = 999_999;
-    refused(&case, "target-maxmemory", Level::Refuse);
-    let mut case = Case::replace();
-    case.b = with_running(replica(B, 900), |running| running.memory.used_bytes = 7_000_000_000);
-    refused(&case, "target-memory", Level::Refuse);
-    let mut case = Case::replace();
-    case.c.files.free_bytes = 999_999;
-    refused(&case, "target-disk", Level::Refuse);
-    let mut case = Case::replace();
-    case.c.files.write_error = Some("permission denied".into());
-    refused(&case, "target-dir", Level::Refuse);
-}
-
-#[test]
-fn a_start_command_that_takes_no_arguments_is_refused() {
-    let mut case = Case::replace();
-    case.c.service.takes_arguments = false;
-    refused(&case, "target-start", Level::Refuse);
-    case.intent.goal = Goal::Copy { start: false };
-    assert_eq!(case.refusals().0, Vec::<String>::new());
-}
-
-#[test]
-fn a_target_that_would_start_as_somebodys_replica_is_refused() {
-    let mut case = Case::replace();
-    case.c.settings.replica_of = Some("10.0.0.9:6379".parse().unwrap());
-    assert!(case.refusals().0.contains(&"target-role".to_owned()));
 }
 
 #[test]
@@ -521,14 +279,6 @@ fn a_password_on_one_side_only_is_refused() {
     refused(&case, "path-password", Level::Refuse);
     case.c.settings.requires_password = true;
     assert_eq!(case.refusals().0, Vec::<String>::new());
-}
-
-#[test]
-fn an_empty_source_is_warned_of_since_it_may_never_have_been_in_sync() {
-    let mut case = Case::replace();
-    case.b = with_running(replica(B, 900), |running| running.keyspace.clear());
-    let plan = case.plan();
-    assert_eq!((plan.refusals().count(), plan.warnings()), (0, 1));
 }
 
 #[test]
@@ -563,26 +313,6 @@ fn servers_before_seven_forget_the_lineage_and_the_plan_says_full() {
     assert_eq!(case.plan().forecasts[0].resync, Resync::Full);
     case.intent.goal = Goal::Failover(Mode::Promote);
     assert_eq!(case.plan().forecasts[0].resync, Resync::Partial);
-}
-
-#[test]
-fn a_frozen_source_without_clients_is_saved_by_save_and_one_that_serves_by_bgsave() {
-    let method = |case: &Case| {
-        case.plan().steps.iter().find_map(|step| match step {
-            Step::Snapshot { method, .. } => Some(*method),
-            _ => None,
-        })
-    };
-    let mut case = Case::replace();
-    assert_eq!(method(&case), Some(SaveMethod::Save));
-    case.b = with_running(replica(B, 900), |running| {
-        running.clients = 7;
-        running.memory.used_bytes = 2_000_000_000;
-    });
-    assert_eq!(method(&case), Some(SaveMethod::Bgsave));
-    assert_eq!(method(&Case::new(Goal::Failover(Mode::Promote))), Some(SaveMethod::Bgsave));
-    case.intent.snapshot = Some(SaveMethod::Save);
-    assert_eq!(method(&case), Some(SaveMethod::Save));
 }
 
 fn transfer(plan: &Plan) -> &Step {

@@ -12,6 +12,8 @@ use baton_tests::world::B;
 use baton_wire::{Dialer, Identity, Link, Listener, Peer};
 use tokio::sync::watch;
 
+use crate::peers;
+
 use super::Story;
 
 /// What the go-between does.
@@ -109,18 +111,7 @@ async fn chunk(
     index: u32,
     deed: Deed,
 ) -> Result<(baton_proto::data::FrameHead, Vec<u8>), Fault> {
-    let mut bytes = Vec::new();
-    let room = &mut bytes;
-    let head = link.chunk(
-        ticket,
-        (index, 0),
-        move |length| {
-            room.resize(length, 0);
-            room.as_mut_slice()
-        },
-        |_| (),
-    );
-    let head = head.await?;
+    let (head, mut bytes) = peers::chunk(link, ticket, index).await?;
     if deed == Deed::Flip(index) {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
