@@ -57,6 +57,8 @@ pub enum RateError {
     Unit(String),
     #[error("`{0}` could mean bytes or bits: write {1}B/s or {1}bit/s")]
     Ambiguous(String, char),
+    #[error("at less than one byte a second it would never end")]
+    Zero,
     #[error("it is too slow for any snapshot: {} at least", units::Rate(RATE_MIN as f64))]
     Slow,
     #[error("no network is that fast: leave the limit out, or say `unlimited` to `coord rate`")]
@@ -85,7 +87,8 @@ impl FromStr for MaxRate {
         let digits: u128 = format!("{whole}{fraction}").parse().map_err(|_| RateError::Number)?;
         let rate = digits * u128::from(bits) / scale / 8;
         match u64::try_from(rate) {
-            Ok(0..RATE_MIN) => Err(RateError::Slow),
+            Ok(0) => Err(RateError::Zero),
+            Ok(..RATE_MIN) => Err(RateError::Slow),
             Ok(rate) => Ok(MaxRate(rate)),
             Err(_) => Err(RateError::Large),
         }
@@ -177,7 +180,10 @@ mod tests {
 
     #[test]
     fn a_rate_that_never_ends_or_that_no_number_holds_is_refused() {
-        for slow in ["0MB/s", "0.0GB/s", "7bit/s", "000B/s", "999B/s", "7999bit/s"] {
+        for zero in ["0MB/s", "0.0GB/s", "7bit/s", "000B/s"] {
+            assert_eq!(rate(zero), Err(RateError::Zero), "{zero}");
+        }
+        for slow in ["1B/s", "8bit/s", "0.5KiB/s", "999B/s", "7999bit/s"] {
             assert_eq!(rate(slow), Err(RateError::Slow), "{slow}");
         }
         assert!(RateError::Slow.to_string().contains("1.0 kB/s at least"), "{}", RateError::Slow);
