@@ -130,9 +130,19 @@ impl Story {
         assert_eq!(feed_note(c), None);
     }
 
-    /// Has B follow C, and asserts that it did so with what it had.
+    /// Has B follow C, and asserts that it did so with what it had, and holds the same.
     #[track_caller]
     fn assert_b_joins_partially(&self) {
+        self.join_partially();
+        let c = self.c();
+        c.client().call(&["SET", "written-afterwards", "yes"]);
+        self.lost.world.b().await_in_sync_with(c);
+        assert_eq!(self.lost.world.b().content(), c.content());
+        c.client().call(&["DEL", "written-afterwards"]);
+    }
+
+    #[track_caller]
+    fn join_partially(&self) {
         let c = self.c();
         let to = HostPort::new(c.ip.to_string(), SERVER_PORT);
         let expect = Some(self.snapshot.lineage.clone());
@@ -140,10 +150,6 @@ impl Story {
         assert_eq!(before, counts(0, 0));
         self.order(B, Action::Follow { to, expect, timeout_seconds: TIMEOUT_SECONDS }).unwrap();
         assert_eq!(resyncs(c), counts(0, 1));
-        c.client().call(&["SET", "written-afterwards", "yes"]);
-        self.lost.world.b().await_in_sync_with(c);
-        assert_eq!(self.lost.world.b().content(), c.content());
-        c.client().call(&["DEL", "written-afterwards"]);
     }
 
     /// Ends the run on both hosts.
@@ -272,7 +278,8 @@ fn keys_that_expire_meanwhile_expire_everywhere(server: &str) {
     });
     story.offer(None);
     story.land();
-    story.assert_b_joins_partially();
+    // Meanwhile C drops what has expired: what both hold is compared when it is done.
+    story.join_partially();
     wait_for("the short keys are gone on both", || {
         let of = |host: &Host| host.client().field("db5").split(',').next().unwrap_or_default().to_owned();
         let both = [of(story.c()), of(story.lost.world.b())];
