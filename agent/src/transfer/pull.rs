@@ -26,6 +26,9 @@ use errands::{Arrived, Errands, Lanes, Seal};
 
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// How long a pull that is over waits for the chunks that its workers still have: more than a starved worker needs until
+/// another takes its place, and its few chunks besides.
+const REST_MAX: Duration = Duration::from_secs(10);
 
 /// What to pull, and to where.
 #[derive(Debug, Clone)]
@@ -126,6 +129,7 @@ impl Pull {
             }
         };
         self.errands.hang_up();
+        self.rest().await;
         self.report();
         let received = outcome?;
         self.supply(true);
@@ -140,6 +144,14 @@ impl Pull {
         };
         info!(run = %self.errands.order.run, from = %self.errands.order.from, ?facts, "snapshot is here");
         Ok(facts)
+    }
+
+    /// Waits until nothing writes any more: a worker ends what it has begun, and the pull that goes on from here is to find
+    /// all of it, once.
+    async fn rest(&mut self) {
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        // What takes longer, such as a pause before dialling again, is given up.
+        let _ = tokio::time::timeout(REST_MAX, all).await;
     }
 
     /// Does what the receiver says until it waits.

@@ -6,7 +6,7 @@
 //! Not here: deciding *when* to sync (see `receiver`), and putting the finished file in its place.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -156,13 +156,13 @@ impl Store {
 
 /// Opens what is there. An error says why it is of no use; `None` when there is nothing.
 fn reopen(place: &Place, format: &MapFormat) -> Result<(File, File, Held, u64), Option<String>> {
-    let open = |path: &Path| match options().open(path) {
+    let open = |path: &Path, options: OpenOptions| match options.open(path) {
         Ok(file) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(None),
         Err(error) => Err(Some(format!("open {}: {error}", path.display()))),
     };
     let words = |error: io::Error| Some(error.to_string());
-    let (part, mut map) = (open(&place.part)?, open(&place.map)?);
+    let (part, map) = (open(&place.part, options())?, open(&place.map, appending())?);
     let metadata = part.metadata().map_err(words)?;
     if !metadata.is_file() || metadata.len() > SNAPSHOT_BYTES_MAX {
         return Err(Some("it is no file of ours".to_owned()));
@@ -174,7 +174,6 @@ fn reopen(place: &Place, format: &MapFormat) -> Result<(File, File, Held, u64), 
         info!(map = %place.map.display(), good_bytes = parsed.good_bytes, "the end of the chunk map is cut off");
         map.set_len(parsed.good_bytes).map_err(words)?;
     }
-    map.seek(SeekFrom::Start(parsed.good_bytes)).map_err(words)?;
     for file in [&part, &map] {
         file.set_permissions(std::fs::Permissions::from_mode(MODE)).map_err(words)?;
     }
@@ -185,6 +184,13 @@ fn reopen(place: &Place, format: &MapFormat) -> Result<(File, File, Held, u64), 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(MODE).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options
+}
+
+/// Records of a pull that was given up while a worker still wrote stand beside those of the next, never over them.
+fn appending() -> OpenOptions {
+    let mut options = options();
+    options.append(true);
     options
 }
 
@@ -221,7 +227,7 @@ fn allocate(part: &File, extent: Extent) -> io::Result<()> {
 }
 
 fn create_map(path: &Path, format: &MapFormat) -> io::Result<File> {
-    let mut map = options().create_new(true).open(path)?;
+    let mut map = appending().create_new(true).open(path)?;
     map.write_all(format.head())?;
     map.sync_all()?;
     durable::fsync_dir(path.parent().unwrap_or(Path::new(".")))?;
