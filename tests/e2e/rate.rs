@@ -30,8 +30,9 @@ fn with(dataset: Dataset) -> World {
 /// A copy of A to C that is limited, and the name of its run.
 fn start_limited(world: &World, limit: &str) -> (Running, String) {
     let running = world.start_coord(&["copy", A, C, "--max-rate", limit, "--yes", "--json"]);
+    // Chunks are under way side by side: when the first of them is whole may be late.
     let sends = |event: &serde_json::Value| {
-        event["state"] == "progress" && event["on"] == C && event["bytes_wire"].as_u64().is_some_and(|bytes| bytes > 0)
+        event["state"] == "progress" && event["on"] == C && event["doing"] == "transferring"
     };
     let run = wait_for("the snapshot is being sent", || {
         let events = running.events();
