@@ -15,7 +15,7 @@ fn servers_that_run_are_found_and_written_down_once_and_no_password_is_shown() {
     for (name, program) in [("a", REDIS_6_2), ("b", REDIS_7_0), ("c", VALKEY_9_1)] {
         world.add(name, &ServerProgram::named(program));
     }
-    // It cannot be asked, and is known by its port and its directory only if nothing else names its file.
+    // A secret that stands in a file which is read.
     world.c().configure(|conf| {
         conf.set("masterauth", PASSWORD);
     });

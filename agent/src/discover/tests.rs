@@ -44,7 +44,7 @@ fn servers_are_told_from_their_children_and_from_sentinels() {
 fn a_file_is_known_by_the_first_of_four_ways() {
     let titled = "/usr/bin/redis-server *:6379";
     let cases: [(&str, Process, &str); 4] = [
-        ("told", Process { told: Some("/srv/told.conf".into()), ..process(1, titled, None) }, "/srv/told.conf"),
+        ("tells", Process { told: Some("/srv/told.conf".into()), ..process(1, titled, None) }, "/srv/told.conf"),
         ("command line", process(1, "/usr/bin/redis-server\t/srv/argument.conf", None), "/srv/argument.conf"),
         ("unit", process(1, titled, Some("redis-server.service")), "/etc/redis/redis.conf"),
         ("only one", Process { cwd: "/var/lib/redis".into(), ..process(1, titled, None) }, "/etc/redis/other.conf"),
