@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::AgentConfig;
-use crate::serve;
+use crate::{discover, serve};
 
 #[derive(Parser)]
 #[command(
@@ -28,6 +28,12 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Find the Redis and Valkey servers of this host, and print their tables for agent.toml
+    Discover {
+        /// Add what is missing to this agent.toml; it is made if it is not there
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
+    },
 }
 
 /// The configuration or identity is wrong: nothing was begun.
@@ -35,7 +41,10 @@ const EXIT_USAGE: u8 = 2;
 
 /// Runs the command line and yields the process's exit code.
 pub fn main() -> ExitCode {
-    let Verb::Run { config } = Cli::parse().verb;
+    let config = match Cli::parse().verb {
+        Verb::Run { config } => config,
+        Verb::Discover { write } => return discover::cli::run(write.as_deref()),
+    };
     init_log();
     let config = match AgentConfig::load(&config) {
         Ok(config) => config,
