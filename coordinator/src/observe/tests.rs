@@ -50,7 +50,7 @@ fn agent(dir: &Path, name: &str, report: HostReport) -> HostPort {
                 let reply = match request {
                     Request::Observe => Reply::Observed(Box::new(report.clone())),
                     Request::Reach { to, .. } => {
-                        Reply::Reached(Reach { verdict: ReachVerdict::Refused, detail: to.to_string() })
+                        Reply::Reached(Reach { verdict: ReachVerdict::Refused, detail: to.to_string(), hung: false })
                     }
                     other => panic!("an observer asked {other:?}"),
                 };

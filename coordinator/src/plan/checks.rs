@@ -18,6 +18,7 @@ type CheckFn = fn(&Scene) -> Vec<Check>;
 const LOST: &[CheckFn] = &[
     primary::is_dead,
     primary::is_expected,
+    primary::stands_as_seen,
     source::is_freshest,
     source::has_data,
     source::is_recent,
@@ -35,6 +36,7 @@ const CLONED: &[CheckFn] =
 const HANDED_OVER: &[CheckFn] = &[
     handover::primary_serves,
     primary::is_expected,
+    primary::stands_as_seen,
     handover::is_unmanaged,
     handover::can_hand_over,
     handover::replica_keeps_up,

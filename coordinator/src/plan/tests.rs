@@ -80,6 +80,8 @@ impl Case {
                 budget: Budget::default(),
                 replace_target_data: false,
                 expect_primary: None,
+                expect_lineage: None,
+                hung_is_dead: false,
                 max_data_age_seconds: None,
             },
             spoil_world: |_| {},
