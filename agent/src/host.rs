@@ -24,14 +24,32 @@ pub struct HostMemory {
 pub fn memory() -> HostMemory {
     let host = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text)).unwrap_or_default();
     let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| own_group(&text));
-    let mut memory = host;
-    for dir in groups_upwards(&group.unwrap_or_default()) {
+    limits(&group.unwrap_or_default()).fold(host, HostMemory::within)
+}
+
+/// Memory that the control groups of another process still have for it; none where none sets a limit, or none is seen.
+pub(crate) fn memory_left_of(pid: u32) -> Option<u64> {
+    let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().and_then(|text| own_group(&text))?;
+    limits(&group).map(|limit| limit.available_bytes).min()
+}
+
+/// The limits that a group and those above it set.
+fn limits(group: &Path) -> impl Iterator<Item = HostMemory> {
+    groups_upwards(group).filter_map(|dir| {
         let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
-        if let Some(limit) = group_limit(&read("memory.max"), &read("memory.current"), &read("memory.stat")) {
-            memory = memory.within(limit);
-        }
-    }
-    memory
+        group_limit(&read("memory.max"), &read("memory.current"), &read("memory.stat"))
+    })
+}
+
+/// All swap and what is free of it, from `/proc/meminfo`.
+pub(crate) fn swap(text: &str) -> (u64, u64) {
+    let field = |name: &str| kilobytes(text, name).unwrap_or(0);
+    (field("SwapTotal"), field("SwapFree"))
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 impl HostMemory {
@@ -45,11 +63,8 @@ impl HostMemory {
 
 /// Reads `/proc/meminfo`.
 fn meminfo(text: &str) -> Option<HostMemory> {
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-    };
-    Some(HostMemory { total_bytes: field("MemTotal")?, available_bytes: field("MemAvailable")? })
+    let (total, available) = (kilobytes(text, "MemTotal")?, kilobytes(text, "MemAvailable")?);
+    Some(HostMemory { total_bytes: total, available_bytes: available })
 }
 
 /// Reads `/proc/self/cgroup`: the line of version 2 is `0::/path`.

@@ -4,6 +4,7 @@
 //! directory, the program that tells its version) has a deadline: one that hangs is reported as such and holds up
 //! nothing else. Facts only; the coordinator judges.
 
+mod condition;
 mod files;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baton_proto::HostPort;
+use baton_proto::condition::ServerCondition;
 use baton_proto::report::{Files, HostReport, InstanceReport, Link, Role, Running, ServerState, Settings};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -54,6 +56,7 @@ pub async fn observe(agent: &Agent) -> HostReport {
         cores: host::cores(),
         memory_bytes: memory.total_bytes,
         memory_available_bytes: memory.available_bytes.saturating_sub(agent.config.memory_reserve_bytes),
+        condition: condition::of_host(),
         instances,
     }
 }
@@ -79,6 +82,7 @@ async fn report(instance: &Instance) -> InstanceReport {
         settings: seen.settings,
         files: seen.files,
         server,
+        condition: seen.condition,
         fence: fence::read(instance.state_dir(), instance.name()),
     }
 }
@@ -100,6 +104,7 @@ struct Seen {
     settings: Settings,
     server: ServerState,
     files: Files,
+    condition: ServerCondition,
 }
 
 async fn look(instance: &Instance) -> Seen {
@@ -123,13 +128,16 @@ async fn look(instance: &Instance) -> Seen {
         settings.config_file = file;
     }
     let data = DataFiles::in_force(&conf, answers.settings.as_ref());
+    let pid = answers.server.running().map(|running| running.pid);
+    let told = answers.settings.as_ref();
+    let condition = condition::of_server(&conf, path, &data.dir, pid, told, answers.said);
     let reserve = instance.disk_reserve_bytes();
     // Without the configuration nobody knows where the data is; a look at the wrong place would mislead.
     let files = match &settings.error {
         Some(_) => Files { write_error: Some("the data directory is not known".to_owned()), ..Files::default() },
         None => look_at_files(data, reserve).await,
     };
-    Seen { conf, settings, server: answers.server, files }
+    Seen { conf, settings, server: answers.server, files, condition }
 }
 
 async fn look_at_files(data: DataFiles, reserve_bytes: u64) -> Files {
@@ -152,11 +160,12 @@ struct Answers {
     settings: Option<BTreeMap<String, String>>,
     /// The file that the server was started with.
     config_file: Option<String>,
+    said: condition::Said,
 }
 
 impl Answers {
     fn none(server: ServerState) -> Answers {
-        Answers { server, settings: None, config_file: None }
+        Answers { server, settings: None, config_file: None, said: condition::Said::default() }
     }
 }
 
@@ -175,7 +184,16 @@ async fn ask(instance: &Instance, conf: &RedisConf) -> Answers {
     let config_file = Info::parse(&info).field("config_file").filter(|file| !file.is_empty()).map(str::to_owned);
     // It may be disabled or not allowed, and a server that loads may need more time than is left: the file has to do.
     let settings = timeout_at(deadline, server.all_config()).await.ok().and_then(Result::ok);
-    Answers { server: state, settings, config_file }
+    let user = instance.config().user.as_deref().unwrap_or("default");
+    let renames = conf.renames();
+    let said = match state.running().map(|running| running.version) {
+        Some(version) => {
+            let asking = condition::ask(&mut server, user, &renames, version);
+            timeout_at(deadline, asking).await.unwrap_or_default()
+        }
+        None => condition::Said::default(),
+    };
+    Answers { server: state, settings, config_file, said }
 }
 
 async fn greet(instance: &Instance, conf: &RedisConf) -> Result<(Server, String), ServerState> {

@@ -12,8 +12,9 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use baton_proto::control::{Reach, ReachVerdict};
-use baton_proto::{Fault, HostPort};
+use baton_proto::control::{Answer, Reach, ReachVerdict, Reply};
+use baton_proto::{Fault, HostName, HostPort};
+use baton_wire::Dialer;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -54,7 +55,10 @@ pub async fn reach(instance: &Instance, to: &HostPort) -> Reach {
         seen = match timeout(CONNECT_TIMEOUT, open(address, source)).await {
             Ok(Ok(mut stream)) => match timeout(TALK_TIMEOUT, attempt::talk(&mut stream, &login)).await {
                 Ok(reach) => return reach,
-                Err(_) => return verdict(ReachVerdict::Busy, format!("{address} accepts, and says nothing")),
+                Err(_) => {
+                    let detail = format!("{address} accepts, and says nothing within {} s", TALK_TIMEOUT.as_secs());
+                    return Reach { hung: true, ..verdict(ReachVerdict::Busy, detail) };
+                }
             },
             Ok(Err(error)) => unopened(address, &error),
             Err(_) => verdict(
@@ -66,8 +70,20 @@ pub async fn reach(instance: &Instance, to: &HostPort) -> Reach {
     seen
 }
 
+/// Dials another agent. The datagrams take the way that a transfer would.
+pub async fn knock(dialer: &Dialer, host: &HostName, address: &HostPort) -> Answer {
+    let shut = match dialer.dial(address, host).await {
+        Ok(link) => {
+            link.close();
+            None
+        }
+        Err(error) => Some(error.into()),
+    };
+    Ok(Reply::Knocked { shut })
+}
+
 fn verdict(verdict: ReachVerdict, detail: impl Into<String>) -> Reach {
-    Reach { verdict, detail: detail.into() }
+    Reach { verdict, detail: detail.into(), hung: false }
 }
 
 fn unopened(address: SocketAddr, error: &io::Error) -> Reach {

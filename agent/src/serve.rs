@@ -137,6 +137,7 @@ impl Desk {
         match request {
             Request::Observe => Ok(Reply::Observed(Box::new(observe::observe(&self.agent).await))),
             Request::Reach { instance, to } => Ok(Reply::Reached(reach::reach(&*self.instance(&instance)?, &to).await)),
+            Request::Knock { host, address } => reach::knock(&self.agent.dialer, &host, &address).await,
             Request::Rehearse { instance, seconds } => {
                 reach::rehearse(&*self.instance(&instance)?, seconds).await.map(|()| Reply::Rehearsing)
             }

@@ -1,5 +1,6 @@
 //! The command line: one verb a file.
 
+pub mod checks;
 pub mod clone;
 pub mod context;
 pub mod copy;
@@ -51,6 +52,8 @@ enum Verb {
     Clone(clone::CloneArgs),
     /// Change how fast a run's snapshot is sent, while it is
     Rate(rate::RateArgs),
+    /// List every check that is made before anything is changed
+    Checks(checks::ChecksArgs),
     /// List the runs of this machine, newest first
     Runs,
     /// Show a run's plan and journal
@@ -81,6 +84,10 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
     let config = cli.config.as_deref();
     match &cli.verb {
         Verb::Pki(command) => return pki::run(command, console).map(|()| Exit::Done),
+        Verb::Checks(args) => {
+            checks::run(args, console);
+            return Ok(Exit::Done);
+        }
         Verb::Runs => return runs::list(config, console),
         Verb::Show { run } => return runs::show(config, run, console),
         Verb::Status(_) | Verb::Failover(_) | Verb::Switchover(_) | Verb::Copy(_) | Verb::Clone(_) | Verb::Rate(_) => {}
@@ -99,7 +106,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
             Verb::Copy(args) => copy::run(&context, args).await,
             Verb::Clone(args) => clone::run(&context, args).await,
             Verb::Rate(args) => rate::run(&context, args).await,
-            Verb::Runs | Verb::Show { .. } | Verb::Pki(_) => Ok(Exit::Done),
+            Verb::Runs | Verb::Show { .. } | Verb::Pki(_) | Verb::Checks(_) => Ok(Exit::Done),
         }
     })
 }

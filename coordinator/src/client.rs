@@ -78,6 +78,15 @@ impl Agents {
         }
     }
 
+    /// Has `from`'s agent dial the agent of `to`. Yields why that does not answer it, if so.
+    pub async fn knock(&self, from: &HostName, to: &HostName) -> Result<Option<Fault>, Fault> {
+        let request = Request::Knock { host: to.clone(), address: self.address(to)?.clone() };
+        match self.ask(from, &request).await? {
+            Reply::Knocked { shut } => Ok(shut),
+            other => Err(unexpected(from, &other)),
+        }
+    }
+
     pub async fn rehearse(&self, on: &InstanceRef, seconds: u32) -> Result<(), Fault> {
         match self.ask(&on.host, &Request::Rehearse { instance: on.instance.clone(), seconds }).await? {
             Reply::Rehearsing => Ok(()),

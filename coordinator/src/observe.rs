@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::client::Agents;
 use crate::inventory::{Inventory, InventoryHost};
-use crate::topology::{ClockOffset, Host, HostView, Probe, Topology, World};
+use crate::topology::{ClockOffset, Door, Host, HostView, Knock, Probe, Topology, World};
 
 /// How long an agent has to be reached and to report. An agent gives each of its servers a few seconds of its own.
 pub const OBSERVE_TIMEOUT: Duration = Duration::from_secs(12);
@@ -23,6 +23,8 @@ pub const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most names that are resolved: addresses are what servers mostly use, and a report is not to make us ask without end.
 const NAMES_MAX: usize = 256;
+/// Most hosts of which each is to dial all: what is asked grows with the square.
+const HOSTS_ALL_WAYS_MAX: usize = 32;
 
 /// Observes the hosts, all at once.
 pub async fn observe(inventory: &Inventory, agents: &Agents, hosts: &[HostName]) -> World {
@@ -41,7 +43,8 @@ pub async fn survey(inventory: &Inventory, agents: &Agents) -> (World, Topology)
     if questions.is_empty() {
         return (world, topology);
     }
-    world.probes = reach(agents, &questions).await;
+    let doors = topology.doors();
+    (world.probes, world.knocks) = tokio::join!(reach(agents, &questions), knock(agents, &doors));
     let topology = Topology::of(&world);
     (world, topology)
 }
@@ -51,6 +54,31 @@ pub async fn reach(agents: &Agents, questions: &[(InstanceRef, HostPort)]) -> Ve
     together(questions, |(from, to)| async move {
         let answer = within(REACH_TIMEOUT, agents.reach(from, to)).await;
         Probe { from: from.clone(), to: to.clone(), answer }
+    })
+    .await
+}
+
+/// Has every agent that answers dial every other, as far as that is not done yet.
+pub async fn look_all_ways(agents: &Agents, world: &mut World) {
+    let hosts: Vec<&HostName> = world.hosts.keys().take(HOSTS_ALL_WAYS_MAX).collect();
+    let asked = hosts.iter().filter(|host| world.report(host).is_some());
+    let all = asked.flat_map(|from| hosts.iter().map(|to| ((*from).clone(), (*to).clone())));
+    let known = |from: &HostName, to: &HostName| world.knocks.iter().any(|k| k.from == *from && k.to == *to);
+    let doors: Vec<_> = all.filter(|(from, to)| from != to && !known(from, to)).collect();
+    let knocks = knock(agents, &doors).await;
+    world.knocks.extend(knocks);
+}
+
+/// Has agents dial each other.
+pub async fn knock(agents: &Agents, doors: impl IntoIterator<Item = &(HostName, HostName)>) -> Vec<Knock> {
+    together(doors, |(from, to)| async move {
+        let door = match within(REACH_TIMEOUT, agents.knock(from, to)).await {
+            Ok(None) => Door::Open,
+            Ok(Some(shut)) => Door::Shut(shut.to_string()),
+            Err(fault) if fault.kind == FaultKind::Unsupported => Door::Untried("its agent is too old to try".into()),
+            Err(fault) => Door::Untried(fault.to_string()),
+        };
+        Knock { from: from.clone(), to: to.clone(), door }
     })
     .await
 }

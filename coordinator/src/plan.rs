@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::plan::landing::Way;
 pub use crate::plan::resync::{Forecast, Resync};
 pub use crate::plan::step::Step;
+use crate::topology::stand::Seen;
 use crate::topology::{Group, World};
 
 /// How a lost primary is replaced.
@@ -84,6 +85,10 @@ pub struct Intent {
     pub replace_target_data: bool,
     /// The operator's belief of who the primary is.
     pub expect_primary: Option<HostPort>,
+    /// Where the operator saw the group's data stand.
+    pub expect_lineage: Option<Seen>,
+    /// A primary that hangs counts as dead.
+    pub hung_is_dead: bool,
     /// The longest that the source may have been without its primary.
     pub max_data_age_seconds: Option<u64>,
 }

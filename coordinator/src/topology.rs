@@ -10,11 +10,13 @@
 //! A replica belongs to the group of the server that it follows, or that it followed before a run fenced it. A primary
 //! that does not answer belongs to its group all the same: its replicas point at it.
 
+pub mod death;
 mod describe;
 mod group;
 mod place;
 mod rival;
 mod spare;
+pub mod stand;
 mod verdict;
 pub mod writes;
 
@@ -23,7 +25,7 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use baton_proto::control::Reach;
@@ -42,6 +44,8 @@ pub struct World {
     pub hosts: BTreeMap<HostName, Host>,
     /// How servers answered when they were tried from other hosts.
     pub probes: Vec<Probe>,
+    /// How agents answered each other.
+    pub knocks: Vec<Knock>,
     /// IP addresses of the names by which servers, hosts and agents are addressed.
     pub resolved: BTreeMap<String, Vec<IpAddr>>,
     /// How much is written on servers that were looked at twice.
@@ -86,6 +90,22 @@ pub struct Probe {
     pub to: HostPort,
     /// The fault is the agent's own: it could not be asked, or could not try.
     pub answer: Result<Reach, Fault>,
+}
+
+/// One try of an agent to dial another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Knock {
+    pub from: HostName,
+    pub to: HostName,
+    pub door: Door,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Door {
+    Open,
+    Shut(String),
+    /// The agent could not be asked to try, or is too old for it.
+    Untried(String),
 }
 
 impl World {
@@ -270,19 +290,33 @@ impl Topology {
         self.groups.iter().find(|group| group.name == name)
     }
 
-    /// What to ask of whom, to know whether the primaries that did not show themselves are alive: every replica that
-    /// answers tries its primary. The answers belong into [`World::probes`].
+    /// What to ask of whom, to know whether the primaries that did not show themselves are alive: the agent of every
+    /// replica tries the primary, whether its own server runs or not. The answers belong into [`World::probes`].
     pub fn questions(&self) -> Vec<(InstanceRef, HostPort)> {
-        let doubtful = self.groups.iter().filter(|group| {
+        let witnesses = |group: &Group| {
+            let address = group.primary.address.clone();
+            let replicas = group.replicas.iter().map(|replica| replica.instance.clone());
+            replicas.map(|from| (from, address.clone())).collect::<Vec<_>>()
+        };
+        self.doubtful().flat_map(witnesses).collect()
+    }
+
+    /// Which agent is to dial which, for the same end: every one of the group that of the primary. The answers belong into
+    /// [`World::knocks`].
+    pub fn doors(&self) -> BTreeSet<(HostName, HostName)> {
+        let doors = |group: &Group| {
+            let to = group.primary.place.host().cloned();
+            let from = group.replicas.iter().map(|replica| replica.instance.host.clone());
+            to.map(|to| from.filter(|from| *from != to).map(|from| (from, to.clone())).collect::<Vec<_>>())
+        };
+        self.doubtful().filter_map(doors).flatten().collect()
+    }
+
+    fn doubtful(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().filter(|group| {
             let seen = matches!(group.primary.state, PrimaryState::Running { .. } | PrimaryState::Circle);
             !seen && !group.primary.is_forgotten()
-        });
-        doubtful
-            .flat_map(|group| {
-                let witnesses = group.replicas.iter().filter(|replica| replica.is_running());
-                witnesses.map(|replica| (replica.instance.clone(), group.primary.address.clone()))
-            })
-            .collect()
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the coordinator asks of an agent.
 //!
-//! Questions (`Observe`, `Reach`, `Rehearse`) change nothing. Everything else is an [`Order`]: one action on one instance
+//! Questions (`Observe`, `Reach`, `Knock`, `Rehearse`) change nothing. Everything else is an [`Order`]: one action on one instance
 //! for one run. An order starts a task in the agent, which owns it: the task goes on when the coordinator is gone, and
 //! `Watch` finds it again. Giving the same order again joins the task that runs, answers with the outcome of the one that
 //! is done, and starts anew the one that failed.
@@ -31,6 +31,8 @@ pub enum Request {
     Observe,
     /// Try to reach a server from here, the way this instance would reach it as its primary.
     Reach { instance: InstanceName, to: HostPort },
+    /// Dial another agent from here, as a transfer between the two would.
+    Knock { host: HostName, address: HostPort },
     /// Listen for a moment where this stopped instance would, so that another host can try to reach it. With no seconds,
     /// stop listening.
     Rehearse { instance: InstanceName, seconds: u32 },
@@ -67,6 +69,10 @@ pub enum Request {
 pub enum Reply {
     Observed(Box<HostReport>),
     Reached(Reach),
+    /// The other agent has greeted, or why it has not.
+    Knocked {
+        shut: Option<Fault>,
+    },
     Rehearsing,
     Task(TaskState),
     /// `was` is the limit until now, for each offer of the run.
@@ -97,6 +103,17 @@ pub struct Reach {
     pub verdict: ReachVerdict,
     /// The answer or error in words.
     pub detail: String,
+    /// Whether it accepts connections and says nothing, as a process that is stopped does: its kernel accepts for it. To
+    /// who does not know this it is `Busy`.
+    #[serde(default)]
+    pub hung: bool,
+}
+
+impl Reach {
+    /// Whether a server process spoke, or did something else that only one that works can do.
+    pub fn speaks(&self) -> bool {
+        self.verdict.is_alive() && !self.hung
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

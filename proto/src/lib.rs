@@ -17,6 +17,7 @@
 
 pub mod chunk;
 pub mod codec;
+pub mod condition;
 pub mod control;
 pub mod data;
 pub mod digest;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::{HostCondition, ServerCondition};
 use crate::lineage::Lineage;
 use crate::name::{HostName, HostPort, InstanceName, RunId};
 use crate::version::ServerVersion;
@@ -20,6 +21,8 @@ pub struct HostReport {
     pub memory_bytes: u64,
     /// Memory that a new process could have, within the agent's control group, less the configured reserve.
     pub memory_available_bytes: u64,
+    #[serde(default)]
+    pub condition: HostCondition,
     pub instances: Vec<InstanceReport>,
 }
 
@@ -36,6 +39,8 @@ pub struct InstanceReport {
     pub settings: Settings,
     pub files: Files,
     pub server: ServerState,
+    #[serde(default)]
+    pub condition: ServerCondition,
     /// Set while a run holds this instance off its former primary.
     pub fence: Option<Fence>,
 }

@@ -26,7 +26,10 @@ pub(crate) fn of_conf(conf: &RedisConf, path: &Path) -> Settings {
         maxmemory_bytes: conf.maxmemory_bytes(),
         maxmemory_policy: conf.maxmemory_policy(),
         serve_stale_data: conf.serve_stale_data(),
-        min_replicas_to_write: 0,
+        min_replicas_to_write: ["min-replicas-to-write", "min-slaves-to-write"]
+            .into_iter()
+            .find_map(|name| conf.text(name)?.parse().ok())
+            .unwrap_or(0),
         load_modules: conf.load_modules(),
         replica_of: conf.replica_of(),
         error: None,

@@ -44,6 +44,8 @@ pub async fn run(context: &Context, args: &CloneArgs) -> Result<Exit, CoordError
         budget: args.moving.budget(),
         replace_target_data: args.moving.replace_target_data,
         expect_primary: None,
+        expect_lineage: None,
+        hung_is_dead: false,
         max_data_age_seconds: None,
     };
     measure_writes(context, &cast, &mut world).await;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::execute::{self, Consent, Moving};
-use crate::cli::failover::no_cast;
+use crate::cli::failover::{no_cast, try_transfer};
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::Cast;
@@ -31,7 +31,7 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError>
     let source = context.inventory.word(&args.source)?;
     let target = context.inventory.word(&args.target)?;
     // Every host is looked at: a replica anywhere may follow the target's address.
-    let world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
+    let mut world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
     let cast = Cast::pair(&world, &source, &target).map_err(|error| no_cast(error, &[]))?;
     let intent = Intent {
         goal: Goal::Copy { start: args.start },
@@ -40,8 +40,11 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError>
         budget: args.moving.budget(),
         replace_target_data: args.moving.replace_target_data,
         expect_primary: None,
+        expect_lineage: None,
+        hung_is_dead: false,
         max_data_age_seconds: None,
     };
+    try_transfer(context, &cast, &mut world).await;
     let run = execute::new_run(context, "cp")?;
     let nobody = BTreeMap::new();
     let scene = cast.scene(&world, &intent, &nobody).ok_or_else(|| {

@@ -12,6 +12,7 @@ use crate::observe;
 use crate::plan::cast::{Cast, CastError};
 use crate::plan::{Goal, Intent, Mode, Plan};
 use crate::topology::World;
+use crate::topology::stand::Seen;
 
 #[derive(Args)]
 pub struct FailoverArgs {
@@ -31,6 +32,12 @@ pub struct FailoverArgs {
     /// Refuse if the group's primary is another than this
     #[arg(long, value_name = "HOST:PORT")]
     expect_primary: Option<HostPort>,
+    /// Refuse if the group's data stands elsewhere than this, as `coord status -v` prints it
+    #[arg(long, value_name = "ID:OFFSET")]
+    expect_lineage: Option<Seen>,
+    /// Replace a primary that accepts connections and answers nothing; it must not wake up afterwards
+    #[arg(long)]
+    hung_is_dead: bool,
     /// Refuse if the source lost its primary longer ago than this, such as 1h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_data_age: Option<std::time::Duration>,
@@ -62,11 +69,14 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
         budget: args.moving.budget(),
         replace_target_data: args.moving.replace_target_data,
         expect_primary: args.expect_primary.clone(),
+        expect_lineage: args.expect_lineage.clone(),
+        hung_is_dead: args.hung_is_dead,
         max_data_age_seconds: args.max_data_age.map(|age| age.as_secs()),
     };
     let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
     let cast = Cast::failover(&world, &topology, &failed, &to, source.as_ref())
         .map_err(|error| no_cast(error, &topology.unreachable))?;
+    hear_target(context, &cast, &mut world).await;
     let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
     let run = execute::new_run(context, "fo")?;
     let scene = cast.scene(&world, &intent, &rehearsals).ok_or_else(|| {
@@ -83,6 +93,33 @@ pub fn no_cast(error: CastError, unreachable: &[(HostName, String)]) -> CoordErr
     let unseen = unreachable.iter().map(|(host, why)| format!("the agent of {host} does not answer: {why}"));
     converted.causes.extend(unseen);
     converted
+}
+
+/// Has the target's agent try the lost primary as well: it stands where none of the replicas may.
+async fn hear_target(context: &Context, cast: &Cast, world: &mut World) {
+    let Some(group) = cast.group.as_ref().filter(|group| !group.primary.is_forgotten()) else { return };
+    let target = &cast.target;
+    let doors: Vec<_> = group
+        .primary
+        .place
+        .host()
+        .filter(|host| **host != target.host)
+        .map(|host| (target.host.clone(), host.clone()))
+        .into_iter()
+        .collect();
+    let question = [(target.clone(), group.primary.address.clone())];
+    let (probes, knocks) =
+        tokio::join!(observe::reach(&context.agents, &question), observe::knock(&context.agents, &doors));
+    world.probes.extend(probes);
+    world.knocks.extend(knocks);
+}
+
+/// Has the target's agent dial the source's, as it will for the snapshot.
+pub async fn try_transfer(context: &Context, cast: &Cast, world: &mut World) {
+    if cast.source.host != cast.target.host {
+        let door = [(cast.target.host.clone(), cast.source.host.clone())];
+        world.knocks.extend(observe::knock(&context.agents, &door).await);
+    }
 }
 
 /// Has every replica to be try its primary to be. A stopped server is stood in for by a rehearsal of its agent.
@@ -103,6 +140,9 @@ pub async fn try_paths(
             rehearsals.insert(to.clone(), rehearsed);
         }
         questions.push((from, report.address.clone()));
+    }
+    if !matches!(goal, Goal::Switchover { .. }) {
+        try_transfer(context, cast, world).await;
     }
     let answers = observe::reach(&context.agents, &questions).await;
     world.probes.extend(answers);

@@ -28,7 +28,10 @@ pub async fn run(
     agents: &Agents,
     console: Console,
 ) -> Result<(), CoordError> {
-    let (world, topology) = observe::survey(inventory, agents).await;
+    let (mut world, topology) = observe::survey(inventory, agents).await;
+    if console.verbose {
+        observe::look_all_ways(agents, &mut world).await;
+    }
     let selection = match &args.only {
         None => Selection::all(&world, &topology),
         Some(word) => Selection::only(word, &world, &topology, inventory)?,
@@ -36,7 +39,16 @@ pub async fn run(
     for line in lines::lines(&selection, &topology, &world) {
         console.event(&line);
     }
-    console.result(|out| write(out, &selection, &topology, &world));
+    console.result(|out| {
+        write(out, &selection, &topology, &world)?;
+        if console.verbose {
+            writeln!(out)?;
+            selection.groups.iter().try_for_each(|group| table::sights::primary(out, group, &world))?;
+            writeln!(out)?;
+            table::sights::agents(out, &world)?;
+        }
+        Ok(())
+    });
     Ok(())
 }
 

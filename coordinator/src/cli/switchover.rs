@@ -13,6 +13,7 @@ use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::Cast;
 use crate::plan::{Goal, Intent, Plan};
+use crate::topology::stand::Seen;
 
 #[derive(Args)]
 pub struct SwitchoverArgs {
@@ -27,6 +28,9 @@ pub struct SwitchoverArgs {
     /// Refuse if the group's primary is another than this
     #[arg(long, value_name = "HOST:PORT")]
     expect_primary: Option<HostPort>,
+    /// Refuse if the group's data stands elsewhere than this, as `coord status -v` prints it
+    #[arg(long, value_name = "ID:OFFSET")]
+    expect_lineage: Option<Seen>,
     #[command(flatten)]
     consent: Consent,
 }
@@ -52,6 +56,8 @@ pub async fn run(context: &Context, args: &SwitchoverArgs) -> Result<Exit, Coord
         budget: Budget::default(),
         replace_target_data: false,
         expect_primary: args.expect_primary.clone(),
+        expect_lineage: args.expect_lineage.clone(),
+        hung_is_dead: false,
         max_data_age_seconds: None,
     };
     let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;

@@ -93,6 +93,7 @@ pub(super) fn name(reply: &Reply) -> &'static str {
     match reply {
         Reply::Observed(_) => "a report",
         Reply::Reached(_) => "a trial",
+        Reply::Knocked { .. } => "an opened door",
         Reply::Rehearsing => "a rehearsal",
         Reply::Task(_) => "a task",
         Reply::Limited { .. } => "a limit",

@@ -50,7 +50,10 @@ fn agent(dir: &Path, name: &str, report: HostReport) -> HostPort {
                 let reply = match request {
                     Request::Observe => Reply::Observed(Box::new(report.clone())),
                     Request::Reach { to, .. } => {
-                        Reply::Reached(Reach { verdict: ReachVerdict::Refused, detail: to.to_string() })
+                        Reply::Reached(Reach { verdict: ReachVerdict::Refused, detail: to.to_string(), hung: false })
+                    }
+                    Request::Knock { host, .. } => {
+                        Reply::Knocked { shut: Some(Fault::new(FaultKind::Peer, format!("{host} does not answer"))) }
                     }
                     other => panic!("an observer asked {other:?}"),
                 };
@@ -94,6 +97,9 @@ async fn a_survey_asks_every_agent_and_has_the_silent_primary_tried() {
     };
     assert!(error("machine-a").starts_with("no agent listens at "), "{}", error("machine-a"));
     assert_eq!(error("machine-c"), "its report is of another host, machine-x");
+    let [knock] = world.knocks.as_slice() else { panic!("{:?}", world.knocks) };
+    assert_eq!((&knock.from, &knock.to), (&host("machine-b"), &host("machine-a")));
+    assert!(matches!(knock.door, Door::Shut(_)), "{knock:?}");
     let [probe] = world.probes.as_slice() else { panic!("{:?}", world.probes) };
     assert_eq!((&probe.from, &probe.to), (&named("machine-b"), &at("10.0.0.1:6379")));
     assert_eq!(probe.answer.as_ref().map(|reach| reach.verdict), Ok(ReachVerdict::Refused));

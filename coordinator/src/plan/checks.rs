@@ -1,6 +1,8 @@
 //! The preflight: every check that a goal wants, each one a function from the scene to lines. All are made, so that all
 //! refusals are seen at once.
 
+pub mod catalogue;
+mod condition;
 mod handover;
 mod live_source;
 mod path;
@@ -18,6 +20,7 @@ type CheckFn = fn(&Scene) -> Vec<Check>;
 const LOST: &[CheckFn] = &[
     primary::is_dead,
     primary::is_expected,
+    primary::stands_as_seen,
     source::is_freshest,
     source::has_data,
     source::is_recent,
@@ -25,16 +28,32 @@ const LOST: &[CheckFn] = &[
     source::can_save,
     source::siblings_stand,
     live_source::keeps_what_is_written,
+    condition::is_unmanaged,
+    condition::leader_serves,
 ];
 
 const COPIED: &[CheckFn] = &[source::has_data, source::is_idle, source::can_save];
 
-const CLONED: &[CheckFn] =
-    &[live_source::serves, source::is_idle, source::can_save, live_source::keeps_what_is_written];
+const CLONED: &[CheckFn] = &[
+    live_source::serves,
+    source::is_idle,
+    source::can_save,
+    live_source::keeps_what_is_written,
+    condition::is_unmanaged,
+    condition::leader_serves,
+];
+
+/// What surrounds those between whom a snapshot moves.
+const MOVED: &[CheckFn] =
+    &[condition::source_forks, condition::source_is_sound, condition::target_matches, condition::agents_meet];
+
+/// What surrounds those whose role changes.
+const CHANGED: &[CheckFn] = &[condition::takes_orders, condition::files_can_be_written];
 
 const HANDED_OVER: &[CheckFn] = &[
     handover::primary_serves,
     primary::is_expected,
+    primary::stands_as_seen,
     handover::is_unmanaged,
     handover::can_hand_over,
     handover::replica_keeps_up,
@@ -60,15 +79,16 @@ const PATH: &[CheckFn] = &[path::formats_fit, path::passwords_fit, path::is_open
 /// Makes every check of the goal.
 pub fn of(scene: &Scene) -> Vec<Check> {
     let parts: &[&[CheckFn]] = match scene.intent.goal {
-        Goal::Failover(_) => &[LOST, TARGET, PATH],
-        Goal::Copy { .. } => &[COPIED, TARGET],
-        Goal::Switchover { .. } => &[HANDED_OVER, PATH],
-        Goal::Clone => &[CLONED, TARGET, PATH],
+        Goal::Failover(_) => &[LOST, TARGET, PATH, MOVED, CHANGED],
+        Goal::Copy { .. } => &[COPIED, TARGET, MOVED],
+        Goal::Switchover { .. } => &[HANDED_OVER, PATH, CHANGED],
+        Goal::Clone => &[CLONED, TARGET, PATH, MOVED, CHANGED],
     };
     parts.iter().copied().flatten().flat_map(|check| check(scene)).collect()
 }
 
 fn line(id: &str, level: Level, says: impl fmt::Display, remedy: Option<String>) -> Check {
+    debug_assert!(catalogue::entry(id).is_some(), "`{id}` is not in the catalogue");
     Check { id: id.into(), level, says: says.to_string(), remedy }
 }
 

@@ -1,6 +1,7 @@
 //! What all plans have in common: the order of steps, the primary and the path, and what is foretold.
 
 mod clone;
+mod condition;
 mod landing;
 mod source;
 mod switchover;
@@ -80,6 +81,8 @@ impl Case {
                 budget: Budget::default(),
                 replace_target_data: false,
                 expect_primary: None,
+                expect_lineage: None,
+                hung_is_dead: false,
                 max_data_age_seconds: None,
             },
             spoil_world: |_| {},
@@ -203,7 +206,20 @@ fn a_primary_that_shows_any_sign_of_life_is_not_replaced() {
     refused(&case, "primary-dead", Level::Danger);
     let mut case = Case::replace();
     case.a = Some(instance("default", A).state(ServerState::Silent { error: "no answer".into() }));
-    refused(&case, "primary-dead", Level::Danger);
+    refused(&case, "primary-hung", Level::Danger);
+    case.intent.hung_is_dead = true;
+    assert_eq!(case.refusals(), (Vec::new(), Level::Warn), "it is asked for by its own word");
+}
+
+#[test]
+fn a_group_that_has_moved_since_the_operator_looked_is_refused() {
+    let mut case = Case::replace();
+    case.intent.expect_lineage = Some("aaaaaaaa:900".parse().unwrap());
+    assert_eq!(case.refusals().0, Vec::<String>::new());
+    for other in ["aaaaaaaa:899", "aaaaaaaa:901", "bbbbbbbb:900"] {
+        case.intent.expect_lineage = Some(other.parse().unwrap());
+        refused(&case, "lineage-expected", Level::Danger);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod issues;
 pub mod row;
+pub mod sights;
 
 use std::io::{self, Write};
 

@@ -59,6 +59,7 @@ pub(crate) fn instance(name: &str, address: &str) -> InstanceReport {
         },
         files: Files { free_bytes: 61_000_000_000, ..Files::default() },
         server: ServerState::Stopped,
+        condition: baton_proto::condition::ServerCondition::default(),
         fence: None,
         address,
     }
@@ -176,6 +177,7 @@ impl Populate for World {
             cores: 2,
             memory_bytes: 8_000_000_000,
             memory_available_bytes: 6_000_000_000,
+            condition: baton_proto::condition::HostCondition::default(),
             instances,
         };
         let view = HostView::Answered { report: Box::new(report), clock: ClockOffset::default() };
@@ -191,7 +193,7 @@ impl Populate for World {
     }
 
     fn probe(mut self, from: &str, to: &str, verdict: ReachVerdict) -> Self {
-        let answer = Ok(Reach { verdict, detail: String::new() });
+        let answer = Ok(Reach { verdict, detail: String::new(), hung: false });
         self.probes.push(Probe { from: named(from), to: at(to), answer });
         self
     }

@@ -219,7 +219,11 @@ fn judge_gone(group: &Group, world: &World) -> Verdict {
     let answered = world.probes.iter().filter(|probe| {
         probe.to == group.primary.address && probe.answer.as_ref().is_ok_and(|reach| reach.verdict.is_alive())
     });
-    let mut to: Vec<HostName> = answered.map(|probe| probe.from.host.clone()).collect();
+    let answered: Vec<_> = answered.collect();
+    if !answered.is_empty() && answered.iter().all(|probe| probe.answer.as_ref().is_ok_and(|reach| reach.hung)) {
+        return Verdict::PrimarySilent;
+    }
+    let mut to: Vec<HostName> = answered.iter().map(|probe| probe.from.host.clone()).collect();
     to.sort();
     to.dedup();
     if !to.is_empty() {

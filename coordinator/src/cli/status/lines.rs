@@ -6,13 +6,23 @@ use serde_json::{Value, json};
 use super::Selection;
 use crate::report::table::row::{Row, primary_name, rows};
 use crate::report::table::{issues, next};
-use crate::topology::{Group, Host, HostView, Lag, ReplicaLink, Topology, Verdict, World};
+use crate::topology::death::inquest;
+use crate::topology::stand::Seen;
+use crate::topology::{Door, Group, Host, HostView, Lag, ReplicaLink, Topology, Verdict, World};
 
 pub(super) fn lines(selection: &Selection, topology: &Topology, world: &World) -> Vec<Value> {
     let hosts = selection.hosts.iter().map(|(name, host)| host_line(name, host));
     let groups = selection.groups.iter().map(|group| group_line(group, topology, world));
     let spares = selection.spares.iter().filter_map(|name| spare_line(name, world));
-    hosts.chain(groups).chain(spares).collect()
+    let sights = world.knocks.iter().map(|knock| {
+        let (sees, error) = match &knock.door {
+            Door::Open => ("open", None),
+            Door::Shut(why) => ("shut", Some(why)),
+            Door::Untried(why) => ("untried", Some(why)),
+        };
+        json!({ "event": "agent-seen", "from": knock.from, "to": knock.to, "door": sees, "error": error })
+    });
+    hosts.chain(groups).chain(spares).chain(sights).collect()
 }
 
 fn host_line(name: &HostName, host: &Host) -> Value {
@@ -40,6 +50,7 @@ fn host_line(name: &HostName, host: &Host) -> Value {
 
 fn group_line(group: &Group, topology: &Topology, world: &World) -> Value {
     let rows = rows(group, world);
+    let heard = inquest(group, world);
     json!({
         "event": "group",
         "group": group.name,
@@ -47,6 +58,10 @@ fn group_line(group: &Group, topology: &Topology, world: &World) -> Value {
         "verdict": group.verdict.to_string(),
         "health": group.verdict.health().to_string(),
         "reason": group.verdict.code(),
+        "death": heard.death.to_string(),
+        "testimony": heard.testimony,
+        "expect_primary": group.primary.address,
+        "expect_lineage": group.stand().map(|stand| Seen::of(&stand).to_string()),
         "dead_seconds": dead_seconds(&group.verdict),
         "primary": primary_name(group),
         "primary_address": Some(&group.primary.address).filter(|_| !group.primary.is_forgotten()),

@@ -121,6 +121,8 @@ fn protected(primary: Member) -> Option<Check> {
 
 /// Clocks further apart than this expire keys too early or too late by that much.
 const CLOCK_APART_MS: i64 = 1000;
+/// Clocks further apart than this are wrong, not merely unsteady.
+const CLOCK_APART_MS_MAX: i64 = 60_000;
 
 /// Keys expire by the clock of the server that loads them.
 pub(super) fn clocks_agree(scene: &Scene) -> Vec<Check> {
@@ -133,6 +135,14 @@ pub(super) fn clocks_agree(scene: &Scene) -> Vec<Check> {
     let apart = target.saturating_sub(source);
     if apart.abs() <= CLOCK_APART_MS {
         return Vec::new();
+    }
+    let expires = scene.source.running().is_some_and(|running| running.keyspace.values().any(|keys| keys.expires > 0));
+    if expires && apart.abs() > CLOCK_APART_MS_MAX {
+        let text = format!(
+            "the clock of {} is {apart} ms off that of {}, and keys there have a time to live",
+            scene.target.name, scene.source.name
+        );
+        return vec![refuse(ID, text, "set the clocks first: keys would be dropped too early, or live too long")];
     }
     let text = format!("the clock of {} is {apart} ms off that of {}", scene.target.name, scene.source.name);
     vec![warn(ID, text, "set the clocks; keys with a time to live run out by the target's")]

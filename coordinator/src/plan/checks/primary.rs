@@ -1,72 +1,48 @@
 //! Checks on the lost primary: it must be dead for everyone who could know.
 
-use super::{danger, ok, refuse};
+use super::{danger, ok, refuse, warn};
 use crate::plan::cast;
-use crate::plan::{Check, Scene};
+use crate::plan::{Check, Goal, Scene};
 use crate::report::units::Span;
-use crate::topology::{Group, PrimaryState, ReplicaLink};
+use crate::topology::death::{self, Death, Inquest};
+use crate::topology::stand::Seen;
 
-/// A primary is dead when neither its agent nor its port answers, and no replica is linked to it. What cannot be seen
-/// from one place may live; the replicas' own links are the proof.
+/// Everyone who could know is heard. Only a dead primary is replaced; one that hangs only if the operator says so.
 pub(super) fn is_dead(scene: &Scene) -> Vec<Check> {
     const ID: &str = "primary-dead";
     let Some(group) = scene.group else { return Vec::new() };
-    let name = &group.name;
-    let mut against = signs_of_life(scene, group);
-    for replica in group.replicas.iter().filter(|replica| replica.is_linked()) {
-        against.push(format!("replica {} is linked to {name}", replica.instance));
-    }
-    if !against.is_empty() {
-        let stop = format!("{name} lives; if it has to go, stop its server first, then run this again");
-        return against.into_iter().map(|sign| danger(ID, sign, &stop)).collect();
-    }
-    let tried: Vec<_> = probes(scene, group).filter(|probe| probe.answer.is_ok()).collect();
-    let stopped_by_its_agent = matches!(group.primary.state, PrimaryState::Stopped);
-    if tried.is_empty() && !stopped_by_its_agent {
-        let text = format!("no host could try to reach {name} at {}", group.primary.address);
-        return vec![refuse(ID, text, "see `coord status` for the agents of its replicas")];
-    }
-    let down = group.replicas.iter().filter_map(|replica| match replica.link {
-        ReplicaLink::Down { since_seconds } | ReplicaLink::Fenced { since_seconds, .. } => since_seconds,
-        _ => None,
-    });
-    let since = down.max().map(|seconds| format!(", links down for {}", Span(seconds))).unwrap_or_default();
-    let who = match &group.primary.state {
-        PrimaryState::Stopped => "its agent says that it is stopped".to_owned(),
-        _ => {
-            let witnesses: Vec<_> = tried.iter().map(|probe| probe.from.to_string()).collect();
-            format!("neither its agent nor its port answers, tried from {}", witnesses.join(", "))
+    let (name, address) = (&group.name, &group.primary.address);
+    let Inquest { death, testimony, tried_from, alone_seconds } = death::inquest(group, scene.world);
+    let seen = testimony.join("; ");
+    let since = alone_seconds.map(|seconds| format!(", links down for {}", Span(seconds))).unwrap_or_default();
+    let from = tried_from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let stop = format!("if it has to go, stop its server first, then run this again; `coord status -v {name}`");
+    vec![match death {
+        Death::Dead => {
+            ok(ID, format!("{name} at {address}: neither its agent nor its port answers, tried from {from}{since}"))
         }
-    };
-    vec![ok(ID, format!("{name} at {}: {who}{since}", group.primary.address))]
-}
-
-fn probes<'a>(scene: &'a Scene, group: &'a Group) -> impl Iterator<Item = &'a crate::topology::Probe> {
-    scene.world.probes.iter().filter(|probe| probe.to == group.primary.address)
-}
-
-fn signs_of_life(scene: &Scene, group: &Group) -> Vec<String> {
-    let name = &group.name;
-    let mut signs = Vec::new();
-    match &group.primary.state {
-        PrimaryState::Running { .. } => signs.push(format!("{name} runs and answers as a primary")),
-        PrimaryState::Silent { error } => {
-            signs.push(format!("{name} has a server process that does not answer: {error}"))
+        Death::ServerDown if from.is_empty() => {
+            ok(ID, format!("{name} at {address}: its agent says that it is stopped{since}"))
         }
-        PrimaryState::Denied { user, error } => {
-            signs.push(format!("{name} runs, and refuses its agent, user `{user}`: {error}"));
-        }
-        PrimaryState::Circle => signs.push(format!("{name} follows one of its own replicas")),
-        PrimaryState::Stopped | PrimaryState::Unreachable { .. } | PrimaryState::Unwatched => {}
-    }
-    for probe in probes(scene, group) {
-        if let Ok(reach) = &probe.answer
-            && reach.verdict.is_alive()
-        {
-            signs.push(format!("{name} at {} answers {}: {}", probe.to, probe.from, reach.detail));
-        }
-    }
-    signs
+        Death::ServerDown => ok(ID, format!("{name} at {address}: nothing listens, tried from {from}{since}")),
+        Death::Hung if scene.intent.hung_is_dead => warn(
+            "primary-hung",
+            format!("{name} at {address} hangs, and counts as dead as asked: {seen}"),
+            "see that it cannot wake up: end its process, or switch its host off",
+        ),
+        Death::Hung => danger(
+            "primary-hung",
+            format!("{name} at {address} hangs, and may wake up and take writes: {seen}"),
+            "end its process, then run this again; or say --hung-is-dead",
+        ),
+        Death::Alive => danger(ID, format!("{name} lives: {seen}"), stop),
+        Death::Linked => danger(ID, format!("{name} lives, since a replica is linked to it: {seen}"), stop),
+        Death::UnreachableFromHere => refuse(
+            ID,
+            format!("{name} at {address} is not known to be dead, only not seen from here: {seen}"),
+            "run this where its agent is reached, or see `coord status -v` for the agents of its replicas",
+        ),
+    }]
 }
 
 /// The operator's belief is compared with what is: two people who mend the same outage must not do it twice.
@@ -78,4 +54,20 @@ pub(super) fn is_expected(scene: &Scene) -> Vec<Check> {
     }
     let text = format!("the primary is {}, not {expected}: the group has changed", group.primary.address);
     vec![danger(ID, text, "look at `coord status` again")]
+}
+
+/// A lineage compare-and-swap: the group stands where the operator saw it stand. One that serves may have gone on.
+pub(super) fn stands_as_seen(scene: &Scene) -> Vec<Check> {
+    const ID: &str = "lineage-expected";
+    let (Some(group), Some(expected)) = (scene.group, &scene.intent.expect_lineage) else { return Vec::new() };
+    let Some(found) = group.stand() else {
+        let text = "nobody of the group tells where its data stands".to_owned();
+        return vec![danger(ID, text, "look at `coord status -v` again")];
+    };
+    let serves = matches!(scene.intent.goal, Goal::Switchover { .. });
+    if expected.fits(&found, serves) {
+        return vec![ok(ID, format!("the group stands at {}, as expected", Seen::of(&found)))];
+    }
+    let text = format!("the group stands at {}, not at {expected}: it has changed since", Seen::of(&found));
+    vec![danger(ID, text, "look at `coord status -v` again; another run may be at work, see `coord runs`")]
 }
