@@ -5,14 +5,14 @@ use std::fs;
 use baton_tests::host::quoted_path;
 use baton_tests::programs;
 use baton_tests::servers::{REDIS_6_2, REDIS_7_0, ServerProgram, VALKEY_9_1};
-use baton_tests::world::World;
+use baton_tests::world::{A, B, C, World};
 
 const PASSWORD: &str = "correct-horse";
 
 #[test]
 fn servers_that_run_are_found_and_written_down_once_and_no_password_is_shown() {
     let mut world = World::new();
-    for (name, program) in [("a", REDIS_6_2), ("b", REDIS_7_0), ("c", VALKEY_9_1)] {
+    for (name, program) in [(A, REDIS_6_2), (B, REDIS_7_0), (C, VALKEY_9_1)] {
         world.add(name, &ServerProgram::named(program));
     }
     // A secret that stands in a file which is read.

@@ -115,6 +115,11 @@ fn the_group_line_carries_the_verdict_in_words_and_as_a_code() {
         json!({
             "event": "group", "group": "machine-a", "lineage": "a".repeat(40),
             "verdict": "degraded: primary dead 3m12s", "health": "degraded", "reason": "primary_dead", "dead_seconds": 192,
+            "death": "unreachable from here", "expect_primary": "10.0.0.1:6379", "expect_lineage": "aaaaaaaa:1000",
+            "testimony": [
+                "coord: its agent does not answer: no agent listens at 10.0.0.1:7400: Connection refused",
+                "machine-b: has had no link to it for 3m12s",
+            ],
             "primary": "machine-a", "primary_address": "10.0.0.1:6379",
             "replicas": ["machine-b"], "rivals": [], "unreported_replicas": [],
             "instances": [
