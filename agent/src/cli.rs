@@ -1,12 +1,12 @@
 //! The agent's command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, options};
 use crate::serve;
 
 #[derive(Parser)]
@@ -28,6 +28,12 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Write man pages, shell completions and a commented agent.toml
+    #[command(hide = true)]
+    Papers {
+        /// Directory to write them in
+        dir: PathBuf,
+    },
 }
 
 /// The configuration or identity is wrong: nothing was begun.
@@ -35,8 +41,12 @@ const EXIT_USAGE: u8 = 2;
 
 /// Runs the command line and yields the process's exit code.
 pub fn main() -> ExitCode {
-    let Verb::Run { config } = Cli::parse().verb;
+    let verb = Cli::parse().verb;
     init_log();
+    let config = match verb {
+        Verb::Run { config } => config,
+        Verb::Papers { dir } => return papers(&dir),
+    };
     let config = match AgentConfig::load(&config) {
         Ok(config) => config,
         Err(error) => return fail(&error.into(), EXIT_USAGE),
@@ -48,6 +58,13 @@ pub fn main() -> ExitCode {
     match runtime.block_on(async { serve::run(config, stop_signal()?.wait()).await }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, EXIT_USAGE),
+    }
+}
+
+fn papers(dir: &Path) -> ExitCode {
+    match baton_manual::write(dir, &mut Cli::command(), &options::FILE) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&anyhow::Error::from(error).context(format!("write below {}", dir.display())), 1),
     }
 }
 

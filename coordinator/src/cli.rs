@@ -11,14 +11,15 @@ pub mod runs;
 pub mod status;
 pub mod switchover;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use baton_proto::RunId;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::context::Context;
 use crate::error::{CoordError, Exit};
+use crate::inventory::options;
 use crate::report::console::Console;
 
 #[derive(Parser)]
@@ -61,6 +62,12 @@ enum Verb {
     /// Make the private CA and the identities of operators and agents
     #[command(subcommand)]
     Pki(pki::PkiCommand),
+    /// Write man pages, shell completions and a commented coord.toml
+    #[command(hide = true)]
+    Papers {
+        /// Directory to write them in
+        dir: PathBuf,
+    },
 }
 
 /// Runs the command line and yields the process's exit code.
@@ -83,6 +90,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
         Verb::Pki(command) => return pki::run(command, console).map(|()| Exit::Done),
         Verb::Runs => return runs::list(config, console),
         Verb::Show { run } => return runs::show(config, run, console),
+        Verb::Papers { dir } => return papers(dir),
         Verb::Status(_) | Verb::Failover(_) | Verb::Switchover(_) | Verb::Copy(_) | Verb::Clone(_) | Verb::Rate(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -99,7 +107,12 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
             Verb::Copy(args) => copy::run(&context, args).await,
             Verb::Clone(args) => clone::run(&context, args).await,
             Verb::Rate(args) => rate::run(&context, args).await,
-            Verb::Runs | Verb::Show { .. } | Verb::Pki(_) => Ok(Exit::Done),
+            Verb::Runs | Verb::Show { .. } | Verb::Pki(_) | Verb::Papers { .. } => Ok(Exit::Done),
         }
     })
+}
+
+fn papers(dir: &Path) -> Result<Exit, CoordError> {
+    let written = baton_manual::write(dir, &mut Cli::command(), &options::FILE);
+    written.map(|()| Exit::Done).map_err(|error| CoordError::usage(format!("write below {}: {error}", dir.display())))
 }
