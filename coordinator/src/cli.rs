@@ -5,6 +5,7 @@ pub mod context;
 pub mod copy;
 pub mod execute;
 pub mod failover;
+pub mod install;
 pub mod pki;
 pub mod rate;
 pub mod runs;
@@ -62,6 +63,8 @@ enum Verb {
     /// Make the private CA and the identities of operators and agents
     #[command(subcommand)]
     Pki(pki::PkiCommand),
+    /// Install, upgrade or repair the agent of a host over ssh, and add the host to coord.toml
+    Install(install::InstallArgs),
     /// Write man pages, shell completions and a commented coord.toml
     #[command(hide = true)]
     Papers {
@@ -91,6 +94,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
         Verb::Runs => return runs::list(config, console),
         Verb::Show { run } => return runs::show(config, run, console),
         Verb::Papers { dir } => return papers(dir),
+        Verb::Install(args) => return install::run(config, args, console),
         Verb::Status(_) | Verb::Failover(_) | Verb::Switchover(_) | Verb::Copy(_) | Verb::Clone(_) | Verb::Rate(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -107,7 +111,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
             Verb::Copy(args) => copy::run(&context, args).await,
             Verb::Clone(args) => clone::run(&context, args).await,
             Verb::Rate(args) => rate::run(&context, args).await,
-            Verb::Runs | Verb::Show { .. } | Verb::Pki(_) | Verb::Papers { .. } => Ok(Exit::Done),
+            Verb::Runs | Verb::Show { .. } | Verb::Pki(_) | Verb::Install(_) | Verb::Papers { .. } => Ok(Exit::Done),
         }
     })
 }
