@@ -86,6 +86,9 @@ pub fn run(config: Option<&Path>, args: &InstallArgs, console: Console) -> Resul
     }
     let act = |what: &str| console.note(|out| writeln!(out, "{}: {what}", plan.name));
     if plan.is_new_config {
+        let parent = plan.pki.parent().unwrap_or(Path::new(""));
+        std::fs::create_dir_all(parent)
+            .map_err(|error| CoordError::usage(format!("make directory {}: {error}", parent.display())))?;
         let made = pki::init(&plan.pki, &std::env::var("USER").unwrap_or_else(|_| pki::OPERATOR_DEFAULT.into()))?;
         act(&format!("made the authority {}", made.authority.display()));
     }
