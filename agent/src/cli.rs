@@ -1,12 +1,12 @@
 //! The agent's command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, options};
 use crate::{discover, serve};
 
 #[derive(Parser)]
@@ -34,6 +34,12 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         write: Option<PathBuf>,
     },
+    /// Write man pages, shell completions and a commented agent.toml
+    #[command(hide = true)]
+    Papers {
+        /// Directory to write them in
+        dir: PathBuf,
+    },
 }
 
 /// The configuration or identity is wrong: nothing was begun.
@@ -44,6 +50,7 @@ pub fn main() -> ExitCode {
     let config = match Cli::parse().verb {
         Verb::Run { config } => config,
         Verb::Discover { write } => return discover::cli::run(write.as_deref()),
+        Verb::Papers { dir } => return papers(&dir),
     };
     init_log();
     let config = match AgentConfig::load(&config) {
@@ -57,6 +64,13 @@ pub fn main() -> ExitCode {
     match runtime.block_on(async { serve::run(config, stop_signal()?.wait()).await }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, EXIT_USAGE),
+    }
+}
+
+fn papers(dir: &Path) -> ExitCode {
+    match baton_manual::write(dir, &mut Cli::command(), &options::FILE) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&anyhow::Error::from(error).context(format!("write below {}", dir.display())), 1),
     }
 }
 

@@ -18,6 +18,7 @@
 //! whether the files that are named exist; they may come later than the agent.
 
 mod file;
+pub mod options;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -22,6 +22,7 @@ pub mod host;
 pub mod info;
 pub mod instance;
 pub mod names;
+pub mod notify;
 pub mod observe;
 pub mod reach;
 pub mod redis_conf;

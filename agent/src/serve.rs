@@ -14,7 +14,7 @@ use crate::config::AgentConfig;
 use crate::instance::Instance;
 use crate::tasks::Tasks;
 use crate::transfer::Offers;
-use crate::{actions, observe, reach};
+use crate::{actions, notify, observe, reach};
 
 /// Most connections at a time, greeted or not: a few coordinators and the agents of a group.
 const CONNECTIONS_MAX: usize = 256;
@@ -49,11 +49,13 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
     let agent = Arc::new(Agent { host, config, instances, offers, dialer });
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
     actions::recover(&agent);
+    notify::ready();
     let desk = Arc::new(Desk { agent, tasks: Tasks::default() });
     tokio::select! {
         () = accept(&desk, &listener) => {}
         () = stop => info!("agent is stopping; servers go on"),
     }
+    notify::stopping();
     listener.close().await;
     Ok(())
 }

@@ -6,20 +6,22 @@ pub mod context;
 pub mod copy;
 pub mod execute;
 pub mod failover;
+pub mod install;
 pub mod pki;
 pub mod rate;
 pub mod runs;
 pub mod status;
 pub mod switchover;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use baton_proto::RunId;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::context::Context;
 use crate::error::{CoordError, Exit};
+use crate::inventory::options;
 use crate::report::console::Console;
 
 #[derive(Parser)]
@@ -64,6 +66,14 @@ enum Verb {
     /// Make the private CA and the identities of operators and agents
     #[command(subcommand)]
     Pki(pki::PkiCommand),
+    /// Install, upgrade or repair the agent of a host over ssh, and add the host to coord.toml
+    Install(install::InstallArgs),
+    /// Write man pages, shell completions and a commented coord.toml
+    #[command(hide = true)]
+    Papers {
+        /// Directory to write them in
+        dir: PathBuf,
+    },
 }
 
 /// Runs the command line and yields the process's exit code.
@@ -90,6 +100,8 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
         }
         Verb::Runs => return runs::list(config, console),
         Verb::Show { run } => return runs::show(config, run, console),
+        Verb::Papers { dir } => return papers(dir),
+        Verb::Install(args) => return install::run(config, args, console),
         Verb::Status(_) | Verb::Failover(_) | Verb::Switchover(_) | Verb::Copy(_) | Verb::Clone(_) | Verb::Rate(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -106,7 +118,17 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
             Verb::Copy(args) => copy::run(&context, args).await,
             Verb::Clone(args) => clone::run(&context, args).await,
             Verb::Rate(args) => rate::run(&context, args).await,
-            Verb::Runs | Verb::Show { .. } | Verb::Pki(_) | Verb::Checks(_) => Ok(Exit::Done),
+            Verb::Runs
+            | Verb::Show { .. }
+            | Verb::Pki(_)
+            | Verb::Checks(_)
+            | Verb::Install(_)
+            | Verb::Papers { .. } => Ok(Exit::Done),
         }
     })
+}
+
+fn papers(dir: &Path) -> Result<Exit, CoordError> {
+    let written = baton_manual::write(dir, &mut Cli::command(), &options::FILE);
+    written.map(|()| Exit::Done).map_err(|error| CoordError::usage(format!("write below {}: {error}", dir.display())))
 }

@@ -2,6 +2,8 @@
 //!
 //! What runs on a host is not written here; its agent knows. Not here either: whether an agent answers.
 
+pub mod options;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -122,7 +124,13 @@ impl Places {
         Places { home: path("HOME"), xdg_config: path("XDG_CONFIG_HOME"), xdg_state: path("XDG_STATE_HOME") }
     }
 
-    fn config_files(&self) -> Vec<PathBuf> {
+    /// Where a new file goes when none is found: the person's own.
+    pub fn new_config(&self) -> Option<PathBuf> {
+        self.config_files().into_iter().nth(1)
+    }
+
+    /// Where the file is looked for, in order.
+    pub fn config_files(&self) -> Vec<PathBuf> {
         let own = self.xdg_config.clone().or_else(|| Some(self.home.as_ref()?.join(".config")));
         let own = own.map(|directory| directory.join("baton").join(FILE));
         std::iter::once(PathBuf::from(FILE)).chain(own).chain([PathBuf::from("/etc/baton").join(FILE)]).collect()

@@ -12,6 +12,7 @@ pub mod client;
 pub mod drive;
 pub mod error;
 pub mod gate;
+pub mod install;
 pub mod inventory;
 pub mod journal;
 pub mod observe;

@@ -19,8 +19,8 @@ use crate::error::{CoordError, Exit};
 
 /// Names of the files in the directory.
 const CA_KEY: &str = "ca.key";
-const CA_CERTIFICATE: &str = "ca.pem";
-const OPERATOR: &str = "operator.pem";
+pub(crate) const CA_CERTIFICATE: &str = "ca.pem";
+pub(crate) const OPERATOR: &str = "operator.pem";
 
 /// How long the authority is valid. Everything it signed must be made again when it ends.
 const CA_DAYS: i64 = 3650;

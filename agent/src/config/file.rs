@@ -27,7 +27,7 @@ const LANES_DEFAULT_MAX: usize = 4;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub(super) struct File {
     listen: SocketAddr,
     identity: FilePath,
     state: Option<FilePath>,
@@ -40,7 +40,7 @@ struct File {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Instance {
+pub(super) struct Instance {
     name: Option<Spanned<InstanceName>>,
     config: Spanned<FilePath>,
     address: Option<HostPort>,
