@@ -55,6 +55,7 @@ pub async fn observe(agent: &Agent) -> HostReport {
         memory_bytes: memory.total_bytes,
         memory_available_bytes: memory.available_bytes.saturating_sub(agent.config.memory_reserve_bytes),
         instances,
+        depositions: agent.notes.all(),
     }
 }
 

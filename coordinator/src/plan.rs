@@ -56,6 +56,8 @@ pub enum Goal {
     },
     /// The target becomes a replica of the source, which serves meanwhile.
     Clone,
+    /// The target, which the source or one before it has replaced, becomes its replica.
+    Rejoin,
 }
 
 impl fmt::Display for Goal {
@@ -66,6 +68,7 @@ impl fmt::Display for Goal {
             Goal::Copy { .. } => "copy",
             Goal::Switchover { .. } => "switchover",
             Goal::Clone => "clone",
+            Goal::Rejoin => "rejoin",
         })
     }
 }
@@ -103,6 +106,7 @@ impl<'a> Member<'a> {
 
 /// Everything that checks and steps look at.
 pub struct Scene<'a> {
+    pub run: &'a RunId,
     pub world: &'a World,
     pub intent: &'a Intent,
     /// The group that lost its primary, or whose primary is to hand over. A copy has none.
@@ -225,6 +229,7 @@ impl Plan {
             }
             Goal::Failover(Mode::Promote) => (Some(&self.source), siblings.chain([&self.target]).collect()),
             Goal::Copy { .. } => (None, Vec::new()),
+            Goal::Rejoin => (Some(&self.source), vec![&self.target]),
             Goal::Clone => (Some(self.above.as_ref().unwrap_or(&self.source)), vec![&self.target]),
         }
     }

@@ -10,6 +10,7 @@
 //! A replica belongs to the group of the server that it follows, or that it followed before a run fenced it. A primary
 //! that does not answer belongs to its group all the same: its replicas point at it.
 
+mod deposed;
 mod describe;
 mod group;
 mod place;

@@ -19,6 +19,7 @@ pub mod chunk;
 pub mod codec;
 pub mod control;
 pub mod data;
+pub mod deposed;
 pub mod digest;
 pub mod fault;
 pub mod hello;

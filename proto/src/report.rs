@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::deposed::Held;
 use crate::lineage::Lineage;
 use crate::name::{HostName, HostPort, InstanceName, RunId};
 use crate::version::ServerVersion;
@@ -21,6 +22,9 @@ pub struct HostReport {
     /// Memory that a new process could have, within the agent's control group, less the configured reserve.
     pub memory_available_bytes: u64,
     pub instances: Vec<InstanceReport>,
+    /// Primaries that were replaced, as far as this agent has heard.
+    #[serde(default)]
+    pub depositions: Vec<Held>,
 }
 
 /// One server process, running or not.

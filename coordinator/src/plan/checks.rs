@@ -5,6 +5,7 @@ mod handover;
 mod live_source;
 mod path;
 mod primary;
+mod rejoin;
 mod source;
 mod target;
 
@@ -42,8 +43,11 @@ const HANDED_OVER: &[CheckFn] = &[
     handover::siblings_move,
 ];
 
+const REJOINED: &[CheckFn] = &[rejoin::is_deposed, rejoin::has_room];
+
 /// The server that is to load the snapshot.
 const TARGET: &[CheckFn] = &[
+    rejoin::nobody_is_deposed,
     target::is_free,
     target::has_no_followers,
     target::can_land,
@@ -63,6 +67,7 @@ pub fn of(scene: &Scene) -> Vec<Check> {
         Goal::Failover(_) => &[LOST, TARGET, PATH],
         Goal::Copy { .. } => &[COPIED, TARGET],
         Goal::Switchover { .. } => &[HANDED_OVER, PATH],
+        Goal::Rejoin => &[REJOINED, PATH],
         Goal::Clone => &[CLONED, TARGET, PATH],
     };
     parts.iter().copied().flatten().flat_map(|check| check(scene)).collect()

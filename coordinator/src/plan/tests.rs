@@ -117,9 +117,10 @@ impl Case {
     fn plan(&self) -> Plan {
         let world = self.world();
         let cast = self.cast(&world).unwrap();
+        let run = RunId::new("fo-test").unwrap();
         let rehearsals = [(named("c"), self.rehearsal.clone())].into();
-        let scene = cast.scene(&world, &self.intent, &rehearsals).unwrap();
-        Plan::build(RunId::new("fo-test").unwrap(), Some("a".into()), &scene)
+        let scene = cast.scene(&world, &self.intent, &rehearsals, &run).unwrap();
+        Plan::build(run.clone(), Some("a".into()), &scene)
     }
 
     /// The ids of the checks that refuse, and the worst level.
@@ -146,7 +147,9 @@ fn names(plan: &Plan) -> Vec<&'static str> {
 fn the_everyday_case_is_ready_and_nothing_follows_the_target_before_the_gate() {
     let plan = Case::replace().plan();
     assert_eq!(plan.refusals().collect::<Vec<_>>(), Vec::<&Check>::new());
-    let order = ["fence", "snapshot", "transfer", "install", "load", "gate", "attach", "persist", "canary", "release"];
+    let order = [
+        "fence", "depose", "snapshot", "transfer", "install", "load", "gate", "attach", "persist", "canary", "release",
+    ];
     assert_eq!(names(&plan), order);
     assert_eq!(plan.forecasts.iter().map(|f| f.resync).collect::<Vec<_>>(), [Resync::Partial]);
 }
@@ -156,8 +159,8 @@ fn promote_serves_first_and_builds_the_target_as_a_replica() {
     let plan = Case::new(Goal::Failover(Mode::Promote)).plan();
     assert_eq!(plan.refusals().count(), 0);
     let order = [
-        "fence", "promote", "backlog", "snapshot", "transfer", "install", "load", "attach", "persist", "canary",
-        "release",
+        "fence", "depose", "promote", "backlog", "snapshot", "transfer", "install", "load", "attach", "persist",
+        "canary", "release",
     ];
     assert_eq!(names(&plan), order);
     let follows_b = |step: &Step| matches!(step, Step::Start { follow: Some(to), .. } if to.instance == named("b"));

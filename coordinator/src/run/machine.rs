@@ -229,7 +229,9 @@ impl Run {
     }
 
     fn undoable_below(&self, left: usize) -> Option<usize> {
-        (0..left).rev().find(|index| self.step(*index).is_some_and(Step::has_undo))
+        // Once another serves, who was deposed stays so, whatever else is taken back.
+        let undone = |step: &Step| step.has_undo() && !(self.served && step.deposes());
+        (0..left).rev().find(|index| self.step(*index).is_some_and(undone))
     }
 
     fn good_end(&self) -> End {
