@@ -106,7 +106,7 @@ impl Case {
 
     fn cast(&self, world: &World) -> Result<Cast, CastError> {
         match self.intent.goal {
-            Goal::Copy { .. } | Goal::Clone => Cast::pair(world, &word("b"), &word("c")),
+            Goal::Copy { .. } | Goal::Clone | Goal::Rejoin => Cast::pair(world, &word("b"), &word("c")),
             Goal::Switchover { .. } => Cast::switchover(world, &Topology::of(world), &word("a"), &word("b")),
             Goal::Failover(_) => {
                 Cast::failover(world, &Topology::of(world), &word("a"), &word("c"), self.source.as_ref())
