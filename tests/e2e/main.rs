@@ -4,6 +4,7 @@ mod access;
 mod changed;
 mod clone;
 mod copy;
+mod deposed;
 mod feed;
 mod gate;
 mod harness;
