@@ -1,6 +1,6 @@
 //! What an agent does to an instance on order: one function for each action of the protocol, by subject.
 //!
-//! Every action is check, act, confirm, under the instance's lock; only an offer and the wait for writes do without. Every one can be repeated:
+//! Every action is check, act, confirm, under the instance's lock; only an offer, the wait for writes and a note do without. Every one can be repeated:
 //! what is done already is found done, and what a crash left half done is completed. Long ones report progress; none waits
 //! without a limit. Judgement is not here: whether an action is wise was decided by the coordinator's plan. What is refused
 //! here is what would lose data if the plan were out of date.
@@ -12,7 +12,9 @@ mod aof;
 mod backlog;
 mod borrow;
 mod canary;
+mod deposed;
 mod feed;
+mod guard;
 mod handover;
 mod landing;
 mod look;
@@ -39,6 +41,7 @@ use crate::tasks::ProgressSink;
 
 pub(crate) use self::adoption::adopted_at;
 pub(crate) use self::borrow::unborrowed;
+pub use self::guard::guard;
 pub use self::recover::recover;
 
 /// Does one action, when the instance is free. An offer changes nothing of the instance, and does not wait: a snapshot is
@@ -51,7 +54,7 @@ pub async fn perform(
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
     let lock = match &action {
-        Action::Offer { .. } | Action::AwaitWrites { .. } => None,
+        Action::Offer { .. } | Action::AwaitWrites { .. } | Action::Depose { .. } => None,
         Action::Release { .. } => {
             // At once: what is still being sent is not wanted any more, however long the lock takes.
             agent.offers.revoke(run);
@@ -85,6 +88,8 @@ async fn act(
     let milliseconds = |milliseconds: u32| Duration::from_millis(milliseconds.into());
     match action {
         Action::Fence { expect } => replication::fence(instance, run, &expect).await,
+        Action::Depose { deposition } => deposed::note(agent, instance, *deposition).await,
+        Action::SaveAside { deposition } => deposed::save_aside(agent, instance, run, &deposition, progress).await,
         Action::Promote => replication::promote(instance).await,
         Action::Follow { to, expect, timeout_seconds } => {
             replication::follow(instance, &to, expect.as_ref(), seconds(timeout_seconds), progress).await

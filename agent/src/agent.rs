@@ -7,6 +7,7 @@ use baton_proto::{HostName, InstanceName};
 use baton_wire::Dialer;
 
 use crate::config::AgentConfig;
+use crate::deposed::Notes;
 use crate::instance::Instance;
 use crate::transfer::Offers;
 
@@ -19,4 +20,5 @@ pub struct Agent {
     pub instances: BTreeMap<InstanceName, Arc<Instance>>,
     pub offers: Offers,
     pub dialer: Dialer,
+    pub notes: Notes,
 }

@@ -37,6 +37,8 @@ pub struct Instance {
     disk_reserve_bytes: u64,
     /// Held while an action works on the instance.
     lock: tokio::sync::Mutex<()>,
+    /// Held while the server is told whom to follow, from the look that decided it on.
+    role: tokio::sync::Mutex<()>,
     /// Held by whoever puts back what was left changed of its server.
     recovery: tokio::sync::Mutex<()>,
     /// Each connection of this agent to the server holds a copy.
@@ -92,6 +94,7 @@ impl Instance {
             listen: agent.listen.ip(),
             disk_reserve_bytes: agent.disk_reserve_bytes,
             lock: tokio::sync::Mutex::default(),
+            role: tokio::sync::Mutex::default(),
             recovery: tokio::sync::Mutex::default(),
             connections: Arc::default(),
             rehearsal: Mutex::default(),
@@ -123,6 +126,16 @@ impl Instance {
     /// Waits until no other action works on this instance.
     pub async fn lock(&self) -> MutexGuard<'_, ()> {
         self.lock.lock().await
+    }
+
+    /// The same, if none works on it now.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, ()>> {
+        self.lock.try_lock().ok()
+    }
+
+    /// Keeps others from telling the server whom to follow. An action may hold its lock for hours, and a role cannot wait.
+    pub(crate) async fn role(&self) -> MutexGuard<'_, ()> {
+        self.role.lock().await
     }
 
     /// Begins to put back what was left changed of its server, unless somebody does so already.

@@ -14,6 +14,7 @@ pub mod adopt;
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod deposed;
 pub mod discover;
 pub mod durable;
 pub mod feed;

@@ -10,6 +10,11 @@ pub fn pin(run: &RunId) -> String {
     format!("baton-{run}.pin.rdb")
 }
 
+/// What a deposed primary held when it was joined to its successor. Nobody but a person removes it.
+pub fn diverged(run: &RunId) -> String {
+    format!("baton-{run}.diverged.rdb")
+}
+
 /// The snapshot that is being pulled.
 pub fn part(run: &RunId) -> String {
     format!("baton-{run}.part.rdb")
@@ -49,6 +54,7 @@ mod tests {
     fn every_name_carries_the_run() {
         let run = RunId::new("fo-7k2m").unwrap();
         assert_eq!(pin(&run), "baton-fo-7k2m.pin.rdb");
+        assert_eq!(diverged(&run), "baton-fo-7k2m.diverged.rdb");
         assert_eq!(part(&run), "baton-fo-7k2m.part.rdb");
         assert_eq!(map(&run), "baton-fo-7k2m.map");
         assert_eq!(kept("dump.rdb", &run), "dump.rdb.before-fo-7k2m");

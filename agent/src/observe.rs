@@ -58,6 +58,7 @@ pub async fn observe(agent: &Agent) -> HostReport {
         memory_available_bytes: memory.available_bytes.saturating_sub(agent.config.memory_reserve_bytes),
         condition: condition::of_host(),
         instances,
+        depositions: agent.notes.all(),
     }
 }
 

@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use crate::agent::{Agent, SOFTWARE};
 use crate::config::AgentConfig;
+use crate::deposed::{self, Notes};
 use crate::instance::Instance;
 use crate::tasks::Tasks;
 use crate::transfer::Offers;
@@ -46,10 +47,13 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
     let instances = instances.collect();
     let dialer = Dialer::new(&identity, SOFTWARE)?;
     let offers = Offers::start().context("start the threads that pack snapshots")?;
-    let agent = Arc::new(Agent { host, config, instances, offers, dialer });
+    let notes = Notes::load(&config.state).context("read the notes of replaced primaries")?;
+    let agent = Arc::new(Agent { host, config, instances, offers, dialer, notes });
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
     actions::recover(&agent);
     notify::ready();
+    actions::guard(&agent);
+    tokio::spawn(deposed::herald(Arc::clone(&agent)));
     let desk = Arc::new(Desk { agent, tasks: Tasks::default() });
     tokio::select! {
         () = accept(&desk, &listener) => {}
@@ -114,13 +118,16 @@ impl Desk {
         }
     }
 
-    /// Agents may pull what a ticket allows them, and nothing else.
+    /// Agents may pull what a ticket allows them, and tell of replaced primaries, and nothing else.
     async fn answer_agent(&self, peer: &Peer, host: &HostName, request: Request) -> Answer {
         let offers = &self.agent.offers;
         match request {
             Request::Open { ticket, session } => offers.open(peer, &ticket, session),
             Request::Extent { ticket, seen, held } => offers.extent(peer, &ticket, (seen, held)).await,
             Request::Seal { ticket } => offers.seal(peer, &ticket).await,
+            Request::Tell { deposition, age_seconds } => {
+                deposed::hear(&self.agent, host, *deposition, age_seconds).await
+            }
             _ => {
                 warn!(%host, "refused an order of another agent");
                 Err(Fault::new(
@@ -146,6 +153,10 @@ impl Desk {
             Request::Limit { run, max_rate } => self.agent.offers.limit(&run, max_rate),
             Request::Begin(order) => self.begin(name, order).await.map(Reply::Task),
             Request::Watch { task, seen } => self.tasks.watch(&task, seen).await.map(Reply::Task),
+            Request::Tell { .. } => Err(Fault::new(
+                FaultKind::NotAllowed,
+                "agents tell each other of replaced primaries; operators order it",
+            )),
             Request::Open { .. } | Request::Extent { .. } | Request::Chunk { .. } | Request::Seal { .. } => {
                 Err(Fault::new(
                     FaultKind::NotAllowed,

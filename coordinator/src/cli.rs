@@ -9,6 +9,7 @@ pub mod failover;
 pub mod install;
 pub mod pki;
 pub mod rate;
+pub mod rejoin;
 pub mod runs;
 pub mod status;
 pub mod switchover;
@@ -52,6 +53,8 @@ enum Verb {
     Copy(copy::CopyArgs),
     /// Build a new replica of a server that runs, without sending its data twice
     Clone(clone::CloneArgs),
+    /// Make a primary that was replaced a replica again, with what it holds saved aside
+    Rejoin(rejoin::RejoinArgs),
     /// Change how fast a run's snapshot is sent, while it is
     Rate(rate::RateArgs),
     /// List every check that is made before anything is changed
@@ -102,7 +105,13 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
         Verb::Show { run } => return runs::show(config, run, console),
         Verb::Papers { dir } => return papers(dir),
         Verb::Install(args) => return install::run(config, args, console),
-        Verb::Status(_) | Verb::Failover(_) | Verb::Switchover(_) | Verb::Copy(_) | Verb::Clone(_) | Verb::Rate(_) => {}
+        Verb::Status(_)
+        | Verb::Failover(_)
+        | Verb::Switchover(_)
+        | Verb::Copy(_)
+        | Verb::Clone(_)
+        | Verb::Rejoin(_)
+        | Verb::Rate(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CoordError::new(Exit::Defect, "start the runtime").because(error))?;
@@ -117,6 +126,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
             Verb::Switchover(args) => switchover::run(&context, args).await,
             Verb::Copy(args) => copy::run(&context, args).await,
             Verb::Clone(args) => clone::run(&context, args).await,
+            Verb::Rejoin(args) => rejoin::run(&context, args).await,
             Verb::Rate(args) => rate::run(&context, args).await,
             Verb::Runs
             | Verb::Show { .. }

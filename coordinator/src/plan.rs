@@ -57,6 +57,8 @@ pub enum Goal {
     },
     /// The target becomes a replica of the source, which serves meanwhile.
     Clone,
+    /// The target, which the source or one before it has replaced, becomes its replica.
+    Rejoin,
 }
 
 impl fmt::Display for Goal {
@@ -67,6 +69,7 @@ impl fmt::Display for Goal {
             Goal::Copy { .. } => "copy",
             Goal::Switchover { .. } => "switchover",
             Goal::Clone => "clone",
+            Goal::Rejoin => "rejoin",
         })
     }
 }
@@ -108,6 +111,7 @@ impl<'a> Member<'a> {
 
 /// Everything that checks and steps look at.
 pub struct Scene<'a> {
+    pub run: &'a RunId,
     pub world: &'a World,
     pub intent: &'a Intent,
     /// The group that lost its primary, or whose primary is to hand over. A copy has none.
@@ -230,6 +234,7 @@ impl Plan {
             }
             Goal::Failover(Mode::Promote) => (Some(&self.source), siblings.chain([&self.target]).collect()),
             Goal::Copy { .. } => (None, Vec::new()),
+            Goal::Rejoin => (Some(&self.source), vec![&self.target]),
             Goal::Clone => (Some(self.above.as_ref().unwrap_or(&self.source)), vec![&self.target]),
         }
     }

@@ -11,6 +11,7 @@
 //! that does not answer belongs to its group all the same: its replicas point at it.
 
 pub mod death;
+mod deposed;
 mod describe;
 mod group;
 mod place;

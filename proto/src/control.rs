@@ -13,6 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Budget, Extent, Manifest, PackingFacts, SnapshotId, Ticket};
+use crate::deposed::Deposition;
 use crate::digest::FileDigest;
 use crate::fault::Fault;
 use crate::lineage::Lineage;
@@ -62,6 +63,8 @@ pub enum Request {
     },
     /// Between agents: ask for the digest of the whole file, after the last chunk. Asked again until it is there.
     Seal { ticket: Ticket },
+    /// Between agents: tell the agent of a replaced primary. `age_seconds` is by the teller's clock.
+    Tell { deposition: Box<Deposition>, age_seconds: u64 },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +94,10 @@ pub enum Reply {
     Sealed {
         digest: FileDigest,
         packing: PackingFacts,
+    },
+    /// What the told agent holds now: it may know more of the run than the teller.
+    Told {
+        deposition: Box<Deposition>,
     },
 }
 
@@ -171,6 +178,10 @@ pub enum Action {
     /// Take a replica off its primary without promoting it: it keeps its data, lineage and read-only state. Refused if
     /// it is linked, or does not stand at `expect`: its primary then lives.
     Fence { expect: Lineage },
+    /// Keep the note of a replaced primary, tell that one's agent, and act by it where the primary is this host's.
+    Depose { deposition: Box<Deposition> },
+    /// Save aside what a deposed primary holds, after it was fenced. The file is never dropped by Baton.
+    SaveAside { deposition: Box<Deposition> },
     /// Make a replica a primary.
     Promote,
     /// Make the instance a replica of `to`, and wait until the link is up. Refused if it does not stand at `expect`.
@@ -223,6 +234,8 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Action::Fence { .. } => write!(f, "fence"),
+            Action::Depose { deposition } => write!(f, "note what became of {}", deposition.name()),
+            Action::SaveAside { .. } => write!(f, "save aside what it holds"),
             Action::Promote => write!(f, "promote"),
             Action::Follow { to, .. } => write!(f, "follow {to}"),
             Action::HandOver { to, .. } => write!(f, "hand over to {to}"),
@@ -336,6 +349,8 @@ pub enum Outcome {
         from: HostPort,
         lineage: Lineage,
     },
+    Deposed,
+    SavedAside(AsideFacts),
     Promoted {
         lineage: Lineage,
     },
@@ -394,6 +409,19 @@ pub enum Outcome {
     Released {
         kept: Vec<String>,
     },
+}
+
+/// What a deposed primary held, and where it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AsideFacts {
+    /// The file on its host.
+    pub file: String,
+    pub bytes: u64,
+    /// Bytes of writes that its successor has not. None: it cannot tell any more, and may hold any.
+    pub past_fork_bytes: Option<u64>,
+    pub keyspace: Keyspace,
+    /// Where it stands, fenced.
+    pub lineage: Lineage,
 }
 
 /// A primary that has handed over, and follows its successor.

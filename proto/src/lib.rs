@@ -20,6 +20,7 @@ pub mod codec;
 pub mod condition;
 pub mod control;
 pub mod data;
+pub mod deposed;
 pub mod digest;
 pub mod fault;
 pub mod hello;

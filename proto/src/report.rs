@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::{HostCondition, ServerCondition};
+use crate::deposed::Held;
 use crate::lineage::Lineage;
 use crate::name::{HostName, HostPort, InstanceName, RunId};
 use crate::version::ServerVersion;
@@ -24,6 +25,9 @@ pub struct HostReport {
     #[serde(default)]
     pub condition: HostCondition,
     pub instances: Vec<InstanceReport>,
+    /// Primaries that were replaced, as far as this agent has heard.
+    #[serde(default)]
+    pub depositions: Vec<Held>,
 }
 
 /// One server process, running or not.

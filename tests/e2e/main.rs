@@ -4,6 +4,7 @@ mod access;
 mod changed;
 mod clone;
 mod copy;
+mod deposed;
 mod discover;
 mod feed;
 mod gate;

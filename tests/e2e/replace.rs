@@ -97,7 +97,9 @@ fn the_events_tell_every_step_in_its_order() {
     let said = lost.failover_done(&[]);
     let steps = said.events().into_iter().filter(|event| event["event"] == "step" && event["state"] == "done");
     let steps: Vec<_> = steps.map(|event| event["step"].as_str().unwrap_or_default().to_owned()).collect();
-    let order = ["fence", "snapshot", "transfer", "install", "load", "gate", "attach", "persist", "canary", "release"];
+    let order = [
+        "fence", "depose", "snapshot", "transfer", "install", "load", "gate", "attach", "persist", "canary", "release",
+    ];
     assert_eq!(steps, order, "{said}");
     assert_eq!(said.stdout.lines().count(), said.events().len(), "every line of stdout is an event: {said}");
 }

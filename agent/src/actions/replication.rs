@@ -179,6 +179,7 @@ pub(super) async fn replicate(
     before: &Running,
     to: &HostPort,
 ) -> Result<Running, Fault> {
+    let _role = instance.role().await;
     look::call(instance, server, &[before.version.replicaof(), &to.host, &to.port.to_string()]).await?;
     until_role(instance, server, &format!("a replica of {to}"), |role| follows(role, to)).await
 }

@@ -51,10 +51,10 @@ pub async fn run(context: &Context, args: &CloneArgs) -> Result<Exit, CoordError
     measure_writes(context, &cast, &mut world).await;
     let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
     let run = execute::new_run(context, "cl")?;
-    let scene = cast.scene(&world, &intent, &rehearsals).ok_or_else(|| {
+    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(|| {
         CoordError::new(Exit::Preflight, "a host stopped answering while the plan was made").hint("run this again")
     })?;
-    let plan = Plan::build(run, None, &scene);
+    let plan = Plan::build(run.clone(), None, &scene);
     execute::execute(context, plan, &args.consent).await
 }
 

@@ -47,9 +47,9 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError>
     try_transfer(context, &cast, &mut world).await;
     let run = execute::new_run(context, "cp")?;
     let nobody = BTreeMap::new();
-    let scene = cast.scene(&world, &intent, &nobody).ok_or_else(|| {
+    let scene = cast.scene(&world, &intent, &nobody, &run).ok_or_else(|| {
         CoordError::new(Exit::Preflight, "a host stopped answering while the plan was made").hint("run this again")
     })?;
-    let plan = Plan::build(run, None, &scene);
+    let plan = Plan::build(run.clone(), None, &scene);
     execute::execute(context, plan, &args.consent).await
 }

@@ -270,6 +270,9 @@ fn again(plan: &Plan) -> String {
     if let Goal::Switchover { .. } = plan.goal {
         return format!("run `coord switchover {} --to {}`", plan.source, plan.target);
     }
+    if plan.goal == Goal::Rejoin {
+        return format!("run `coord rejoin {}`", plan.target);
+    }
     match &plan.failed {
         Some(failed) => {
             let mode = if plan.goal == Goal::Failover(Mode::Promote) { " --mode promote" } else { "" };

@@ -79,10 +79,10 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
     hear_target(context, &cast, &mut world).await;
     let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
     let run = execute::new_run(context, "fo")?;
-    let scene = cast.scene(&world, &intent, &rehearsals).ok_or_else(|| {
+    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(|| {
         CoordError::new(Exit::Preflight, "a host stopped answering while the plan was made").hint("run this again")
     })?;
-    let plan = Plan::build(run, Some(failed.to_string()), &scene);
+    let plan = Plan::build(run.clone(), Some(failed.to_string()), &scene);
     execute::execute(context, plan, &args.consent).await
 }
 

@@ -65,9 +65,9 @@ pub async fn run(context: &Context, args: &SwitchoverArgs) -> Result<Exit, Coord
         Cast::switchover(&world, &topology, &primary, &to).map_err(|error| no_cast(error, &topology.unreachable))?;
     let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
     let run = execute::new_run(context, "so")?;
-    let scene = cast.scene(&world, &intent, &rehearsals).ok_or_else(|| {
+    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(|| {
         CoordError::new(Exit::Preflight, "a host stopped answering while the plan was made").hint("run this again")
     })?;
-    let plan = Plan::build(run, None, &scene);
+    let plan = Plan::build(run.clone(), None, &scene);
     execute::execute(context, plan, &args.consent).await
 }

@@ -99,6 +99,7 @@ pub(super) fn name(reply: &Reply) -> &'static str {
         Reply::Limited { .. } => "a limit",
         Reply::Opened { .. } | Reply::Extent(_) => "a manifest",
         Reply::Sealing { .. } | Reply::Sealed { .. } => "a seal",
+        Reply::Told { .. } => "a note",
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod handover;
 mod join;
+mod rejoin;
 mod transfer;
 
 use baton_proto::control::{Action, Landing, Outcome, Progress, SaveMethod, Saving};
+use baton_proto::deposed::{Deposition, Standing};
 use baton_proto::report::{InstanceReport, Link, Role, Running, SyncCounters};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, RunId};
 
@@ -37,6 +39,10 @@ impl Hands for AgentHands<'_> {
     async fn perform(&self, step: &Step, ledger: &Ledger, progress: Shown<'_>) -> Result<Vec<Learnt>, Fault> {
         match step {
             Step::Fence { replicas } => self.fence(replicas, progress).await,
+            Step::Depose { keepers, own, deposition } => self.depose(keepers, own.as_ref(), deposition, progress).await,
+            Step::SaveAside { deposed, primary, deposition } => {
+                self.save_aside(deposed, primary, deposition, progress).await
+            }
             Step::Promote { on } => self.promote(on, progress).await,
             Step::HandOver { from, to, seen_as, timeout_ms } => {
                 self.hand_over(from, to, seen_as, *timeout_ms, progress).await
@@ -82,6 +88,10 @@ impl Hands for AgentHands<'_> {
         match step {
             Step::HandOver { from, timeout_ms, .. } => {
                 self.one("undo-hand-over", from, Action::KeepPrimary { timeout_ms: *timeout_ms }, &nobody).await
+            }
+            Step::Depose { keepers, own, deposition } => {
+                let back = Deposition { standing: Standing::Reinstated, ..(**deposition).clone() };
+                self.depose(keepers, own.as_ref(), &back, &nobody).await
             }
             Step::Backlog { source, .. } => self.one("undo-backlog", source, Action::GiveBack, &nobody).await,
             // While the save still runs this waits for its end in the agent: what a server writes cannot be called back.

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use baton_proto::report::Running;
-use baton_proto::{Fault, HostPort, InstanceRef, Lineage};
+use baton_proto::{Fault, HostPort, InstanceRef, Lineage, RunId};
 
 use crate::inventory::Word;
 use crate::plan::{Goal, Intent, Member, Mode, Scene};
@@ -128,7 +128,7 @@ impl Cast {
                 followers.push(&self.target);
                 to(&self.source, &followers)
             }
-            Goal::Clone => to(&self.source, &[&self.target]),
+            Goal::Clone | Goal::Rejoin => to(&self.source, &[&self.target]),
             Goal::Copy { .. } => Vec::new(),
         }
     }
@@ -139,9 +139,11 @@ impl Cast {
         world: &'a World,
         intent: &'a Intent,
         rehearsals: &'a BTreeMap<InstanceRef, Result<(), Fault>>,
+        run: &'a RunId,
     ) -> Option<Scene<'a>> {
         let member = |name: &'a InstanceRef| world.instance(name).map(|report| Member { name, report });
         Some(Scene {
+            run,
             world,
             intent,
             group: self.group.as_ref(),
@@ -189,7 +191,9 @@ impl<'a> Survivor<'a> {
     fn of(group: &Group, replica: &'a Replica, world: &World) -> Self {
         let running = world.instance(&replica.instance).and_then(|report| report.server.running());
         let priority = running.map_or(0, priority);
-        let unfit = unfit(group, replica, running);
+        let deposed = world.deposed(&replica.instance).map(|held| &held.deposition.run);
+        let deposed = deposed.map(|run| format!("it was deposed by run {run}: `coord rejoin {}`", replica.instance));
+        let unfit = deposed.or_else(|| unfit(group, replica, running));
         Survivor { name: &replica.instance, lineage: replica.lineage.as_ref(), priority, unfit }
     }
 

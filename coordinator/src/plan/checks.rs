@@ -7,6 +7,7 @@ mod handover;
 mod live_source;
 mod path;
 mod primary;
+mod rejoin;
 mod source;
 mod target;
 
@@ -61,8 +62,11 @@ const HANDED_OVER: &[CheckFn] = &[
     handover::siblings_move,
 ];
 
+const REJOINED: &[CheckFn] = &[rejoin::is_deposed, rejoin::has_room];
+
 /// The server that is to load the snapshot.
 const TARGET: &[CheckFn] = &[
+    rejoin::nobody_is_deposed,
     target::is_free,
     target::has_no_followers,
     target::can_land,
@@ -83,6 +87,7 @@ pub fn of(scene: &Scene) -> Vec<Check> {
         Goal::Copy { .. } => &[COPIED, TARGET, MOVED],
         Goal::Switchover { .. } => &[HANDED_OVER, PATH, CHANGED],
         Goal::Clone => &[CLONED, TARGET, PATH, MOVED, CHANGED],
+        Goal::Rejoin => &[REJOINED, PATH, CHANGED],
     };
     parts.iter().copied().flatten().flat_map(|check| check(scene)).collect()
 }

@@ -65,7 +65,7 @@ const BOOT_SECONDS: f64 = 0.2;
 
 /// Chooses how the snapshot lands; `None` where no server is to have it.
 pub fn choose(scene: &Scene) -> Option<Choice> {
-    if matches!(scene.intent.goal, Goal::Copy { start: false } | Goal::Switchover { .. }) {
+    if matches!(scene.intent.goal, Goal::Copy { start: false } | Goal::Switchover { .. } | Goal::Rejoin) {
         return None;
     }
     let obstacles = obstacles(scene);

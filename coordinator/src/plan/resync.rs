@@ -68,6 +68,7 @@ pub fn forecasts(scene: &Scene) -> Vec<Forecast> {
             joins.map(|replica| behind_the_successor(scene, replica)).collect()
         }
         Goal::Clone => vec![built_from_a_snapshot(scene)],
+        Goal::Rejoin => vec![returned(scene)],
         Goal::Failover(Mode::Replace) => {
             let joins = std::iter::once(scene.source).chain(scene.siblings.iter().copied());
             joins.map(|replica| behind_a_loaded_primary(scene, replica)).collect()
@@ -149,6 +150,25 @@ fn built_from_a_snapshot(scene: &Scene) -> Forecast {
         ),
     };
     forecast(scene, replica, to, Resync::Partial, bytes, &why)
+}
+
+/// A deposed primary goes on from where it stands if that is in its successor's history.
+fn returned(scene: &Scene) -> Forecast {
+    let (replica, to) = (scene.target, scene.source);
+    let past = scene.world.deposed(replica.name).zip(replica.running());
+    let past = past.and_then(|(held, running)| held.deposition.past_fork(&running.replication));
+    let ids = replica.running().map(|running| &running.replication.lineage.id);
+    let remembers =
+        to.running().and_then(|running| running.replication.second.as_ref()).map(|second| &second.id) == ids;
+    match (past, backlog_first_offset(to), offset(replica)) {
+        (Some(0), Some(first), Some(own)) if remembers && own + 1 >= first => {
+            forecast(scene, replica, to, Resync::Partial, 0, "it is not past the fork, which its successor remembers")
+        }
+        (Some(0), ..) => {
+            forecast(scene, replica, to, Resync::Full, 0, "its successor's backlog does not reach back to it")
+        }
+        _ => forecast(scene, replica, to, Resync::Full, 0, "it has gone its own way, which its successor has not"),
+    }
 }
 
 fn offset(member: Member) -> Option<u64> {

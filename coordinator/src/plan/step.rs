@@ -3,6 +3,7 @@
 
 use baton_proto::control::{Landing, SaveMethod};
 use baton_proto::data::Budget;
+use baton_proto::deposed::{Deposition, Standing};
 use baton_proto::{HostPort, InstanceRef, Lineage};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,20 @@ pub enum Step {
     /// them is not as it was: the primary may have come back already.
     Fence {
         replicas: Vec<Survivor>,
+    },
+    /// Has the agents of the group note what became of a lost primary, and tell its agent once that answers. It is told
+    /// at once where it does.
+    Depose {
+        keepers: Vec<InstanceRef>,
+        own: Option<InstanceRef>,
+        deposition: Box<Deposition>,
+    },
+    /// Saves aside what a deposed primary holds, fenced. Nobody but a person removes the file.
+    SaveAside {
+        deposed: InstanceRef,
+        /// Whom it is to follow.
+        primary: InstanceRef,
+        deposition: Box<Deposition>,
     },
     /// Makes the source the primary.
     Promote {
@@ -155,6 +170,9 @@ impl Step {
     pub fn name(&self) -> &'static str {
         match self {
             Step::Fence { .. } => "fence",
+            Step::Depose { deposition, .. } if deposition.stands() => "depose",
+            Step::Depose { .. } => "settle",
+            Step::SaveAside { .. } => "save-aside",
             Step::Promote { .. } => "promote",
             Step::HandOver { .. } => "hand-over",
             Step::Backlog { .. } => "backlog",
@@ -181,6 +199,15 @@ impl Step {
             Step::Fence { replicas } => {
                 let names: Vec<_> = replicas.iter().map(|replica| replica.instance.clone()).collect();
                 format!("fence {} off the lost primary (REPLICAOF 127.0.0.1 1)", list(&names))
+            }
+            Step::Depose { deposition, .. } if deposition.stands() => {
+                format!("note on every host that {} is deposed: it takes no writes when it returns", deposition.name())
+            }
+            Step::Depose { deposition, .. } => {
+                format!("note on every host that {} is a replica now", deposition.name())
+            }
+            Step::SaveAside { deposed, .. } => {
+                format!("fence {deposed}, and save aside what it holds (BGSAVE), to be kept")
             }
             Step::Promote { on } => format!("promote {on} (REPLICAOF NO ONE)"),
             Step::HandOver { from, to, timeout_ms, .. } => {
@@ -231,6 +258,7 @@ impl Step {
         match self {
             Step::Attach { .. } => OnFailure::Halt,
             Step::EnableAof { guards: true, .. } => OnFailure::Undo,
+            Step::Depose { deposition, .. } if !deposition.stands() => OnFailure::Degrade,
             Step::AttachSiblings { .. }
             | Step::EnableAof { .. }
             | Step::Persist { .. }
@@ -245,7 +273,12 @@ impl Step {
     pub fn has_undo(&self) -> bool {
         use Step::{Backlog, Boot, HandOver, Install, Snapshot, Start, Stop, Transfer};
         let moves = matches!(self, HandOver { .. } | Snapshot { .. } | Transfer { .. } | Install { .. });
-        moves || matches!(self, Backlog { .. } | Stop { .. } | Start { .. } | Boot { .. })
+        moves || self.deposes() || matches!(self, Backlog { .. } | Stop { .. } | Start { .. } | Boot { .. })
+    }
+
+    /// Whether it deposes a primary. That is taken back by a run that is rolled back, and by no other.
+    pub fn deposes(&self) -> bool {
+        matches!(self, Step::Depose { deposition, .. } if deposition.standing == Standing::Deposed)
     }
 
     /// Whether the group is served by a new primary once the step is done; what follows cannot roll the run back.

@@ -1,5 +1,6 @@
 //! The steps of each goal, in their order. The order is the safety: nothing follows the target before the gate.
 
+mod rejoin;
 mod switchover;
 
 use baton_proto::InstanceRef;
@@ -27,6 +28,7 @@ pub fn of(scene: &Scene, method: SaveMethod) -> Vec<Step> {
         Goal::Copy { start } => copy(scene, method, start),
         Goal::Switchover { timeout_ms } => switchover::steps(scene, timeout_ms),
         Goal::Clone => clone(scene, method),
+        Goal::Rejoin => rejoin::steps(scene),
     }
 }
 
@@ -37,6 +39,7 @@ fn replace(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     let survivors: Vec<_> = [source.clone()].into_iter().chain(siblings.clone()).collect();
     let members: Vec<_> = [scene.source].into_iter().chain(scene.siblings.iter().copied()).collect();
     let mut steps = vec![fence(&members)];
+    steps.extend(rejoin::depose(scene, scene.target));
     steps.extend(land(scene, method, None));
     steps.push(Step::Gate { source: source.clone(), target: to.clone() });
     steps.extend(aof(scene, true));
@@ -55,7 +58,9 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     let siblings = names(&scene.siblings);
     let to = upstream(scene.source);
     let members: Vec<_> = [scene.source].into_iter().chain(scene.siblings.iter().copied()).collect();
-    let mut steps = vec![fence(&members), Step::Promote { on: source.clone() }];
+    let mut steps = vec![fence(&members)];
+    steps.extend(rejoin::depose(scene, scene.source));
+    steps.push(Step::Promote { on: source.clone() });
     if !siblings.is_empty() {
         steps.push(Step::AttachSiblings { replicas: siblings.clone(), to: to.clone() });
     }

@@ -109,7 +109,7 @@ impl Case {
 
     fn cast(&self, world: &World) -> Result<Cast, CastError> {
         match self.intent.goal {
-            Goal::Copy { .. } | Goal::Clone => Cast::pair(world, &word("b"), &word("c")),
+            Goal::Copy { .. } | Goal::Clone | Goal::Rejoin => Cast::pair(world, &word("b"), &word("c")),
             Goal::Switchover { .. } => Cast::switchover(world, &Topology::of(world), &word("a"), &word("b")),
             Goal::Failover(_) => {
                 Cast::failover(world, &Topology::of(world), &word("a"), &word("c"), self.source.as_ref())
@@ -120,9 +120,10 @@ impl Case {
     fn plan(&self) -> Plan {
         let world = self.world();
         let cast = self.cast(&world).unwrap();
+        let run = RunId::new("fo-test").unwrap();
         let rehearsals = [(named("c"), self.rehearsal.clone())].into();
-        let scene = cast.scene(&world, &self.intent, &rehearsals).unwrap();
-        Plan::build(RunId::new("fo-test").unwrap(), Some("a".into()), &scene)
+        let scene = cast.scene(&world, &self.intent, &rehearsals, &run).unwrap();
+        Plan::build(run.clone(), Some("a".into()), &scene)
     }
 
     /// The ids of the checks that refuse, and the worst level.
@@ -149,7 +150,9 @@ fn names(plan: &Plan) -> Vec<&'static str> {
 fn the_everyday_case_is_ready_and_nothing_follows_the_target_before_the_gate() {
     let plan = Case::replace().plan();
     assert_eq!(plan.refusals().collect::<Vec<_>>(), Vec::<&Check>::new());
-    let order = ["fence", "snapshot", "transfer", "install", "load", "gate", "attach", "persist", "canary", "release"];
+    let order = [
+        "fence", "depose", "snapshot", "transfer", "install", "load", "gate", "attach", "persist", "canary", "release",
+    ];
     assert_eq!(names(&plan), order);
     assert_eq!(plan.forecasts.iter().map(|f| f.resync).collect::<Vec<_>>(), [Resync::Partial]);
 }
@@ -159,8 +162,8 @@ fn promote_serves_first_and_builds_the_target_as_a_replica() {
     let plan = Case::new(Goal::Failover(Mode::Promote)).plan();
     assert_eq!(plan.refusals().count(), 0);
     let order = [
-        "fence", "promote", "backlog", "snapshot", "transfer", "install", "load", "attach", "persist", "canary",
-        "release",
+        "fence", "depose", "promote", "backlog", "snapshot", "transfer", "install", "load", "attach", "persist",
+        "canary", "release",
     ];
     assert_eq!(names(&plan), order);
     let follows_b = |step: &Step| matches!(step, Step::Start { follow: Some(to), .. } if to.instance == named("b"));

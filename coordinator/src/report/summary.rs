@@ -40,6 +40,14 @@ pub fn event(run: &Run, end: End) -> Value {
         "stored_chunks": transfer.map(|facts| facts.packing.stored),
         "packing": transfer.map(|facts| facts.packing.why.as_str()),
         "landing": landing(run),
+        "aside": run.ledger.aside().map(|(on, facts)| json!({
+            "on": on.to_string(),
+            "file": facts.file,
+            "bytes": facts.bytes,
+            "past_fork_bytes": facts.past_fork_bytes,
+            "keys": total_keys(&facts.keyspace),
+            "keyspace": facts.keyspace,
+        })),
         "blake3": transfer.map(|facts| facts.digest.to_string()),
         "blocked_ms": blocked_ms(run),
         "missing": missing(run),
@@ -61,7 +69,7 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
             Goal::Copy { start: true } => {
                 writeln!(out, "{word}: {} runs on the snapshot of {}", plan.target, plan.source)?
             }
-            Goal::Clone => {
+            Goal::Clone | Goal::Rejoin => {
                 let resync = resync(run).map(|resync| format!(" ({resync} resync)")).unwrap_or_default();
                 writeln!(out, "{word}: {} follows {}{resync}", plan.target, plan.source)?;
             }
@@ -76,6 +84,16 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
         (None, Some((_, facts))) if facts.found => writeln!(out, "  writes    not blocked: it had taken over before")?,
         (None, Some(_)) => writeln!(out, "  writes    were blocked, for how long was not seen")?,
         (None, None) => {}
+    }
+    if let Some((on, facts)) = run.ledger.aside() {
+        let keys = Count(total_keys(&facts.keyspace));
+        let past = match facts.past_fork_bytes {
+            Some(0) => "nothing was past the fork, so nothing was lost".into(),
+            Some(bytes) => format!("{} past the fork, which its successor has not", Bytes(bytes)),
+            None => "its history is forgotten: it may hold what its successor has not".into(),
+        };
+        writeln!(out, "  diverged  {past}")?;
+        writeln!(out, "  aside     {} on {on}: {keys} keys, {}; it is never removed", facts.file, Bytes(facts.bytes))?;
     }
     for shortfall in missing(run) {
         writeln!(out, "  missing   {shortfall}")?;
@@ -170,7 +188,7 @@ fn joined(run: &Run) -> Vec<(String, Resync)> {
 fn resync(run: &Run) -> Option<Resync> {
     let subject = match run.plan.goal {
         Goal::Failover(Mode::Replace) | Goal::Switchover { .. } => &run.plan.source,
-        Goal::Failover(Mode::Promote) | Goal::Copy { .. } | Goal::Clone => &run.plan.target,
+        Goal::Failover(Mode::Promote) | Goal::Copy { .. } | Goal::Clone | Goal::Rejoin => &run.plan.target,
     };
     run.ledger.joined().find(|(replica, _)| *replica == subject).map(|(_, resync)| resync)
 }
@@ -206,7 +224,7 @@ fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
         Goal::Failover(Mode::Replace) => "gate",
         Goal::Failover(Mode::Promote) => "promote",
         Goal::Switchover { .. } => "hand-over",
-        Goal::Copy { .. } | Goal::Clone => return seconds,
+        Goal::Copy { .. } | Goal::Clone | Goal::Rejoin => return seconds,
     };
     if let Some(at) = run.times.iter().position(|(step, _)| step == serves) {
         seconds.insert("service", run.times.iter().take(at + 1).map(|(_, seconds)| seconds).sum());

@@ -1,6 +1,6 @@
 //! What a run has learnt so far. Later steps use only this, so a run that is taken up again knows what it knew.
 
-use baton_proto::control::{FeedFacts, HandoverFacts, Outcome, SnapshotFacts, TransferFacts};
+use baton_proto::control::{AsideFacts, FeedFacts, HandoverFacts, Outcome, SnapshotFacts, TransferFacts};
 use baton_proto::report::SyncCounters;
 use baton_proto::{HostPort, InstanceRef, Lineage, ReplId};
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,14 @@ impl Ledger {
     pub fn fenced_at(&self, replica: &InstanceRef) -> Option<&Lineage> {
         self.outcome(|on, outcome| match outcome {
             Outcome::Fenced { lineage, .. } if on == replica => Some(lineage),
+            _ => None,
+        })
+    }
+
+    /// What a deposed primary held, and where it is kept.
+    pub fn aside(&self) -> Option<(&InstanceRef, &AsideFacts)> {
+        self.outcome(|on, outcome| match outcome {
+            Outcome::SavedAside(facts) => Some((on, facts)),
             _ => None,
         })
     }

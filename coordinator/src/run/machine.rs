@@ -229,7 +229,17 @@ impl Run {
     }
 
     fn undoable_below(&self, left: usize) -> Option<usize> {
-        (0..left).rev().find(|index| self.step(*index).is_some_and(Step::has_undo))
+        // Once another may serve, who was deposed stays so, whatever else is taken back.
+        let undone = |step: &Step| step.has_undo() && !(step.deposes() && self.may_be_served());
+        (0..left).rev().find(|index| self.step(*index).is_some_and(undone))
+    }
+
+    /// Whether a new primary may serve: a step that makes one, and failed, may have done so before it failed.
+    fn may_be_served(&self) -> bool {
+        let tried = |failure: &Failure| {
+            failure.fault.kind != FaultKind::Refused && self.step(failure.index).is_some_and(Step::restores_service)
+        };
+        self.served || self.failure.as_ref().is_some_and(tried)
     }
 
     fn good_end(&self) -> End {

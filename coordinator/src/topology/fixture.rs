@@ -171,6 +171,7 @@ impl Populate for World {
     /// Adds a host whose agent answers.
     fn with(mut self, name: &str, agent: &str, instances: Vec<InstanceReport>) -> Self {
         let report = HostReport {
+            depositions: Vec::new(),
             host: host(name),
             software: "baton-agent 0.1.0".into(),
             clock_unix_ms: NOW * 1000,

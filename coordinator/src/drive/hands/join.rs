@@ -62,7 +62,9 @@ impl AgentHands<'_> {
         let Some(stood) = ledger.fenced_at(replica) else {
             let before = ledger.counters(&to.instance).ok_or_else(|| no_record("counters"))?;
             self.still_as_judged(&to.instance, ledger).await?;
-            return self.join(replica, to, None, before, progress).await;
+            // One that was saved aside must still stand there: what came since is in no file.
+            let aside = ledger.aside().filter(|(on, _)| *on == replica).map(|(_, facts)| facts.lineage.clone());
+            return self.join(replica, to, aside, before, progress).await;
         };
         // Time has passed since the gate, and a server that was restarted meanwhile may have come up empty.
         let passed = self.gate(replica, to, ledger).await?;

@@ -24,6 +24,7 @@ const FAILOVER: &str = "failover";
 const SWITCHOVER: &str = "switchover";
 const CLONE: &str = "clone";
 const COPY: &str = "copy";
+const REJOIN: &str = "rejoin";
 
 /// All checks, by what they are about.
 pub const CATALOGUE: &[Entry] = &[
@@ -361,28 +362,28 @@ pub const CATALOGUE: &[Entry] = &[
         asks: "Does each replica reach its primary to be, through `bind`, firewalls and protected mode? Its agent has logged in.",
         remedy: "See `bind`, `protected-mode`, firewalls and `masterauth`.",
         worst: Level::Refuse,
-        verbs: &[FAILOVER, SWITCHOVER, CLONE],
+        verbs: &[FAILOVER, SWITCHOVER, CLONE, REJOIN],
     },
     Entry {
         id: "path-protected",
         asks: "Will protected mode of a stopped primary to be let others in?",
         remedy: "Set `requirepass`, or `protected-mode no`.",
         worst: Level::Refuse,
-        verbs: &[FAILOVER, SWITCHOVER, CLONE],
+        verbs: &[FAILOVER, SWITCHOVER, CLONE, REJOIN],
     },
     Entry {
         id: "path-password",
         asks: "Do `requirepass` and `masterauth` fit, on both sides?",
         remedy: "Set the one that is missing.",
         worst: Level::Refuse,
-        verbs: &[FAILOVER, SWITCHOVER, CLONE],
+        verbs: &[FAILOVER, SWITCHOVER, CLONE, REJOIN],
     },
     Entry {
         id: "path-format",
         asks: "Can each replica read what a full resync would bring?",
         remedy: "Upgrade the server of the replica.",
         worst: Level::Refuse,
-        verbs: &[FAILOVER, SWITCHOVER, CLONE],
+        verbs: &[FAILOVER, SWITCHOVER, CLONE, REJOIN],
     },
     Entry {
         id: "path-buffer",
@@ -403,7 +404,7 @@ pub const CATALOGUE: &[Entry] = &[
         asks: "Do the clocks agree, by which keys expire? (Apart by seconds it warns; by a minute it refuses, if any key expires.)",
         remedy: "Set the clocks.",
         worst: Level::Refuse,
-        verbs: &[FAILOVER, SWITCHOVER, CLONE],
+        verbs: &[FAILOVER, SWITCHOVER, CLONE, REJOIN],
     },
     Entry {
         id: "orders",
@@ -417,21 +418,35 @@ pub const CATALOGUE: &[Entry] = &[
         asks: "Can the servers write their configuration files anew?",
         remedy: "Let them write the file and its directory, or make the change that is printed by hand.",
         worst: Level::Warn,
-        verbs: &[FAILOVER, SWITCHOVER, CLONE],
+        verbs: &[FAILOVER, SWITCHOVER, CLONE, REJOIN],
     },
     Entry {
         id: "config-managed",
         asks: "Is the configuration file written by nobody else, such as Ansible or Puppet?",
         remedy: "Make the change that is printed at its source.",
         worst: Level::Warn,
-        verbs: &[FAILOVER, SWITCHOVER, CLONE],
+        verbs: &[FAILOVER, SWITCHOVER, CLONE, REJOIN],
     },
     Entry {
         id: "data-dir",
         asks: "Can the server's own user write into its data directory?",
         remedy: "Mend owner and rights of the directory.",
         worst: Level::Warn,
-        verbs: &[FAILOVER, SWITCHOVER, CLONE],
+        verbs: &[FAILOVER, SWITCHOVER, CLONE, REJOIN],
+    },
+    Entry {
+        id: "deposed",
+        asks: "Was the server that joins again deposed by a run, and does its successor lead? Is a source or target none that was?",
+        remedy: "Join it to its successor first: `coord rejoin HOST`.",
+        worst: Level::Danger,
+        verbs: &[FAILOVER, COPY, CLONE, REJOIN],
+    },
+    Entry {
+        id: "aside-room",
+        asks: "Does the disk hold what a deposed primary has, saved aside?",
+        remedy: "Make room in its data directory.",
+        worst: Level::Refuse,
+        verbs: &[REJOIN],
     },
 ];
 
@@ -481,12 +496,13 @@ mod tests {
     use super::*;
 
     /// The sources of all checks.
-    const SOURCES: [&str; 7] = [
+    const SOURCES: [&str; 8] = [
         include_str!("condition.rs"),
         include_str!("handover.rs"),
         include_str!("live_source.rs"),
         include_str!("path.rs"),
         include_str!("primary.rs"),
+        include_str!("rejoin.rs"),
         include_str!("source.rs"),
         include_str!("target.rs"),
     ];

@@ -12,7 +12,9 @@ use crate::topology::HostView;
 fn parts<'a>(scene: &Scene<'a>) -> (Vec<Member<'a>>, Member<'a>) {
     let siblings = scene.siblings.iter().copied();
     match scene.intent.goal {
-        Goal::Failover(Mode::Promote) | Goal::Clone => (siblings.chain([scene.target]).collect(), scene.source),
+        Goal::Failover(Mode::Promote) | Goal::Clone | Goal::Rejoin => {
+            (siblings.chain([scene.target]).collect(), scene.source)
+        }
         _ => ([scene.source].into_iter().chain(siblings).collect(), scene.target),
     }
 }

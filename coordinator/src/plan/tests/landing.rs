@@ -19,7 +19,7 @@ fn way(case: &Case) -> Way {
 fn a_target_that_is_empty_is_fed_live_and_started_before_if_need_be() {
     let mut case = auto(Goal::Failover(Mode::Replace));
     let plan = case.plan();
-    let steps = ["fence", "boot", "snapshot", "transfer", "gate", "attach", "persist", "canary", "release"];
+    let steps = ["fence", "depose", "boot", "snapshot", "transfer", "gate", "attach", "persist", "canary", "release"];
     assert_eq!(names(&plan), steps);
     assert!(matches!(transfer(&plan), Step::Transfer { landing: Landing::Live { follow: None, .. }, .. }));
     case.c = instance("default", C).primary(lineage('c', 0), 0);
@@ -33,7 +33,7 @@ fn a_replica_that_is_fed_follows_its_primary_afterwards() {
     let plan = case.plan();
     let Step::Transfer { landing: Landing::Live { follow, .. }, .. } = transfer(&plan) else { panic!("{plan:?}") };
     assert_eq!(follow.as_ref().map(ToString::to_string).as_deref(), Some(B));
-    assert_eq!(names(&plan)[..5], ["fence", "promote", "backlog", "boot", "snapshot"]);
+    assert_eq!(names(&plan)[..6], ["fence", "depose", "promote", "backlog", "boot", "snapshot"]);
 }
 
 #[test]

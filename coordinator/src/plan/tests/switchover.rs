@@ -65,9 +65,9 @@ impl Pair {
             expect_primary: self.expect_primary.clone(),
             ..Case::new(Goal::Switchover { timeout_ms: 10_000 }).intent
         };
-        let nobody = BTreeMap::new();
-        let scene = cast.scene(&world, &intent, &nobody).unwrap();
-        Plan::build(RunId::new("so-test").unwrap(), None, &scene)
+        let (nobody, run) = (BTreeMap::new(), RunId::new("so-test").unwrap());
+        let scene = cast.scene(&world, &intent, &nobody, &run).unwrap();
+        Plan::build(run.clone(), None, &scene)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What is wrong with a group, in sentences, and the next command.
 
-use baton_proto::RunId;
 use baton_proto::control::{Reach, ReachVerdict};
+use baton_proto::deposed::Held;
+use baton_proto::{InstanceRef, RunId};
 
 use super::one_line;
 use crate::topology::{Group, Place, PrimaryState, Probe, Replica, ReplicaLink, Topology, Trouble, Verdict, World};
@@ -15,12 +16,35 @@ pub fn issues(group: &Group, world: &World) -> Vec<String> {
         Err(fault) => format!("{} could not try {}: {}", probe.from, probe.to, one_line(&fault.to_string())),
     }));
     issues.extend(group.replicas.iter().filter_map(of_replica));
+    issues.extend(deposed_by(group, world).map(|held| of_deposition(held, world)));
     issues.extend(group.strangers.iter().map(|address| format!("its replica {address} is reported by no agent")));
     issues.extend(group.members().filter_map(|name| {
         let error = world.instance(name)?.settings.error.as_ref()?;
         Some(format!("configuration of {name} cannot be read: {}", one_line(error)))
     }));
     issues
+}
+
+/// The primaries that were replaced in this group.
+fn deposed_by<'a>(group: &'a Group, world: &'a World) -> impl Iterator<Item = &'a Held> {
+    world.depositions().into_iter().filter(|held| {
+        let successor = &held.deposition.successor;
+        group.members().chain(&group.rivals).any(|member| member == successor)
+    })
+}
+
+fn of_deposition(held: &Held, world: &World) -> String {
+    let note = &held.deposition;
+    let (name, run, successor) = (note.name(), &note.run, &note.successor);
+    let says = format!("{name} was deposed by run {run}, and {successor} took its place");
+    let instance = note.instance.clone().map(|instance| InstanceRef { host: note.host.clone(), instance });
+    let running = instance.and_then(|name| world.instance(&name)?.server.running());
+    match (running.map(|running| note.past_fork(&running.replication)), &held.untold) {
+        (Some(Some(bytes)), _) => format!("{says}; it is {bytes} bytes past the fork"),
+        (Some(None), _) => format!("{says}; how far it is past the fork is forgotten"),
+        (None, Some(why)) if !held.told => format!("{says}; its agent could not be told yet: {}", one_line(why)),
+        (None, _) => says,
+    }
 }
 
 fn asks_for(probe: &Probe, group: &Group) -> bool {
@@ -119,7 +143,10 @@ pub fn next(group: &Group, topology: &Topology, world: &World) -> Vec<String> {
         _ => (None, false),
     };
     let failover = if lost { failover(group, topology, world) } else { None };
-    held.map(|run| format!("coord show {run}")).into_iter().chain(failover).collect()
+    // Only where its agent answers can it be joined.
+    let back = deposed_by(group, world).filter(|held| world.report(&held.deposition.host).is_some());
+    let rejoin = back.map(|held| format!("coord rejoin {}", held.deposition.name()));
+    held.map(|run| format!("coord show {run}")).into_iter().chain(failover).chain(rejoin).collect()
 }
 
 /// The run that holds a replica of the group.

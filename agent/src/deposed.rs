@@ -1,0 +1,231 @@
+//! Durable notes of primaries that runs have replaced, on every host of the group: so that one which returns is held off
+//! writes as soon as any of them reaches its agent.
+//!
+//! ```text
+//!   order ──> Notes ──herald──> agent of the replaced one ──hear──> Notes ──actions/guard──> its server
+//! ```
+//!
+//! A note is synced before it counts, and is never taken back to an earlier word. Left out: when a note is believed (see
+//! `baton_proto::deposed`), and what is done to the server.
+
+mod herald;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use baton_proto::control::{Answer, Reply};
+use baton_proto::deposed::{Deposition, Held, believes, later};
+use baton_proto::{Fault, FaultKind, HostName, RunId};
+use tracing::{info, warn};
+
+pub use self::herald::herald;
+use crate::agent::Agent;
+use crate::durable;
+use crate::instance::Instance;
+
+/// Largest note that is read: addresses and names are some hundred bytes.
+const NOTE_BYTES_MAX: u64 = 64 * 1024;
+/// Most notes that are kept: each is one failover, and what is settled makes room.
+const NOTES_MAX: usize = 64;
+
+/// All notes of an agent.
+pub struct Notes {
+    state: PathBuf,
+    held: Mutex<BTreeMap<RunId, Held>>,
+}
+
+impl Notes {
+    /// Reads what is in the state directory. A note that cannot be read is logged and left.
+    pub fn load(state: &Path) -> io::Result<Notes> {
+        let mut held = BTreeMap::new();
+        for entry in std::fs::read_dir(state)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if !name.starts_with("deposition-") || !name.ends_with(".json") || held.len() >= NOTES_MAX {
+                continue;
+            }
+            match read(&path) {
+                Ok(note) => drop(held.insert(note.deposition.run.clone(), note)),
+                Err(error) => warn!(path = %path.display(), %error, "note of a replaced primary cannot be read"),
+            }
+        }
+        Ok(Notes { state: state.to_owned(), held: Mutex::new(held) })
+    }
+
+    /// Nothing can panic between two changes of the map, so it is whole even if poisoned.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RunId, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn all(&self) -> Vec<Held> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Takes in a note, and tells what is held of its run then. A word that is new is told on.
+    pub fn keep(&self, mut heard: Deposition, told: bool) -> io::Result<Held> {
+        let mut notes = self.lock();
+        let known = notes.get(&heard.run);
+        let standing = later(known.map(|held| held.deposition.standing), heard.standing);
+        if let Some(known) = known {
+            if known.deposition.standing == standing && (known.told || !told) {
+                return Ok(known.clone());
+            }
+            // What was known of whom it is about stays: it may be more.
+            heard = known.deposition.clone();
+        }
+        let fenced = known.is_some_and(|known| known.fenced);
+        heard.standing = standing;
+        let note = Held { deposition: heard, told, untold: None, fenced };
+        self.make_room(&mut notes, &note.deposition.run)?;
+        self.put(&mut notes, note)
+    }
+
+    /// Changes what is noted beside the deposition itself.
+    pub fn change(&self, run: &RunId, change: impl FnOnce(&mut Held)) -> io::Result<()> {
+        let mut notes = self.lock();
+        let Some(mut note) = notes.get(run).cloned() else { return Ok(()) };
+        change(&mut note);
+        if notes.get(run) == Some(&note) {
+            return Ok(());
+        }
+        self.put(&mut notes, note).map(drop)
+    }
+
+    /// The note by which an instance of this host is to be treated: one that stands before one that is settled.
+    pub fn about(&self, agent: &Agent, instance: &Instance) -> Option<Held> {
+        let notes = self.lock();
+        let own = notes.values().filter(|held| is_about(&held.deposition, agent, instance));
+        own.max_by_key(|held| (held.deposition.stands(), held.fenced, held.deposition.since_unix)).cloned()
+    }
+
+    fn put(&self, notes: &mut BTreeMap<RunId, Held>, note: Held) -> io::Result<Held> {
+        let run = note.deposition.run.clone();
+        durable::replace_file(&self.path(&run), &serde_json::to_vec(&note)?, 0o600)?;
+        notes.insert(run, note.clone());
+        Ok(note)
+    }
+
+    fn make_room(&self, notes: &mut BTreeMap<RunId, Held>, run: &RunId) -> io::Result<()> {
+        if notes.contains_key(run) || notes.len() < NOTES_MAX {
+            return Ok(());
+        }
+        let settled = notes.values().filter(|held| !held.deposition.stands() && !held.fenced);
+        let oldest = settled.min_by_key(|held| held.deposition.since_unix).map(|held| held.deposition.run.clone());
+        let full = || io::Error::other(format!("{NOTES_MAX} replaced primaries have not been joined again"));
+        let oldest = oldest.ok_or_else(full)?;
+        durable::remove_file(&self.path(&oldest))?;
+        notes.remove(&oldest);
+        Ok(())
+    }
+
+    fn path(&self, run: &RunId) -> PathBuf {
+        self.state.join(format!("deposition-{run}.json"))
+    }
+}
+
+fn read(path: &Path) -> io::Result<Held> {
+    let bytes = std::fs::metadata(path)?.len();
+    if bytes > NOTE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{bytes} bytes are too many")));
+    }
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+fn is_about(note: &Deposition, agent: &Agent, instance: &Instance) -> bool {
+    if note.host != agent.host {
+        return false;
+    }
+    let port = instance.conf().map_or(0, |conf| instance.address(&conf).port);
+    note.is_about(&agent.host, instance.name(), port, agent.instances.len() == 1)
+}
+
+/// Hears from another agent what became of an instance of this host.
+pub async fn hear(agent: &Agent, from: &HostName, mut note: Deposition, age_seconds: u64) -> Answer {
+    let instance = agent.instances.values().find(|instance| is_about(&note, agent, instance)).map(Arc::clone);
+    let instance = instance.ok_or_else(|| {
+        Fault::new(FaultKind::NotFound, format!("host {} has no instance that {note:?} is about", agent.host))
+    })?;
+    note.instance = Some(instance.name().clone());
+    let known = agent.notes.all().iter().any(|held| held.deposition.run == note.run);
+    if !known && note.stands() {
+        let server = instance.running().await.ok();
+        if let Err(disbelief) = believes(&note, age_seconds, server.as_ref()) {
+            warn!(%from, run = %note.run, "deposition is not believed: {disbelief}");
+            return Err(Fault::new(FaultKind::Refused, format!("{} does not believe it", agent.host))
+                .because(disbelief)
+                .hint("see `coord status`: stop the clients of one of the two primaries"));
+        }
+    }
+    let held = agent.notes.keep(note, true).map_err(|error| note_fault(&error))?;
+    let (run, standing) = (&held.deposition.run, held.deposition.standing);
+    info!(%from, %run, ?standing, instance = %instance.name(), "heard what became of it");
+    Ok(Reply::Told { deposition: Box::new(held.deposition) })
+}
+
+pub(crate) fn note_fault(error: &io::Error) -> Fault {
+    Fault::new(FaultKind::Host, "write the note of a replaced primary")
+        .because(error)
+        .hint("see that the agent's state directory can be written and has space")
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_proto::deposed::Standing;
+    use baton_proto::{HostPort, InstanceName, InstanceRef, Lineage};
+
+    use super::*;
+
+    fn note(run: &str, standing: Standing) -> Deposition {
+        let host = |name: &str| HostName::new(name).unwrap();
+        let instance = InstanceName::new("default").unwrap();
+        Deposition {
+            run: RunId::new(run).unwrap(),
+            host: host("machine-a"),
+            instance: None,
+            agent: HostPort::new("10.0.0.1", 7400),
+            address: HostPort::new("10.0.0.1", 6379),
+            fork: Lineage { id: "c8f82b93fa07f703864ba1ffc7c2b2c42ac50bcb".parse().unwrap(), offset: 100 },
+            successor: InstanceRef { host: host("machine-c"), instance },
+            successor_address: HostPort::new("10.0.0.3", 6379),
+            standing,
+            since_unix: 1_700_000_000,
+        }
+    }
+
+    #[test]
+    fn a_note_outlives_the_agent_and_is_never_taken_back() {
+        let state = tempfile::tempdir().unwrap();
+        let notes = Notes::load(state.path()).unwrap();
+        assert!(!notes.keep(note("fo-1", Standing::Deposed), false).unwrap().told);
+        notes.change(&RunId::new("fo-1").unwrap(), |held| held.told = true).unwrap();
+        let notes = Notes::load(state.path()).unwrap();
+        assert!(notes.all()[0].told && notes.all()[0].deposition.stands());
+        // What ends it is news, and is told once more.
+        assert!(!notes.keep(note("fo-1", Standing::Reinstated), false).unwrap().told);
+        let late = notes.keep(note("fo-1", Standing::Deposed), true).unwrap();
+        assert_eq!(late.deposition.standing, Standing::Reinstated);
+        assert_eq!(Notes::load(state.path()).unwrap().all(), notes.all());
+    }
+
+    #[test]
+    fn what_is_settled_makes_room_and_what_stands_does_not() {
+        let state = tempfile::tempdir().unwrap();
+        let notes = Notes::load(state.path()).unwrap();
+        notes.keep(note("fo-settled", Standing::Rejoined), true).unwrap();
+        for number in 1..=NOTES_MAX {
+            notes.keep(note(&format!("fo-{number}"), Standing::Deposed), true).unwrap();
+        }
+        assert!(notes.all().iter().all(|held| held.deposition.stands()));
+        assert!(notes.keep(note("fo-more", Standing::Deposed), true).is_err());
+        assert_eq!(Notes::load(state.path()).unwrap().all().len(), NOTES_MAX);
+    }
+
+    #[test]
+    fn a_torn_note_does_not_keep_the_agent_from_starting() {
+        let state = tempfile::tempdir().unwrap();
+        std::fs::write(state.path().join("deposition-fo-1.json"), "{\"deposition\":").unwrap();
+        assert_eq!(Notes::load(state.path()).unwrap().all(), []);
+    }
+}

@@ -1,0 +1,78 @@
+//! `coord rejoin HOST`: makes a primary that was replaced a replica of its successor, after what it holds was saved aside.
+
+use std::collections::BTreeMap;
+
+use baton_proto::InstanceRef;
+use baton_proto::data::Budget;
+use baton_proto::report::{Link, Role};
+use clap::Args;
+
+use crate::cli::context::Context;
+use crate::cli::execute::{self, Consent};
+use crate::cli::failover::try_paths;
+use crate::error::{CoordError, Exit};
+use crate::observe;
+use crate::plan::cast::Cast;
+use crate::plan::{Goal, Intent, Plan};
+use crate::topology::World;
+
+#[derive(Args)]
+pub struct RejoinArgs {
+    /// The host, or host/instance, of the primary that was replaced
+    deposed: String,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// How many handovers the successor is followed through: each is one that leads no more, and follows the next.
+const HANDOVERS_MAX: usize = 16;
+
+pub async fn run(context: &Context, args: &RejoinArgs) -> Result<Exit, CoordError> {
+    let word = context.inventory.word(&args.deposed)?;
+    let mut world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
+    let refused = |says: String| CoordError::new(Exit::Preflight, says).hint("see `coord status`");
+    let deposed = world.named(&word.host, word.instance.as_ref()).map_err(|error| {
+        refused(error.to_string()).hint(format!("start the agent on {}: it keeps its server off writes", word.host))
+    })?;
+    let Some(held) = world.deposed(&deposed) else {
+        return Err(refused(format!("no agent knows of a run that has replaced {deposed}"))
+            .hint("see `coord status`; a server without data of worth becomes a replica by `coord clone`"));
+    };
+    let successor = leader(&world, &held.deposition.successor);
+    let cast = Cast { group: None, source: successor, target: deposed, siblings: Vec::new(), passed_over: Vec::new() };
+    let intent = Intent {
+        goal: Goal::Rejoin,
+        snapshot: None,
+        landing: None,
+        budget: Budget::default(),
+        replace_target_data: false,
+        expect_primary: None,
+        max_data_age_seconds: None,
+    };
+    try_paths(context, &cast, intent.goal, &mut world).await;
+    let rehearsals = BTreeMap::new();
+    let run = execute::new_run(context, "re")?;
+    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(|| {
+        let successor = &cast.source;
+        refused(format!("{successor}, which took the place of {}, does not answer", cast.target))
+            .hint(format!("bring its agent back, or replace it: `coord failover {successor} --to TARGET --dry-run`"))
+    })?;
+    let plan = Plan::build(run.clone(), None, &scene);
+    execute::execute(context, plan, &args.consent).await
+}
+
+/// Who leads now what the successor led: it may have handed over since.
+fn leader(world: &World, successor: &InstanceRef) -> InstanceRef {
+    let mut leader = successor.clone();
+    for _ in 0..HANDOVERS_MAX {
+        let running = world.instance(&leader).and_then(|report| report.server.running());
+        let Some(Role::Replica { primary, link: Link::Up { .. }, .. }) = running.map(|running| &running.role) else {
+            break;
+        };
+        match world.place(primary, &leader.host).instance() {
+            Some(next) => leader = next.clone(),
+            None => break,
+        }
+    }
+    leader
+}

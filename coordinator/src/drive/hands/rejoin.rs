@@ -1,0 +1,60 @@
+//! Notes of replaced primaries, and what one of them holds.
+
+use baton_proto::Fault;
+use baton_proto::InstanceRef;
+use baton_proto::control::Action;
+use baton_proto::deposed::Deposition;
+
+use super::{AgentHands, Shown, primary, running, task};
+use crate::run::Learnt;
+
+impl AgentHands<'_> {
+    /// Every keeper must have the note, and the deposed one's own agent if it answers: the others tell it once it does.
+    pub(super) async fn depose(
+        &self,
+        keepers: &[InstanceRef],
+        own: Option<&InstanceRef>,
+        note: &Deposition,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let mut learnt = Vec::new();
+        // A later word on the same run is another task.
+        let name = format!("note-{:?}", note.standing).to_lowercase();
+        let order = || Action::Depose { deposition: Box::new(note.clone()) };
+        for keeper in keepers {
+            match self.one(&task(&name, keeper), keeper, order(), progress).await {
+                Ok(noted) => learnt.extend(noted),
+                Err(fault) if note.stands() => return Err(fault),
+                // The word of the others comes round to it: what it tells the deposed one is answered by the later word.
+                Err(_) => {}
+            }
+        }
+        if let Some(own) = own {
+            match self.one(&task(&name, own), own, order(), progress).await {
+                Ok(noted) => learnt.extend(noted),
+                Err(fault) if !note.stands() => {
+                    learnt.push(Learnt::Shortfall(format!("{own} still holds that it is deposed: {fault}")));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(learnt)
+    }
+
+    /// Saves aside what the deposed one holds, and looks at whom it will follow.
+    pub(super) async fn save_aside(
+        &self,
+        deposed: &InstanceRef,
+        to: &InstanceRef,
+        note: &Deposition,
+        progress: Shown<'_>,
+    ) -> Result<Vec<Learnt>, Fault> {
+        let action = Action::SaveAside { deposition: Box::new(note.clone()) };
+        let mut learnt = self.one("aside", deposed, action, progress).await?;
+        let report = self.agents.observe_instance(to).await?;
+        let now = running(to, &report)?;
+        learnt.push(Learnt::Counters { on: to.clone(), counters: now.replication.counters });
+        learnt.push(primary(to, now));
+        Ok(learnt)
+    }
+}

@@ -1,0 +1,181 @@
+//! A primary that a run has replaced while it could not be asked: the note that its group keeps, and hands to its agent
+//! when that is back. Without it, a primary that returns would take writes beside its successor.
+//!
+//! The pure rules are here: which of two notes of one run is the later word, and whether an agent believes a note about
+//! its own server. Who tells whom, and what is done to a server, is the agent's business.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lineage::Lineage;
+use crate::name::{HostName, HostPort, InstanceName, InstanceRef, RunId};
+use crate::report::{Replication, Running};
+
+/// How much longer than its deposition a server may say that it has run, and still count as started after it: uptimes are
+/// told in whole seconds, and a note takes a moment to arrive.
+const STARTED_MARGIN_SECONDS: u64 = 5;
+
+/// Which run has put whom in whose place, and where their histories part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deposition {
+    /// One run deposes one primary: the note goes by its name.
+    pub run: RunId,
+    pub host: HostName,
+    /// Unknown where its agent could not be asked which one it is.
+    pub instance: Option<InstanceName>,
+    /// Where the deposed one's agent listens.
+    pub agent: HostPort,
+    /// Where the deposed server listens.
+    pub address: HostPort,
+    /// What the successor goes on from. What the deposed server has beyond it, its successor has not.
+    pub fork: Lineage,
+    pub successor: InstanceRef,
+    pub successor_address: HostPort,
+    pub standing: Standing,
+    pub since_unix: u64,
+}
+
+/// What has become of a deposed primary. The later ones are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It must not take writes.
+    Deposed,
+    /// The run was rolled back: it is the primary as before.
+    Reinstated,
+    /// It follows its successor.
+    Rejoined,
+}
+
+/// A note as an agent holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub deposition: Deposition,
+    /// Whether the deposed one's agent has heard of it. Always so on its own host.
+    pub told: bool,
+    /// Why it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untold: Option<String>,
+    /// On its own host: whether its agent holds it off writes, and has to give it back when the run is rolled back.
+    #[serde(default)]
+    pub fenced: bool,
+}
+
+impl Deposition {
+    /// Whether it is about this instance of its host. `only`: the host has no other.
+    pub fn is_about(&self, host: &HostName, instance: &InstanceName, port: u16, only: bool) -> bool {
+        let named = match &self.instance {
+            Some(named) => named == instance,
+            None => only || self.address.port == port,
+        };
+        self.host == *host && named
+    }
+
+    pub fn stands(&self) -> bool {
+        self.standing == Standing::Deposed
+    }
+
+    /// The deposed one as people name it.
+    pub fn name(&self) -> String {
+        let named = self.instance.clone().map(|instance| InstanceRef { host: self.host.clone(), instance });
+        named.map_or_else(|| self.host.to_string(), |named| named.to_string())
+    }
+
+    /// How many bytes of writes a server holds that its successor has not. None: it stands in another history.
+    pub fn past_fork(&self, replication: &Replication) -> Option<u64> {
+        let own = &replication.lineage;
+        if own.id == self.fork.id {
+            return Some(own.offset.saturating_sub(self.fork.offset));
+        }
+        // It began a new history behind the old one, as a server does that was started again.
+        let goes_on = replication.second.as_ref().is_some_and(|second| second.id == self.fork.id);
+        goes_on.then(|| own.offset.saturating_sub(self.fork.offset))
+    }
+}
+
+/// The later word of two notes of one run.
+pub fn later(known: Option<Standing>, heard: Standing) -> Standing {
+    known.map_or(heard, |known| known.max(heard))
+}
+
+/// Why an agent does not believe a note about its own server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Disbelief {
+    #[error("the server stands at {stands}, which is no history of {fork}, and it ran before the deposition")]
+    OtherHistory { stands: Lineage, fork: Lineage },
+}
+
+/// Whether another agent's note about the own server is believed. A server that does not run, or was started after the
+/// deposition, need not show its history: many versions forget it in a restart.
+pub fn believes(note: &Deposition, age_seconds: u64, server: Option<&Running>) -> Result<(), Disbelief> {
+    let Some(running) = server else { return Ok(()) };
+    let started_later = running.uptime_seconds <= age_seconds.saturating_add(STARTED_MARGIN_SECONDS);
+    if started_later || note.past_fork(&running.replication).is_some() {
+        return Ok(());
+    }
+    Err(Disbelief::OtherHistory { stands: running.replication.lineage.clone(), fork: note.fork.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::SyncCounters;
+
+    const FORK: &str = "c8f82b93fa07f703864ba1ffc7c2b2c42ac50bcb";
+    const OTHER: &str = "0123456789012345678901234567890123456789";
+
+    fn at(id: &str, offset: u64) -> Lineage {
+        Lineage { id: id.parse().unwrap(), offset }
+    }
+
+    fn note(instance: Option<&str>) -> Deposition {
+        let host = |name: &str| HostName::new(name).unwrap();
+        Deposition {
+            run: RunId::new("fo-1").unwrap(),
+            host: host("machine-a"),
+            instance: instance.map(|name| InstanceName::new(name).unwrap()),
+            agent: HostPort::new("10.0.0.1", 7400),
+            address: HostPort::new("10.0.0.1", 6379),
+            fork: at(FORK, 100),
+            successor: InstanceRef { host: host("machine-c"), instance: InstanceName::new("default").unwrap() },
+            successor_address: HostPort::new("10.0.0.3", 6379),
+            standing: Standing::Deposed,
+            since_unix: 1_700_000_000,
+        }
+    }
+
+    fn replication(lineage: Lineage, second: Option<Lineage>) -> Replication {
+        let counters = SyncCounters::default();
+        Replication { lineage, second, backlog: None, backlog_bytes: 0, counters, input_bytes: 0 }
+    }
+
+    #[test]
+    fn the_later_word_of_a_run_wins_whichever_is_heard_first() {
+        use Standing::{Deposed, Reinstated, Rejoined};
+        assert_eq!(later(None, Deposed), Deposed);
+        for end in [Reinstated, Rejoined] {
+            assert_eq!(later(Some(Deposed), end), end);
+            assert_eq!(later(Some(end), Deposed), end);
+        }
+    }
+
+    #[test]
+    fn a_note_without_an_instance_is_about_the_only_one_or_the_one_at_its_port() {
+        let (host, name) = (HostName::new("machine-a").unwrap(), InstanceName::new("cache").unwrap());
+        assert!(note(Some("cache")).is_about(&host, &name, 1, false));
+        assert!(!note(Some("default")).is_about(&host, &name, 6379, true));
+        assert!(note(None).is_about(&host, &name, 1, true));
+        assert!(note(None).is_about(&host, &name, 6379, false));
+        assert!(!note(None).is_about(&host, &name, 6380, false));
+        assert!(!note(None).is_about(&HostName::new("machine-b").unwrap(), &name, 6379, true));
+    }
+
+    #[test]
+    fn what_a_server_holds_past_the_fork_is_known_in_its_history_only() {
+        let past = |lineage, second| note(None).past_fork(&replication(lineage, second));
+        assert_eq!(past(at(FORK, 130), None), Some(30));
+        assert_eq!(past(at(FORK, 100), None), Some(0));
+        assert_eq!(past(at(FORK, 90), None), Some(0));
+        assert_eq!(past(at(OTHER, 150), Some(at(FORK, 120))), Some(50));
+        assert_eq!(past(at(OTHER, 150), None), None);
+    }
+}
