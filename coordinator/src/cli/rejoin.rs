@@ -47,6 +47,8 @@ pub async fn run(context: &Context, args: &RejoinArgs) -> Result<Exit, CoordErro
         budget: Budget::default(),
         replace_target_data: false,
         expect_primary: None,
+        expect_lineage: None,
+        hung_is_dead: false,
         max_data_age_seconds: None,
     };
     try_paths(context, &cast, intent.goal, &mut world).await;

@@ -4,8 +4,9 @@ use std::sync::Mutex;
 
 use baton_proto::control::{Landing, Outcome, SaveMethod};
 use baton_proto::data::Budget;
+use baton_proto::deposed::{Deposition, Standing};
 use baton_proto::report::SyncCounters;
-use baton_proto::{FaultKind, HostName, HostPort, InstanceName, RunId};
+use baton_proto::{FaultKind, HostName, HostPort, InstanceName, Lineage, RunId};
 use proptest::prelude::*;
 
 use super::*;
@@ -217,6 +218,39 @@ async fn a_failed_undo_is_noted_and_the_rest_is_undone() {
     assert_eq!(end, End::Failed);
     assert_eq!(run.undo_failures.len(), 1);
     assert_eq!(did(&puppet).last().map(String::as_str), Some("undo snapshot"));
+}
+
+fn deposing(goal: Goal, rest: Vec<Step>) -> Plan {
+    let deposition = Deposition {
+        run: RunId::new("fo-test").unwrap(),
+        host: HostName::new("a").unwrap(),
+        instance: None,
+        agent: HostPort::new("a", 7400),
+        address: HostPort::new("a", 6379),
+        fork: Lineage { id: "a".repeat(40).parse().unwrap(), offset: 1000 },
+        successor: instance("b"),
+        successor_address: HostPort::new("b", 6379),
+        standing: Standing::Deposed,
+        since_unix: 0,
+    };
+    let depose = Step::Depose { keepers: vec![instance("b")], own: None, deposition: Box::new(deposition) };
+    plan(goal, [depose].into_iter().chain(rest).collect())
+}
+
+#[tokio::test]
+async fn who_was_deposed_stays_so_once_another_may_serve_and_leads_again_if_none_can() {
+    for (plan, fails, kind, reinstated) in [
+        (promote(), "promote", FaultKind::Peer, false),
+        (promote(), "promote", FaultKind::Refused, true),
+        (promote(), "transfer", FaultKind::Peer, false),
+        (replace(), "transfer", FaultKind::Peer, true),
+        (replace(), "attach", FaultKind::Refused, true),
+        (replace(), "attach", FaultKind::Server, false),
+    ] {
+        let puppet = Puppet { fail_at: Some((fails, kind)), ..Puppet::default() };
+        driven(deposing(plan.goal, plan.steps), &puppet).await;
+        assert_eq!(did(&puppet).contains(&"undo depose".to_owned()), reinstated, "{fails} {kind:?}");
+    }
 }
 
 fn switchover() -> Plan {

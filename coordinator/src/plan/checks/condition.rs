@@ -28,7 +28,7 @@ fn leader<'a>(scene: &Scene<'a>) -> Option<Member<'a>> {
     match scene.intent.goal {
         Goal::Failover(Mode::Replace) => Some(scene.target),
         Goal::Failover(Mode::Promote) | Goal::Clone => Some(scene.source),
-        Goal::Copy { .. } | Goal::Switchover { .. } => None,
+        Goal::Copy { .. } | Goal::Switchover { .. } | Goal::Rejoin => None,
     }
 }
 
