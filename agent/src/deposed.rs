@@ -151,7 +151,8 @@ pub async fn hear(agent: &Agent, from: &HostName, mut note: Deposition, age_seco
     let known = agent.notes.all().iter().any(|held| held.deposition.run == note.run);
     if !known && note.stands() {
         let server = instance.running().await.ok();
-        if let Err(disbelief) = believes(&note, age_seconds, server.as_ref()) {
+        let stands = server.as_ref().map(|running| (running.uptime_seconds, &running.replication));
+        if let Err(disbelief) = believes(&note, age_seconds, stands) {
             warn!(%from, run = %note.run, "deposition is not believed: {disbelief}");
             return Err(Fault::new(FaultKind::Refused, format!("{} does not believe it", agent.host))
                 .because(disbelief)

@@ -96,6 +96,23 @@ pub struct Intent {
     pub max_data_age_seconds: Option<u64>,
 }
 
+impl Intent {
+    /// What is wanted by someone who says no more than the goal.
+    pub fn of(goal: Goal) -> Intent {
+        Intent {
+            goal,
+            snapshot: None,
+            landing: None,
+            budget: Budget::default(),
+            replace_target_data: false,
+            expect_primary: None,
+            expect_lineage: None,
+            hung_is_dead: false,
+            max_data_age_seconds: None,
+        }
+    }
+}
+
 /// An instance with a part in the plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Member<'a> {
@@ -195,11 +212,11 @@ pub struct Plan {
 
 impl Plan {
     /// Builds the plan. It may only be carried out if [`Plan::refusals`] is empty.
-    pub fn build(run: RunId, failed: Option<String>, scene: &Scene) -> Plan {
+    pub fn build(failed: Option<String>, scene: &Scene) -> Plan {
         let checks = checks::of(scene);
         let method = steps::save_method(scene).0;
         Plan {
-            run,
+            run: scene.run.clone(),
             goal: scene.intent.goal,
             failed,
             source: scene.source.name.clone(),

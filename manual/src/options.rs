@@ -68,6 +68,15 @@ impl File {
         out
     }
 
+    /// The same with every option set to its example, to see that it can be read.
+    pub fn set(&self) -> String {
+        let set = |line: &str| match line.strip_prefix('#') {
+            Some(option) if !option.is_empty() && !option.starts_with(' ') => format!("{option}\n"),
+            _ => format!("{line}\n"),
+        };
+        self.commented().lines().map(set).collect()
+    }
+
     /// The reference: a section of Markdown.
     pub fn reference(&self) -> String {
         let mut out = format!("## `{}`\n\n{}\n", self.name, self.about);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lineage::Lineage;
 use crate::name::{HostName, HostPort, InstanceName, InstanceRef, RunId};
-use crate::report::{Replication, Running};
+use crate::report::Replication;
 
 /// How much longer than its deposition a server may say that it has run, and still count as started after it: uptimes are
 /// told in whole seconds, and a note takes a moment to arrive.
@@ -104,15 +104,15 @@ pub enum Disbelief {
     OtherHistory { stands: Lineage, fork: Lineage },
 }
 
-/// Whether another agent's note about the own server is believed. A server that does not run, or was started after the
+/// Whether another agent's note about the own server, its uptime and where it stands, is believed. A server that does not run, or was started after the
 /// deposition, need not show its history: many versions forget it in a restart.
-pub fn believes(note: &Deposition, age_seconds: u64, server: Option<&Running>) -> Result<(), Disbelief> {
-    let Some(running) = server else { return Ok(()) };
-    let started_later = running.uptime_seconds <= age_seconds.saturating_add(STARTED_MARGIN_SECONDS);
-    if started_later || note.past_fork(&running.replication).is_some() {
+pub fn believes(note: &Deposition, age_seconds: u64, server: Option<(u64, &Replication)>) -> Result<(), Disbelief> {
+    let Some((uptime_seconds, replication)) = server else { return Ok(()) };
+    let started_later = uptime_seconds <= age_seconds.saturating_add(STARTED_MARGIN_SECONDS);
+    if started_later || note.past_fork(replication).is_some() {
         return Ok(());
     }
-    Err(Disbelief::OtherHistory { stands: running.replication.lineage.clone(), fork: note.fork.clone() })
+    Err(Disbelief::OtherHistory { stands: replication.lineage.clone(), fork: note.fork.clone() })
 }
 
 #[cfg(test)]
@@ -167,6 +167,23 @@ mod tests {
         assert!(note(None).is_about(&host, &name, 6379, false));
         assert!(!note(None).is_about(&host, &name, 6380, false));
         assert!(!note(None).is_about(&HostName::new("machine-b").unwrap(), &name, 6379, true));
+    }
+
+    #[test]
+    fn a_note_is_believed_of_a_server_in_its_history_or_one_that_may_have_forgotten_it() {
+        let (in_it, out_of_it) = (replication(at(FORK, 130), None), replication(at(OTHER, 130), None));
+        let goes_on = replication(at(OTHER, 150), Some(at(FORK, 120)));
+        let margin = STARTED_MARGIN_SECONDS;
+        for (uptime, stands, believed) in [
+            (1000, &in_it, true),
+            (1000, &goes_on, true),
+            (1000, &out_of_it, false),
+            (60 + margin, &out_of_it, true),
+            (61 + margin, &out_of_it, false),
+        ] {
+            assert_eq!(believes(&note(None), 60, Some((uptime, stands))).is_ok(), believed, "{uptime} {stands:?}");
+        }
+        assert_eq!(believes(&note(None), 60, None), Ok(()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use baton_proto::Fault;
 use baton_proto::deposed::{Held, Standing};
-use baton_proto::report::{Fence, Link, Role};
+use baton_proto::report::{Fence, Link, Role, Running};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
@@ -112,7 +112,7 @@ async fn see_to(agent: &Agent, instance: &Instance, held: &Held, server: &mut Se
             let (run, from) = (note.run.clone(), note.successor_address.clone());
             let written = Fence { run, from, since_unix: note.since_unix };
             fence::write(instance.state_dir(), instance.name(), &written).map_err(|error| note_fault(&error))?;
-            fence_now(instance, server).await?;
+            fence_now(instance, server, &running).await?;
             let stands = &running.replication.lineage;
             warn!(instance = %instance.name(), run = %note.run, successor = %note.successor, %stands,
                 "deposed primary takes no more writes: `coord rejoin {}` saves aside what it holds", note.name());
@@ -134,13 +134,10 @@ async fn see_to(agent: &Agent, instance: &Instance, held: &Held, server: &mut Se
     Ok(())
 }
 
-/// Stops the writes of a primary. The caller holds its role.
-async fn fence_now(instance: &Instance, server: &mut Server) -> Result<(), Fault> {
-    let running = look::look(instance, server).await?.running;
-    let to = fence::address();
-    look::call(instance, server, &[running.version.replicaof(), &to.host, &to.port.to_string()]).await?;
-    read_only(server).await?;
-    replication::until_role(instance, server, "fenced", |role| replication::follows(role, &to)).await.map(drop)
+/// Stops the writes of a primary. The caller holds its role, from the look that saw it.
+async fn fence_now(instance: &Instance, server: &mut Server, running: &Running) -> Result<(), Fault> {
+    replication::replicate_holding_role(instance, server, running, &fence::address()).await?;
+    read_only(server).await
 }
 
 /// A replica that is not read-only would take writes all the same. One of the names is unknown to old versions, and a
@@ -159,7 +156,8 @@ async fn read_only(server: &mut Server) -> Result<(), Fault> {
 /// Fences a primary on an order, ahead of the next look.
 pub(super) async fn fence_primary(instance: &Instance, server: &mut Server) -> Result<(), Fault> {
     let _role = instance.role().await;
-    fence_now(instance, server).await
+    let running = look::look(instance, server).await?.running;
+    fence_now(instance, server, &running).await
 }
 
 #[cfg(test)]

@@ -180,6 +180,16 @@ pub(super) async fn replicate(
     to: &HostPort,
 ) -> Result<Running, Fault> {
     let _role = instance.role().await;
+    replicate_holding_role(instance, server, before, to).await
+}
+
+/// The same for a caller that holds the server's role, from the look that decided.
+pub(super) async fn replicate_holding_role(
+    instance: &Instance,
+    server: &mut Server,
+    before: &Running,
+    to: &HostPort,
+) -> Result<Running, Fault> {
     look::call(instance, server, &[before.version.replicaof(), &to.host, &to.port.to_string()]).await?;
     until_role(instance, server, &format!("a replica of {to}"), |role| follows(role, to)).await
 }

@@ -126,13 +126,7 @@ mod tests {
 
     #[test]
     fn the_commented_file_is_valid_once_its_options_are_set() {
-        let text = FILE.commented();
-        let set = |line: &str| match line.strip_prefix('#') {
-            Some(option) if !option.starts_with(' ') => option.to_owned(),
-            _ => line.to_owned(),
-        };
-        let text: Vec<String> = text.lines().map(set).collect();
-        AgentConfig::parse(&text.join("\n"), std::path::Path::new("/etc/baton"), None).unwrap();
+        AgentConfig::parse(&FILE.set(), std::path::Path::new("/etc/baton"), None).unwrap();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::execute::{self, Consent, Moving};
-use crate::cli::failover::{no_cast, try_transfer};
+use crate::cli::failover::{no_cast, no_scene, try_transfer};
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::Cast;
@@ -34,22 +34,16 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError>
     let mut world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
     let cast = Cast::pair(&world, &source, &target).map_err(|error| no_cast(error, &[]))?;
     let intent = Intent {
-        goal: Goal::Copy { start: args.start },
         snapshot: args.moving.method(),
         landing: args.moving.way(),
         budget: args.moving.budget(),
         replace_target_data: args.moving.replace_target_data,
-        expect_primary: None,
-        expect_lineage: None,
-        hung_is_dead: false,
-        max_data_age_seconds: None,
+        ..Intent::of(Goal::Copy { start: args.start })
     };
     try_transfer(context, &cast, &mut world).await;
     let run = execute::new_run(context, "cp")?;
     let nobody = BTreeMap::new();
-    let scene = cast.scene(&world, &intent, &nobody, &run).ok_or_else(|| {
-        CoordError::new(Exit::Preflight, "a host stopped answering while the plan was made").hint("run this again")
-    })?;
-    let plan = Plan::build(run.clone(), None, &scene);
+    let scene = cast.scene(&world, &intent, &nobody, &run).ok_or_else(no_scene)?;
+    let plan = Plan::build(None, &scene);
     execute::execute(context, plan, &args.consent).await
 }

@@ -79,10 +79,8 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
     hear_target(context, &cast, &mut world).await;
     let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
     let run = execute::new_run(context, "fo")?;
-    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(|| {
-        CoordError::new(Exit::Preflight, "a host stopped answering while the plan was made").hint("run this again")
-    })?;
-    let plan = Plan::build(run.clone(), Some(failed.to_string()), &scene);
+    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
+    let plan = Plan::build(Some(failed.to_string()), &scene);
     execute::execute(context, plan, &args.consent).await
 }
 
@@ -93,6 +91,11 @@ pub fn no_cast(error: CastError, unreachable: &[(HostName, String)]) -> CoordErr
     let unseen = unreachable.iter().map(|(host, why)| format!("the agent of {host} does not answer: {why}"));
     converted.causes.extend(unseen);
     converted
+}
+
+/// A scene needs the reports of all who have a part.
+pub fn no_scene() -> CoordError {
+    CoordError::new(Exit::Preflight, "a host stopped answering while the plan was made").hint("run this again")
 }
 
 /// Has the target's agent try the lost primary as well: it stands where none of the replicas may.

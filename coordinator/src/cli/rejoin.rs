@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use baton_proto::InstanceRef;
-use baton_proto::data::Budget;
 use baton_proto::report::{Link, Role};
 use clap::Args;
 
@@ -40,17 +39,7 @@ pub async fn run(context: &Context, args: &RejoinArgs) -> Result<Exit, CoordErro
     };
     let successor = leader(&world, &held.deposition.successor);
     let cast = Cast { group: None, source: successor, target: deposed, siblings: Vec::new(), passed_over: Vec::new() };
-    let intent = Intent {
-        goal: Goal::Rejoin,
-        snapshot: None,
-        landing: None,
-        budget: Budget::default(),
-        replace_target_data: false,
-        expect_primary: None,
-        expect_lineage: None,
-        hung_is_dead: false,
-        max_data_age_seconds: None,
-    };
+    let intent = Intent::of(Goal::Rejoin);
     try_paths(context, &cast, intent.goal, &mut world).await;
     let rehearsals = BTreeMap::new();
     let run = execute::new_run(context, "re")?;
@@ -59,7 +48,7 @@ pub async fn run(context: &Context, args: &RejoinArgs) -> Result<Exit, CoordErro
         refused(format!("{successor}, which took the place of {}, does not answer", cast.target))
             .hint(format!("bring its agent back, or replace it: `coord failover {successor} --to TARGET --dry-run`"))
     })?;
-    let plan = Plan::build(run.clone(), None, &scene);
+    let plan = Plan::build(None, &scene);
     execute::execute(context, plan, &args.consent).await
 }
 

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use baton_proto::HostPort;
-use baton_proto::data::Budget;
 use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::execute::{self, Consent};
-use crate::cli::failover::{no_cast, try_paths};
+use crate::cli::failover::{no_cast, no_scene, try_paths};
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::Cast;
@@ -50,24 +49,16 @@ pub async fn run(context: &Context, args: &SwitchoverArgs) -> Result<Exit, Coord
     let primary = context.inventory.word(&args.primary)?;
     let to = context.inventory.word(&args.to)?;
     let intent = Intent {
-        goal: Goal::Switchover { timeout_ms: args.timeout },
-        snapshot: None,
-        landing: None,
-        budget: Budget::default(),
-        replace_target_data: false,
         expect_primary: args.expect_primary.clone(),
         expect_lineage: args.expect_lineage.clone(),
-        hung_is_dead: false,
-        max_data_age_seconds: None,
+        ..Intent::of(Goal::Switchover { timeout_ms: args.timeout })
     };
     let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
     let cast =
         Cast::switchover(&world, &topology, &primary, &to).map_err(|error| no_cast(error, &topology.unreachable))?;
     let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
     let run = execute::new_run(context, "so")?;
-    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(|| {
-        CoordError::new(Exit::Preflight, "a host stopped answering while the plan was made").hint("run this again")
-    })?;
-    let plan = Plan::build(run.clone(), None, &scene);
+    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
+    let plan = Plan::build(None, &scene);
     execute::execute(context, plan, &args.consent).await
 }

@@ -74,17 +74,7 @@ impl Case {
             path: ReachVerdict::Open,
             rehearsal: Ok(()),
             source: None,
-            intent: Intent {
-                goal,
-                snapshot: None,
-                landing: Some(Way::File),
-                budget: Budget::default(),
-                replace_target_data: false,
-                expect_primary: None,
-                expect_lineage: None,
-                hung_is_dead: false,
-                max_data_age_seconds: None,
-            },
+            intent: Intent { landing: Some(Way::File), ..Intent::of(goal) },
             spoil_world: |_| {},
         }
     }
@@ -123,7 +113,7 @@ impl Case {
         let run = RunId::new("fo-test").unwrap();
         let rehearsals = [(named("c"), self.rehearsal.clone())].into();
         let scene = cast.scene(&world, &self.intent, &rehearsals, &run).unwrap();
-        Plan::build(run.clone(), Some("a".into()), &scene)
+        Plan::build(Some("a".into()), &scene)
     }
 
     /// The ids of the checks that refuse, and the worst level.

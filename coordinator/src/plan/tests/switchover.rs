@@ -67,7 +67,7 @@ impl Pair {
         };
         let (nobody, run) = (BTreeMap::new(), RunId::new("so-test").unwrap());
         let scene = cast.scene(&world, &intent, &nobody, &run).unwrap();
-        Plan::build(run.clone(), None, &scene)
+        Plan::build(None, &scene)
     }
 }
 
