@@ -16,7 +16,7 @@ use baton_wire::{Dialer, Identity};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
-use crate::scene::{LITTLE_BYTES, assert_serves, configured_primary, on_every_server, resyncs};
+use crate::scene::{LITTLE_BYTES, TURN, assert_serves, claim, configured_primary, on_every_server, resyncs};
 
 on_every_server! {
     no_acknowledged_write_is_lost_and_everybody_follows_the_new_primary
@@ -193,14 +193,18 @@ impl Busy {
         let run = RunId::new("busy").unwrap();
         let action = Action::ReadCanary { value: "release".into(), timeout_seconds: 600 };
         let task = TaskId { run: run.clone(), name: "busy".into() };
-        let order = Request::Begin(Order { task, instance: InstanceName::new("default").unwrap(), action });
+        let instance = InstanceName::new("default").unwrap();
+        let order = Request::Begin(Order { task, turn: TURN, instance, action });
         let identity = Identity::load(&world.dir().join("pki/operator.pem")).unwrap();
         let agent = world.host(host).agent_address();
         let address = HostPort::new(agent.ip().to_string(), agent.port());
         Runtime::new().unwrap().block_on(async {
             let dialer = Dialer::new(&identity, "a test").unwrap();
             let link = dialer.dial(&address, &HostName::new(host).unwrap()).await.unwrap();
+            claim(&link, &run).await;
             assert!(matches!(link.ask(&order).await.unwrap(), Reply::Task(_)));
+            // It goes on; the instance is free for the runs of others.
+            link.ask(&Request::Unclaim { run: run.clone(), turn: TURN }).await.unwrap();
         });
         Self { host: host.to_owned(), run }
     }

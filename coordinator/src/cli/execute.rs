@@ -2,20 +2,24 @@
 
 use baton_proto::control::SaveMethod;
 use baton_proto::data::Budget;
-use baton_proto::{FaultKind, InstanceRef, RunId};
+use baton_proto::{Fault, FaultKind, InstanceRef, RunId};
 use clap::{Args, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::context::Context;
+use crate::client::Seat;
 use crate::drive::hands::AgentHands;
-use crate::drive::{self, DriveError, Log, Watcher};
+use crate::drive::{self, DriveError, Interrupts, Log, Watcher};
 use crate::error::{CoordError, Exit};
+use crate::journal::JournalError;
+use crate::journal::copies::Kept;
 use crate::observe;
 use crate::plan::{Goal, Level, Mode, Plan, Step, Way};
 use crate::rate::MaxRate;
 use crate::report::progress::Display;
 use crate::report::{self, summary};
 use crate::run::{End, Event, Run};
+use crate::seat;
 use crate::topology::describe;
 
 /// What the operator agrees to beforehand.
@@ -154,23 +158,59 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
             return Err(CoordError::new(Exit::Interrupted, "not confirmed, nothing was changed"));
         }
     }
-    let journal_error = |error| CoordError::new(Exit::Preflight, error).hint("mend `state` in coord.toml");
-    let mut journal = context.journals.create(&plan.run).map_err(journal_error)?;
-    journal.append(&Event::Begun { plan: Box::new(plan.clone()) }).map_err(journal_error)?;
-    let run = Run::new(plan);
-    carry_out(context, run, &mut journal).await
+    let seat = Seat::new(plan.run.clone(), 1);
+    let instances = plan.instances();
+    seat::take(&context.agents, &instances, &seat).await.map_err(|fault| held(&plan, &fault))?;
+    let hosts = seat::hosts(&instances);
+    let begun = async {
+        let file = context.journals.create(&plan.run)?;
+        let mut journal = Kept::new(file, String::new(), &context.agents, &seat, hosts.clone());
+        journal.append(&Event::Begun { plan: Box::new(plan.clone()) }).await?;
+        Ok::<_, JournalError>(journal)
+    };
+    match begun.await {
+        Ok(mut journal) => carry_out(context, Run::new(plan), &mut journal, &seat, End::Done).await,
+        Err(error) => {
+            seat::give_back(&context.agents, &hosts, &seat).await;
+            Err(CoordError::new(Exit::Preflight, error).hint("mend `state` in coord.toml"))
+        }
+    }
 }
 
-/// Drives a run, new or taken up again, and tells how it ended.
-async fn carry_out(context: &Context, mut run: Run, journal: &mut impl Log) -> Result<Exit, CoordError> {
-    let run_id = run.plan.run.clone();
-    let display = Display::new(context.console, run_id.as_str());
+/// Another run has an instance, or its agent cannot tell.
+fn held(plan: &Plan, fault: &Fault) -> CoordError {
+    let exit = if fault.kind == FaultKind::Held { Exit::Refused } else { Exit::Preflight };
+    let mut error = CoordError::of_fault(exit, format!("{} is refused, nothing was changed", plan.goal), fault);
+    error.run = Some(Box::new(plan.run.clone()));
+    error
+}
+
+/// Drives a run, new or taken up again, and tells how it ended. `wanted` is the end that the operator asked for.
+pub async fn carry_out(
+    context: &Context,
+    mut run: Run,
+    journal: &mut impl Log,
+    seat: &Seat,
+    wanted: End,
+) -> Result<Exit, CoordError> {
+    let display = Display::new(context.console, seat.run.as_str());
     let forecasts = run.plan.forecasts.clone();
-    let hands = AgentHands { agents: &context.agents, run: &run_id, forecasts: &forecasts };
-    let driven = drive::drive(&mut run, &hands, journal, &display, interrupted()).await;
+    let hands = AgentHands { agents: &context.agents, seat, taken_up: run.taken_up, forecasts: &forecasts };
+    let driven = drive::drive(&mut run, &hands, journal, &display, &mut Signals::listen()).await;
     let end = driven.map_err(|error| stopped(&run, &display, &error))?;
+    if run.is_over() {
+        give_back(context, &run.plan, seat).await;
+    }
     context.console.event(&summary::event(&run, end));
-    let exit = exit_of(end, &run);
+    let exit = if end == wanted { Exit::Done } else { exit_of(end, &run) };
+    if end == wanted && end == End::RolledBack {
+        let states = states(context, &run.plan).await;
+        context.console.result(|out| {
+            writeln!(out, "run {} is aborted: all that it did is undone, but for the fence", seat.run)?;
+            states.iter().try_for_each(|state| writeln!(out, "  state     {state}"))
+        });
+        return Ok(exit);
+    }
     if matches!(end, End::Done | End::Degraded) {
         context.console.result(|out| summary::write(&run, end, context.console.verbose, out));
         return Ok(exit);
@@ -178,18 +218,41 @@ async fn carry_out(context: &Context, mut run: Run, journal: &mut impl Log) -> R
     Err(failed(context, &run, end, exit).await)
 }
 
-/// Resolves when the operator, the terminal or the system wants the command to end.
-async fn interrupted() {
-    let caught = async |kind| match signal(kind) {
-        Ok(mut signal) => {
-            signal.recv().await;
+/// Gives back what the run has, also of the lost primary's agent.
+pub async fn give_back(context: &Context, plan: &Plan, seat: &Seat) {
+    let own = plan.steps.iter().filter_map(|step| match step {
+        Step::Depose { own, .. } => own.as_ref(),
+        _ => None,
+    });
+    let hosts = seat::hosts(plan.instances().iter().chain(own));
+    seat::give_back(&context.agents, &hosts, seat).await;
+}
+
+/// What the operator, the terminal or the system sends when the command is to end.
+struct Signals([Option<Signal>; 3]);
+
+impl Signals {
+    fn listen() -> Signals {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        Signals(kinds.map(|kind| signal(kind).ok()))
+    }
+}
+
+impl Interrupts for Signals {
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            () = caught(interrupt) => {}
+            () = caught(terminate) => {}
+            () = caught(hangup) => {}
         }
-        Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        () = caught(SignalKind::interrupt()) => {}
-        () = caught(SignalKind::terminate()) => {}
-        () = caught(SignalKind::hangup()) => {}
+    }
+}
+
+async fn caught(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 
@@ -219,13 +282,20 @@ fn refused(plan: &Plan) -> CoordError {
 
 fn stopped(run: &Run, display: &Display, error: &DriveError) -> CoordError {
     display.on_event(run, &Event::Ended { end: End::Failed });
+    if let DriveError::Held(fault) = error {
+        let mut converted = CoordError::of_fault(Exit::Halted, "nothing more is done here", fault);
+        converted.run = Some(Box::new(run.plan.run.clone()));
+        return converted.hint(format!("watch it with `coord show {} -f`", run.plan.run));
+    }
     let mut converted = CoordError::new(Exit::Halted, error);
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         converted = converted.because(cause);
         source = cause.source();
     }
-    converted.hint(format!("make room for the journal, then see `coord show {}`", run.plan.run))
+    let id = &run.plan.run;
+    converted
+        .hint(format!("mend what keeps the journal from being written, then `coord resume {id}` or `coord abort {id}`"))
 }
 
 async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordError {
@@ -251,15 +321,10 @@ async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordErro
     }
     error.told = true;
     error.state = states(context, plan).await;
-    let again = again(plan);
+    let again = if run.is_over() { again(plan) } else { format!("`coord resume {0}`, or `coord abort {0}`", plan.run) };
     error.hint = Some(match (error.hint.take(), end) {
         (Some(hint), _) => format!("{hint}; then {again}"),
-        (None, End::Interrupted) if matches!(plan.goal, Goal::Switchover { .. }) => {
-            format!("its agents finish what they were doing; to see the rest done, {again}")
-        }
-        (None, End::Interrupted) => {
-            format!("its agents finish what they were doing: see `coord status`; if the primary is still lost, {again}")
-        }
+        (None, End::Interrupted) => format!("its agents finish what they were doing; to go on, {again}"),
         (None, _) => format!("mend the cause, then {again}"),
     });
     error

@@ -117,7 +117,7 @@ struct Memory {
 }
 
 impl Log for Memory {
-    fn append(&mut self, event: &Event) -> Result<(), JournalError> {
+    async fn append(&mut self, event: &Event) -> Result<(), JournalError> {
         if self.room == Some(self.events.len()) {
             let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
             return Err(JournalError::File { doing: "append to journal", path: "memory".into(), error });
@@ -132,12 +132,29 @@ struct Nobody;
 impl Watcher for Nobody {
     fn on_event(&self, _: &Run, _: &Event) {}
     fn on_progress(&self, _: &Step, _: &InstanceRef, _: &Progress) {}
+    fn on_stopping(&self, _: &Step) {}
+}
+
+/// An operator who lets the run be.
+struct Never;
+
+impl Interrupts for Never {
+    async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
+
+/// An operator who wants it to stop, and says so again and again.
+struct Always;
+
+impl Interrupts for Always {
+    async fn next(&mut self) {}
 }
 
 async fn driven(plan: Plan, puppet: &Puppet) -> (Run, End, Vec<Event>) {
     let mut log = Memory { events: vec![Event::Begun { plan: Box::new(plan.clone()) }], room: None };
     let mut run = Run::new(plan);
-    let end = drive(&mut run, puppet, &mut log, &Nobody, std::future::pending()).await.unwrap();
+    let end = drive(&mut run, puppet, &mut log, &Nobody, &mut Never).await.unwrap();
     (run, end, log.events)
 }
 
@@ -283,7 +300,7 @@ async fn a_handover_that_fails_is_rolled_back_only_if_the_primary_is_seen_to_be_
 async fn an_interrupt_stops_before_the_next_step() {
     let mut run = Run::new(replace());
     let mut log = Memory::default();
-    let end = drive(&mut run, &Stuck, &mut log, &Nobody, std::future::ready(())).await.unwrap();
+    let end = drive(&mut run, &Stuck, &mut log, &Nobody, &mut Always).await.unwrap();
     assert_eq!(end, End::Interrupted);
     let ended = [Event::Interrupted, Event::Ended { end }];
     assert_eq!(log.events.split_off(1), ended);
@@ -313,7 +330,7 @@ async fn a_step_whose_start_cannot_be_written_down_is_not_done() {
         let puppet = Puppet::default();
         let mut log = Memory { events: Vec::new(), room: Some(room) };
         let mut run = Run::new(replace());
-        drive(&mut run, &puppet, &mut log, &Nobody, std::future::pending()).await.unwrap_err();
+        drive(&mut run, &puppet, &mut log, &Nobody, &mut Never).await.unwrap_err();
         let begun = log.events.iter().filter(|event| matches!(event, Event::StepStarted { .. })).count();
         assert_eq!(did(&puppet).len(), begun, "room for {room} events");
     }
