@@ -148,4 +148,6 @@ fn name(run: &Run, index: usize) -> String {
 }
 
 #[cfg(test)]
+mod resume_tests;
+#[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ mod promote;
 mod rate;
 mod refusals;
 mod replace;
+mod resume;
 mod returning;
 mod runs;
 mod save;

@@ -16,6 +16,7 @@ use baton_wire::{Dialer, Identity};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
+use crate::resume::take_up;
 use crate::scene::{LITTLE_BYTES, TURN, assert_serves, claim, configured_primary, on_every_server, resyncs};
 
 on_every_server! {
@@ -246,8 +247,9 @@ fn an_agent_that_is_killed_in_the_middle_finds_the_handover_done() {
 }
 
 #[test]
-fn a_coordinator_that_is_killed_in_the_middle_leaves_one_primary_and_the_next_one_finishes() {
+fn a_coordinator_that_is_killed_in_the_middle_leaves_one_primary_and_the_run_is_resumed() {
     let waiting = Waiting::for_long(group(REDIS_7_0));
+    let run = waiting.coord.run();
     waiting.coord.kill();
     for pid in waiting.world.b().server_pids() {
         signal(pid, Signal::CONT);
@@ -265,7 +267,7 @@ fn a_coordinator_that_is_killed_in_the_middle_leaves_one_primary_and_the_next_on
         world.b().client().call(&["DEL", &key.text()]);
     }
     let before = world.b().content();
-    let said = switchover(&world, &[]).ends_with(code::DONE);
+    let said = take_up(&world, "resume", &run).ends_with(code::DONE);
     assert_eq!(said.result()["resyncs"], serde_json::json!({ D: "partial" }), "{said}");
     assert_serves(&world, B, &[A, D], &before);
 }

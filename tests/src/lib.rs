@@ -20,6 +20,7 @@ pub mod content;
 pub mod coord;
 pub mod dataset;
 pub mod footprint;
+pub mod hold;
 pub mod host;
 pub mod namespace;
 pub mod process;

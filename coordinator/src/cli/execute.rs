@@ -160,6 +160,7 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
     }
     let seat = Seat::new(plan.run.clone(), 1);
     let instances = plan.instances();
+    baton_hold::at(|| "claim-before".into()).await;
     seat::take(&context.agents, &instances, &seat).await.map_err(|fault| held(&plan, &fault))?;
     let hosts = seat::hosts(&instances);
     let begun = async {

@@ -44,12 +44,12 @@ const QUIET: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub async fn run(context: &Context, args: &ResumeArgs, aim: Aim) -> Result<Exit, CoordError> {
-    let found = copies::find(&context.journals, &context.inventory, &context.agents, &args.run).await;
-    let found = found.map_err(runs::unreadable)?;
-    let mut run = runs::replay(&found.records)?;
+    let (mut found, mut run) = find(context, &args.run).await?;
     let instances = run.plan.instances();
     if !args.take_over && !run.is_over() {
         await_quiet(context, &args.run, &instances).await?;
+        // It may have gone on in the meantime.
+        (found, run) = find(context, &args.run).await?;
     }
     if run.is_over() {
         return over(context, &run, &found, aim).await;
@@ -83,6 +83,13 @@ pub async fn run(context: &Context, args: &ResumeArgs, aim: Aim) -> Result<Exit,
     run.apply(taken_up).map_err(|error| CoordError::new(Exit::Defect, error))?;
     let wanted = if aim == Aim::Abort { End::RolledBack } else { End::Done };
     carry_out(context, run, &mut journal, &seat, wanted).await
+}
+
+async fn find(context: &Context, run: &RunId) -> Result<(Found, Run), CoordError> {
+    let found = copies::find(&context.journals, &context.inventory, &context.agents, run).await;
+    let found = found.map_err(runs::unreadable)?;
+    let run = runs::replay(&found.records)?;
+    Ok((found, run))
 }
 
 /// A run that has ended only gives back what an agent that did not answer then still holds.

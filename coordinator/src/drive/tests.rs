@@ -51,7 +51,7 @@ fn landing() -> Vec<Step> {
     ]
 }
 
-fn replace() -> Plan {
+pub(super) fn replace() -> Plan {
     let mut steps = vec![Step::Fence { replicas: Vec::new() }];
     steps.extend(landing());
     steps.extend([
@@ -65,7 +65,7 @@ fn replace() -> Plan {
     plan(Goal::Failover(Mode::Replace), steps)
 }
 
-fn promote() -> Plan {
+pub(super) fn promote() -> Plan {
     let mut steps = vec![Step::Promote { on: instance("b") }];
     steps.extend(landing());
     steps.push(Step::Start { target: instance("c"), follow: Some(upstream("b")) });
@@ -75,11 +75,13 @@ fn promote() -> Plan {
 
 /// Hands that fail at one step, or in one undo.
 #[derive(Default)]
-struct Puppet {
-    fail_at: Option<(&'static str, FaultKind)>,
-    fail_undo: Option<&'static str>,
-    short: bool,
-    did: Mutex<Vec<String>>,
+pub(super) struct Puppet {
+    pub(super) fail_at: Option<(&'static str, FaultKind)>,
+    pub(super) fail_undo: Option<&'static str>,
+    pub(super) short: bool,
+    /// Each step takes a moment.
+    pub(super) slow: bool,
+    pub(super) did: Mutex<Vec<String>>,
 }
 
 impl Hands for Puppet {
@@ -90,6 +92,9 @@ impl Hands for Puppet {
         _: &(dyn Fn(&InstanceRef, &Progress) + Sync),
     ) -> Result<Vec<Learnt>, Fault> {
         self.did.lock().unwrap().push(step.name().into());
+        if self.slow {
+            tokio::task::yield_now().await;
+        }
         match self.fail_at {
             Some((name, kind)) if name == step.name() => Err(Fault::new(kind, "as told")),
             _ if self.short && step.name() == "persist" => Ok(vec![Learnt::Shortfall("not written".into())]),
@@ -111,9 +116,9 @@ impl Hands for Puppet {
 
 /// A journal in memory that can run full.
 #[derive(Default)]
-struct Memory {
-    events: Vec<Event>,
-    room: Option<usize>,
+pub(super) struct Memory {
+    pub(super) events: Vec<Event>,
+    pub(super) room: Option<usize>,
 }
 
 impl Log for Memory {
@@ -127,7 +132,7 @@ impl Log for Memory {
     }
 }
 
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Watcher for Nobody {
     fn on_event(&self, _: &Run, _: &Event) {}
@@ -136,7 +141,7 @@ impl Watcher for Nobody {
 }
 
 /// An operator who lets the run be.
-struct Never;
+pub(super) struct Never;
 
 impl Interrupts for Never {
     async fn next(&mut self) {
@@ -158,7 +163,7 @@ async fn driven(plan: Plan, puppet: &Puppet) -> (Run, End, Vec<Event>) {
     (run, end, log.events)
 }
 
-fn did(puppet: &Puppet) -> Vec<String> {
+pub(super) fn did(puppet: &Puppet) -> Vec<String> {
     puppet.did.lock().unwrap().clone()
 }
 
@@ -270,7 +275,7 @@ async fn who_was_deposed_stays_so_once_another_may_serve_and_leads_again_if_none
     }
 }
 
-fn switchover() -> Plan {
+pub(super) fn switchover() -> Plan {
     let steps = vec![
         Step::HandOver {
             from: instance("b"),

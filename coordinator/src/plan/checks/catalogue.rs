@@ -503,9 +503,10 @@ mod tests {
     use super::*;
 
     /// The sources of all checks.
-    const SOURCES: [&str; 8] = [
+    const SOURCES: [&str; 9] = [
         include_str!("condition.rs"),
         include_str!("handover.rs"),
+        include_str!("held.rs"),
         include_str!("live_source.rs"),
         include_str!("path.rs"),
         include_str!("primary.rs"),
