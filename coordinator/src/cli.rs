@@ -4,14 +4,17 @@ pub mod checks;
 pub mod clone;
 pub mod context;
 pub mod copy;
+mod ended;
 pub mod execute;
 pub mod failover;
 pub mod install;
+pub mod moving;
 pub mod pki;
 pub mod rate;
 pub mod rejoin;
 pub mod resume;
 pub mod runs;
+mod signals;
 pub mod status;
 pub mod switchover;
 

@@ -93,7 +93,8 @@ pub async fn drive(
             return Err(MachineError::NoPlan.into());
         };
         record(run, log, watcher, before).await?;
-        baton_hold::at(|| format!("{}-before", step.name())).await;
+        let point = if undoing { format!("undo-{}", step.name()) } else { step.name().to_owned() };
+        baton_hold::at(|| format!("{point}-before")).await;
         let started = Instant::now();
         let shown = |on: &InstanceRef, progress: &Progress| watcher.on_progress(&step, on, progress);
         let work =
@@ -107,7 +108,7 @@ pub async fn drive(
         {
             return Err(DriveError::Held(fault.clone()));
         }
-        baton_hold::at(|| format!("{}-after", step.name())).await;
+        baton_hold::at(|| format!("{point}-after")).await;
         let (step, seconds) = (step.name().to_owned(), started.elapsed().as_secs_f64());
         let after = match (undoing, result) {
             (false, Ok(learnt)) => Event::StepDone { index, step, seconds, learnt },

@@ -221,6 +221,37 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_that_is_cut_off_at_any_byte_holds_the_events_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let journals = Journals::new(dir.path());
+        let mut journal = journals.create(&run("fo-1")).unwrap();
+        let step = |index| Event::StepStarted { index, step: "f\u{fc}nf\n\u{20ac}".into() };
+        let events = [step(0), step(1), Event::Interrupted, Event::Ended { end: End::Interrupted }];
+        let ends: Vec<usize> = events
+            .iter()
+            .map(|event| journal.append(event).unwrap().len())
+            .scan(0, |end, length| {
+                *end += length;
+                Some(*end)
+            })
+            .collect();
+        let whole = std::fs::read(journal.path()).unwrap();
+        for cut in 0..=whole.len() {
+            std::fs::write(journal.path(), &whole[..cut]).unwrap();
+            let read = journals.read(&run("fo-1")).unwrap();
+            let expected = ends.iter().filter(|end| **end <= cut).count();
+            assert_eq!(
+                read.iter().map(|record| &record.event).collect::<Vec<_>>(),
+                events[..expected].iter().collect::<Vec<_>>()
+            );
+            // Taken up there, it goes on behind what is whole.
+            let text = journals.text(&run("fo-1")).unwrap();
+            journals.adopt(&run("fo-1"), &text).unwrap().append(&Event::Interrupted).unwrap();
+            assert_eq!(journals.read(&run("fo-1")).unwrap().len(), expected + 1);
+        }
+    }
+
+    #[test]
     fn damage_before_the_last_line_is_an_error_that_names_the_line() {
         let error = parse(b"{\"at_unix_ms\":1,\"event\":\"interrupted\"}\nrubbish\n{\"torn").unwrap_err();
         assert_eq!(error.0, 2);

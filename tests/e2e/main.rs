@@ -9,6 +9,7 @@ mod discover;
 mod feed;
 mod gate;
 mod harness;
+mod killed;
 mod live;
 mod overlap;
 mod peers;

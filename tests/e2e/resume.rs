@@ -178,6 +178,24 @@ fn a_run_that_was_aborted_once_its_target_serves_is_made_to_last_and_tells_what_
 }
 
 #[test]
+fn a_coordinator_that_is_lost_before_its_run_began_leaves_servers_that_an_abort_frees() {
+    let lost = Lost::with_little_on(REDIS_7_0);
+    let hold = Hold::set(lost.world.dir(), "claim-after");
+    let running = lost.world.start_coord(&[&FAILOVER[..], &["--yes", "--json"]].concat());
+    hold.wait();
+    running.kill();
+    drop(hold);
+    let claim = fs::read_to_string(lost.world.b().dir.join("state/claim-default.json")).unwrap();
+    let run = claim.split('"').nth(3).unwrap().to_owned();
+    lost.failover(&[]).ends_with(code::REFUSED).says(&[&format!("coord abort {run}")]);
+    take_up(&lost.world, "resume", &run).ends_with(code::PREFLIGHT).says(&["before it began", "coord abort"]);
+    take_up(&lost.world, "abort", &run).ends_with(code::DONE).says(&["rolled-back"]);
+    assert_nobody_holds(&lost.world);
+    lost.failover_done(&[]);
+    lost.assert_replaced();
+}
+
+#[test]
 fn a_run_that_has_ended_is_neither_resumed_nor_aborted_and_one_that_never_was_is_not_found() {
     let lost = Lost::with_little_on(REDIS_7_0);
     let run = lost.failover_done(&[]).run();

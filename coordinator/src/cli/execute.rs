@@ -1,26 +1,23 @@
 //! From a plan to its end: shown, confirmed, journaled, driven, told.
 
-use baton_proto::control::SaveMethod;
-use baton_proto::data::Budget;
-use baton_proto::{Fault, FaultKind, InstanceRef, RunId};
-use clap::{Args, ValueEnum};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use baton_proto::{Fault, FaultKind, RunId};
+use clap::Args;
 
 use crate::cli::context::Context;
+use crate::cli::ended::{exit_of, failed, refused, states, stopped};
+use crate::cli::signals::Signals;
 use crate::client::Seat;
 use crate::drive::hands::AgentHands;
-use crate::drive::{self, DriveError, Interrupts, Log, Watcher};
+use crate::drive::{self, Log};
 use crate::error::{CoordError, Exit};
 use crate::journal::JournalError;
 use crate::journal::copies::Kept;
 use crate::observe;
-use crate::plan::{Goal, Level, Mode, Plan, Step, Way};
-use crate::rate::MaxRate;
+use crate::plan::{Level, Plan, Step};
 use crate::report::progress::Display;
 use crate::report::{self, summary};
 use crate::run::{End, Event, Run};
 use crate::seat;
-use crate::topology::describe;
 
 /// What the operator agrees to beforehand.
 #[derive(Args)]
@@ -31,86 +28,6 @@ pub struct Consent {
     /// Do not ask
     #[arg(long)]
     yes: bool,
-}
-
-/// How a snapshot is moved, for every verb that moves one.
-#[derive(Args)]
-pub struct Moving {
-    /// How the snapshot is made
-    #[arg(long, value_enum, default_value_t = SnapshotChoice::Auto)]
-    snapshot: SnapshotChoice,
-    /// How the snapshot comes into the target's server
-    #[arg(long, value_enum, default_value_t = LandingChoice::Auto)]
-    landing: LandingChoice,
-    /// Go on although the target holds data; its old dump is kept aside
-    #[arg(long)]
-    pub replace_target_data: bool,
-    /// Send no faster than this, such as 50MB/s or 400Mbit/s; `coord rate` changes it meanwhile
-    #[arg(long, value_name = "RATE")]
-    max_rate: Option<MaxRate>,
-    /// Cores of the source that pack the snapshot [default: leaves one to its server]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    cpu: Option<u32>,
-}
-
-impl Moving {
-    pub fn method(&self) -> Option<SaveMethod> {
-        self.snapshot.method()
-    }
-
-    pub fn way(&self) -> Option<Way> {
-        self.landing.way()
-    }
-
-    pub fn budget(&self) -> Budget {
-        Budget { max_rate: self.max_rate.map(MaxRate::bytes_per_second), cpu: self.cpu }
-    }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum SnapshotChoice {
-    /// SAVE where nobody is served meanwhile, else BGSAVE; a stream where the source's disk has no room
-    Auto,
-    /// The server writes it and serves nobody meanwhile
-    Save,
-    /// A fork of the server writes it
-    Bgsave,
-    /// The dump that is there is taken as it is
-    Existing,
-    /// A fork of the server sends it through memory; nothing is written on the source's disk
-    Stream,
-}
-
-impl SnapshotChoice {
-    pub fn method(self) -> Option<SaveMethod> {
-        match self {
-            SnapshotChoice::Auto => None,
-            SnapshotChoice::Save => Some(SaveMethod::Save),
-            SnapshotChoice::Bgsave => Some(SaveMethod::Bgsave),
-            SnapshotChoice::Existing => Some(SaveMethod::Existing),
-            SnapshotChoice::Stream => Some(SaveMethod::Stream),
-        }
-    }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum LandingChoice {
-    /// Live where the target is empty and its server can, else by file
-    Auto,
-    /// The target's server loads while the bytes arrive
-    Live,
-    /// The file is put in place, and the target's server is started on it
-    File,
-}
-
-impl LandingChoice {
-    pub fn way(self) -> Option<Way> {
-        match self {
-            LandingChoice::Auto => None,
-            LandingChoice::Live => Some(Way::Live),
-            LandingChoice::File => Some(Way::File),
-        }
-    }
 }
 
 /// Letters of run names: none that are taken for another when read aloud or off a screen.
@@ -143,7 +60,10 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
         console.event(&event);
     }
     if plan.level() >= Level::Refuse {
-        return Err(refused(&plan));
+        return Err(match rival(context, &plan).await {
+            Some(rival) => rival,
+            None => refused(&plan),
+        });
     }
     if consent.dry_run {
         return Ok(Exit::Done);
@@ -162,6 +82,7 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
     let instances = plan.instances();
     baton_hold::at(|| "claim-before".into()).await;
     seat::take(&context.agents, &instances, &seat).await.map_err(|fault| held(&plan, &fault))?;
+    baton_hold::at(|| "claim-after".into()).await;
     let hosts = seat::hosts(&instances);
     let begun = async {
         let file = context.journals.create(&plan.run)?;
@@ -176,6 +97,22 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
             Err(CoordError::new(Exit::Preflight, error).hint("mend `state` in coord.toml"))
         }
     }
+}
+
+/// Another run that took the servers while the plan was made: what it had done by then may be all that the checks saw.
+async fn rival(context: &Context, plan: &Plan) -> Option<CoordError> {
+    if plan.refusals().any(|check| check.id == "held") {
+        return None;
+    }
+    let instances = plan.instances();
+    let world = observe::observe(&context.inventory, &context.agents, &seat::hosts(&instances)).await;
+    let claims = instances.iter().filter_map(|instance| Some((instance, world.instance(instance)?.claim.as_ref()?)));
+    let (instance, claim) = claims.into_iter().find(|(_, claim)| claim.run != plan.run)?;
+    let run = &claim.run;
+    let fault = Fault::new(FaultKind::Held, format!("{instance} is held by run {run} of operator {}", claim.by))
+        .because("it took the servers while this plan was made")
+        .hint(format!("watch it with `coord show {run} -f`"));
+    Some(held(plan, &fault))
 }
 
 /// Another run has an instance, or its agent cannot tell.
@@ -227,140 +164,4 @@ pub async fn give_back(context: &Context, plan: &Plan, seat: &Seat) {
     });
     let hosts = seat::hosts(plan.instances().iter().chain(own));
     seat::give_back(&context.agents, &hosts, seat).await;
-}
-
-/// What the operator, the terminal or the system sends when the command is to end.
-struct Signals([Option<Signal>; 3]);
-
-impl Signals {
-    fn listen() -> Signals {
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        Signals(kinds.map(|kind| signal(kind).ok()))
-    }
-}
-
-impl Interrupts for Signals {
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            () = caught(interrupt) => {}
-            () = caught(terminate) => {}
-            () = caught(hangup) => {}
-        }
-    }
-}
-
-async fn caught(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
-fn exit_of(end: End, run: &Run) -> Exit {
-    let mismatch = run.failure.as_ref().is_some_and(|failure| failure.fault.kind == FaultKind::Verification);
-    match end {
-        End::Done => Exit::Done,
-        End::Degraded => Exit::Degraded,
-        End::Refused => Exit::Refused,
-        End::RolledBack if mismatch => Exit::Mismatch,
-        End::RolledBack => Exit::RolledBack,
-        End::Interrupted => Exit::Interrupted,
-        End::Failed => Exit::Halted,
-    }
-}
-
-fn refused(plan: &Plan) -> CoordError {
-    let exit = if plan.level() == Level::Danger { Exit::Refused } else { Exit::Preflight };
-    let mut error = CoordError::new(exit, format!("{} is refused, nothing was changed", plan.goal));
-    for check in plan.refusals() {
-        error = error.because(format!("{}: {}", check.id, check.says));
-    }
-    error.hint = plan.refusals().find_map(|check| check.remedy.clone());
-    error.run = Some(Box::new(plan.run.clone()));
-    error
-}
-
-fn stopped(run: &Run, display: &Display, error: &DriveError) -> CoordError {
-    display.on_event(run, &Event::Ended { end: End::Failed });
-    if let DriveError::Held(fault) = error {
-        let mut converted = CoordError::of_fault(Exit::Halted, "nothing more is done here", fault);
-        converted.run = Some(Box::new(run.plan.run.clone()));
-        return converted.hint(format!("watch it with `coord show {} -f`", run.plan.run));
-    }
-    let mut converted = CoordError::new(Exit::Halted, error);
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        converted = converted.because(cause);
-        source = cause.source();
-    }
-    let id = &run.plan.run;
-    converted
-        .hint(format!("mend what keeps the journal from being written, then `coord resume {id}` or `coord abort {id}`"))
-}
-
-async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordError {
-    let plan = &run.plan;
-    let what = match end {
-        End::RolledBack => "failed and was rolled back",
-        End::Refused => "was refused and rolled back",
-        End::Interrupted => "was interrupted",
-        _ => "stopped half-way",
-    };
-    let mut error = match &run.failure {
-        Some(failure) => {
-            let step = run.step(failure.index).map_or("step", Step::name);
-            let mut error = CoordError::of_fault(exit, step, &failure.fault);
-            error.causes.push(format!("run {} {what}", plan.run));
-            error
-        }
-        None => CoordError::new(exit, format!("run {} {what}", plan.run)),
-    };
-    for undo in &run.undo_failures {
-        let step = run.step(undo.index).map_or("step", Step::name);
-        error.causes.push(format!("undo of {step}: {}", undo.fault));
-    }
-    error.told = true;
-    error.state = states(context, plan).await;
-    let again = if run.is_over() { again(plan) } else { format!("`coord resume {0}`, or `coord abort {0}`", plan.run) };
-    error.hint = Some(match (error.hint.take(), end) {
-        (Some(hint), _) => format!("{hint}; then {again}"),
-        (None, End::Interrupted) => format!("its agents finish what they were doing; to go on, {again}"),
-        (None, _) => format!("mend the cause, then {again}"),
-    });
-    error
-}
-
-/// The command that tries once more.
-fn again(plan: &Plan) -> String {
-    if let Goal::Switchover { .. } = plan.goal {
-        return format!("run `coord switchover {} --to {}`", plan.source, plan.target);
-    }
-    if plan.goal == Goal::Rejoin {
-        return format!("run `coord rejoin {}`", plan.target);
-    }
-    match &plan.failed {
-        Some(failed) => {
-            let mode = if plan.goal == Goal::Failover(Mode::Promote) { " --mode promote" } else { "" };
-            format!("run `coord failover {failed} --to {}{mode}`", plan.target)
-        }
-        None => {
-            if plan.goal == Goal::Clone {
-                return format!("run `coord clone {} {}`", plan.source, plan.target);
-            }
-            let start = if plan.goal == (Goal::Copy { start: true }) { " --start" } else { "" };
-            format!("run `coord copy {} {}{start}`", plan.source, plan.target)
-        }
-    }
-}
-
-/// A sentence for each host involved, from a fresh look.
-async fn states(context: &Context, plan: &Plan) -> Vec<String> {
-    let mut involved: Vec<&InstanceRef> = vec![&plan.source, &plan.target];
-    involved.extend(&plan.siblings);
-    let mut hosts: Vec<_> = involved.iter().map(|instance| instance.host.clone()).collect();
-    hosts.sort();
-    hosts.dedup();
-    let world = observe::observe(&context.inventory, &context.agents, &hosts).await;
-    involved.into_iter().map(|instance| describe(&world, instance)).collect()
 }

@@ -44,7 +44,10 @@ const QUIET: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub async fn run(context: &Context, args: &ResumeArgs, aim: Aim) -> Result<Exit, CoordError> {
-    let (mut found, mut run) = find(context, &args.run).await?;
+    let (mut found, mut run) = match find(context, &args.run).await {
+        Ok(found) => found,
+        Err(error) => return never_begun(context, args, aim, error).await,
+    };
     let instances = run.plan.instances();
     if !args.take_over && !run.is_over() {
         await_quiet(context, &args.run, &instances).await?;
@@ -90,6 +93,36 @@ async fn find(context: &Context, run: &RunId) -> Result<(Found, Run), CoordError
     let found = found.map_err(runs::unreadable)?;
     let run = runs::replay(&found.records)?;
     Ok((found, run))
+}
+
+/// A coordinator that was lost between its claims and the first line of its journal has done nothing yet.
+async fn never_begun(context: &Context, args: &ResumeArgs, aim: Aim, error: CoordError) -> Result<Exit, CoordError> {
+    let id = &args.run;
+    let world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
+    let all = world.instances().map(|(instance, _)| instance);
+    let held: Vec<InstanceRef> = all.filter(|instance| holds(&world, instance, id)).collect();
+    if held.is_empty() {
+        return Err(error);
+    }
+    if aim == Aim::Resume {
+        let error = CoordError::new(Exit::Preflight, format!("run {id} was lost before it began: nothing was changed"));
+        return Err(error.hint(format!("`coord abort {id}` frees the servers that it has")));
+    }
+    if !args.take_over {
+        await_quiet(context, id, &held).await?;
+    }
+    let epochs = held.iter().filter_map(|instance| Some(world.instance(instance)?.claim.as_ref()?.turn.epoch));
+    let seat = Seat::new(id.clone(), epochs.max().unwrap_or(0).saturating_add(1));
+    seat::take_over(&context.agents, &held, &seat)
+        .await
+        .map_err(|fault| CoordError::of_fault(Exit::Refused, format!("give back what {id} has"), &fault))?;
+    let left = seat::give_back(&context.agents, &seat::hosts(&held), &seat).await;
+    if let Some(fault) = left.first() {
+        return Err(CoordError::of_fault(Exit::Halted, format!("give back what {id} has"), fault));
+    }
+    context.console.event(&serde_json::json!({ "event": "result", "run": id, "outcome": "rolled-back" }));
+    context.console.result(|out| writeln!(out, "run {id} was lost before it began: nothing was changed"));
+    Ok(Exit::Done)
 }
 
 /// A run that has ended only gives back what an agent that did not answer then still holds.
