@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use baton_proto::report::Running;
 use baton_proto::{Fault, FaultKind, HostPort, InstanceName};
@@ -45,7 +45,7 @@ pub struct Instance {
     recovery: tokio::sync::Mutex<()>,
     /// Each connection of this agent to the server holds a copy.
     connections: Arc<()>,
-    rehearsal: Mutex<Option<Rehearsal>>,
+    rehearsal: tokio::sync::Mutex<Option<Rehearsal>>,
 }
 
 /// Whether an action is still wanted.
@@ -116,7 +116,7 @@ impl Instance {
             called_off: watch::Sender::new(()),
             recovery: tokio::sync::Mutex::default(),
             connections: Arc::default(),
-            rehearsal: Mutex::default(),
+            rehearsal: tokio::sync::Mutex::default(),
         }
     }
 
@@ -278,10 +278,9 @@ impl Instance {
         Ok(DataFiles::in_force(&conf, told.as_ref()))
     }
 
-    /// Exchanges the rehearsal that runs on this instance.
-    pub(crate) fn set_rehearsal(&self, rehearsal: Option<Rehearsal>) -> Option<Rehearsal> {
-        // Nothing can panic while the slot is held, so it is whole even if poisoned.
-        std::mem::replace(&mut *self.rehearsal.lock().unwrap_or_else(PoisonError::into_inner), rehearsal)
+    /// The rehearsal that runs on this instance, for whoever begins or ends it.
+    pub(crate) async fn rehearsal(&self) -> MutexGuard<'_, Option<Rehearsal>> {
+        self.rehearsal.lock().await
     }
 }
 

@@ -159,23 +159,27 @@ fn first<'a>(mut bind: impl Iterator<Item = &'a str>) -> Option<IpAddr> {
     (!ip.is_unspecified()).then_some(ip)
 }
 
-/// Listens where the stopped instance would, for a bounded time, in the background. A rehearsal that runs already
-/// starts anew, or ends if no time is given.
+/// Listens where the stopped instance would, for a bounded time, in the background. A rehearsal that runs already is joined.
+/// Given no time, one who asked for it needs it no more; it ends with the last.
 pub async fn rehearse(instance: &Instance, seconds: u32) -> Result<(), Fault> {
-    end_rehearsal(instance).await;
-    if seconds == 0 {
+    let mut slot = instance.rehearsal().await;
+    let until = rehearsal::end_of(seconds);
+    let stays = slot.as_mut().is_some_and(|running| if seconds == 0 { !running.leave() } else { running.join(until) });
+    if stays {
         return Ok(());
     }
-    let rehearsal = rehearsal::start(instance, seconds).await?;
-    if let Some(other) = instance.set_rehearsal(Some(rehearsal)) {
-        other.end().await;
+    if let Some(over) = slot.take() {
+        over.end().await;
+    }
+    if seconds > 0 {
+        *slot = Some(rehearsal::start(instance, until).await?);
     }
     Ok(())
 }
 
 /// Ends a rehearsal that still runs, and returns when its ports are free. A start calls this first.
 pub async fn end_rehearsal(instance: &Instance) {
-    if let Some(rehearsal) = instance.set_rehearsal(None) {
+    if let Some(rehearsal) = instance.rehearsal().await.take() {
         rehearsal.end().await;
     }
 }

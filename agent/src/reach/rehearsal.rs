@@ -11,8 +11,9 @@ use std::time::Duration;
 use baton_proto::{Fault, FaultKind};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::doorman::{Doorman, Visitor};
 use crate::info::Info;
@@ -35,8 +36,13 @@ const WORD_BYTES_MAX: usize = 1024;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 16;
 
+/// When a rehearsal of this length ends that begins now.
+pub(super) fn end_of(seconds: u32) -> Instant {
+    Instant::now() + Duration::from_secs(seconds.min(SECONDS_MAX).into())
+}
+
 /// Binds every address of the instance and serves them in the background.
-pub(super) async fn start(instance: &Instance, seconds: u32) -> Result<Rehearsal, Fault> {
+pub(super) async fn start(instance: &Instance, until: Instant) -> Result<Rehearsal, Fault> {
     let conf = instance.conf()?;
     if let Some(occupant) = occupant(instance, &conf).await {
         return Err(Fault::new(
@@ -57,14 +63,29 @@ pub(super) async fn start(instance: &Instance, seconds: u32) -> Result<Rehearsal
     let version = service::binary_version(&instance.config().service).await.ok();
     let name = format!("{} at {}", instance.name(), instance.address(&conf));
     let doorman = Arc::new(Doorman::of_conf(&conf, version, name));
-    let until = Instant::now() + Duration::from_secs(seconds.min(SECONDS_MAX).into());
+    let (end, ends) = watch::channel(until);
     let serving = listeners.into_iter().map(|listener| {
         let doorman = Arc::clone(&doorman);
+        let ends = ends.clone();
         tokio::spawn(async move {
-            let _ = timeout_at(until, serve(&listener, &doorman)).await;
+            tokio::select! {
+                () = serve(&listener, &doorman) => {}
+                () = passed(ends) => {}
+            }
         })
     });
-    Ok(Rehearsal::new(serving.collect()))
+    Ok(Rehearsal::new(serving.collect(), end))
+}
+
+/// Waits for an end that may be put off.
+async fn passed(ends: watch::Receiver<Instant>) {
+    loop {
+        let end = *ends.borrow();
+        if end <= Instant::now() {
+            return;
+        }
+        tokio::time::sleep_until(end).await;
+    }
 }
 
 /// Who is where the instance would be, if anybody is.

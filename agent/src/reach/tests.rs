@@ -50,11 +50,15 @@ async fn a_stopped_target_is_reached_while_it_rehearses_and_refuses_afterwards()
 }
 
 #[tokio::test]
-async fn a_rehearsal_starts_anew_and_is_not_taken_for_a_server() {
+async fn a_rehearsal_lasts_until_the_last_who_asked_has_what_it_wanted_and_is_not_taken_for_a_server() {
     let pair = pair("", "").await;
-    rehearse(&pair.target, 30).await.unwrap();
-    rehearse(&pair.target, 30).await.unwrap();
+    let (one, other) = tokio::join!(rehearse(&pair.target, 30), rehearse(&pair.target, 30));
+    one.and(other).unwrap();
+    rehearse(&pair.target, 0).await.unwrap();
     assert_eq!(reach(&pair.replica, &pair.address).await.verdict, ReachVerdict::Rehearsal);
+    rehearse(&pair.target, 0).await.unwrap();
+    assert_eq!(reach(&pair.replica, &pair.address).await.verdict, ReachVerdict::Refused);
+    rehearse(&pair.target, 30).await.unwrap();
     let connected = pair.target.connect().await.err();
     assert!(matches!(connected, Some(crate::server::ConnectError::Stopped(_))), "{connected:?}");
 }

@@ -20,84 +20,11 @@
 //! that was begun and of whose end nothing is known is *in doubt*: who takes the run up looks, and says what was found.
 
 use baton_proto::{Fault, FaultKind};
-use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
 use crate::plan::step::{OnFailure, Step};
+use crate::run::event::{Aim, End, Event};
 use crate::run::ledger::{Learnt, Ledger};
-
-/// Something that happened in a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Event {
-    /// Always the first.
-    Begun {
-        plan: Box<Plan>,
-    },
-    StepStarted {
-        index: usize,
-        step: String,
-    },
-    StepDone {
-        index: usize,
-        step: String,
-        seconds: f64,
-        learnt: Vec<Learnt>,
-    },
-    StepFailed {
-        index: usize,
-        step: String,
-        fault: Fault,
-    },
-    UndoStarted {
-        index: usize,
-        step: String,
-    },
-    Undone {
-        index: usize,
-        step: String,
-        learnt: Vec<Learnt>,
-    },
-    UndoFailed {
-        index: usize,
-        step: String,
-        fault: Fault,
-    },
-    /// A coordinator has taken the next turn. `served` is what was found of a step in doubt that makes a new primary:
-    /// whether it had done so.
-    TakenUp {
-        epoch: u32,
-        by: String,
-        to: Aim,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        served: Option<bool>,
-    },
-    Interrupted,
-    /// The last, unless the run is taken up again.
-    Ended {
-        end: End,
-    },
-}
-
-/// What a run is taken up for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Aim {
-    Resume,
-    Abort,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum End {
-    Done,
-    Degraded,
-    Refused,
-    RolledBack,
-    Interrupted,
-    Failed,
-}
 
 /// What the driver does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,7 +199,7 @@ impl Run {
             }
             (phase, event) => {
                 let phase = format!("{phase:?}").to_lowercase();
-                return Err(MachineError::Misfit { event: name(&event).into(), phase });
+                return Err(MachineError::Misfit { event: event.name().into(), phase });
             }
         }
         Ok(())
@@ -370,17 +297,5 @@ impl Run {
     }
 }
 
-fn name(event: &Event) -> &'static str {
-    match event {
-        Event::Begun { .. } => "begun",
-        Event::StepStarted { .. } => "step started",
-        Event::StepDone { .. } => "step done",
-        Event::StepFailed { .. } => "step failed",
-        Event::UndoStarted { .. } => "undo started",
-        Event::Undone { .. } => "undone",
-        Event::UndoFailed { .. } => "undo failed",
-        Event::TakenUp { .. } => "taken up",
-        Event::Interrupted => "interrupted",
-        Event::Ended { .. } => "ended",
-    }
-}
+#[cfg(test)]
+mod table_tests;
