@@ -181,7 +181,8 @@ impl Cell<'_> {
             assert_eq!(outcome, "done", "{self}\n{said}");
         }
         let serves = ["done", "degraded"].contains(&outcome.as_str());
-        if serves && self.flow.serves == C {
+        // What is a server of the group by now its operator starts again, on what its file says.
+        if outcome == "done" || (serves && self.flow.serves == C) {
             start_if_down(c);
         }
         assert_eq!(b.content(), lost.before, "{self}: what B holds\n{said}");

@@ -80,6 +80,10 @@ pub(super) async fn promote(instance: &Instance) -> Result<Outcome, Fault> {
             until_role(instance, &mut server, "a primary", |role| matches!(role, Role::Primary { .. })).await?
         }
     };
+    // Its file names the fence: a restart before the run's end would bring it up as nobody's replica, and nobody would serve.
+    if let Err(fault) = persist::persist_with(instance, &mut server).await {
+        warn!(instance = %instance.name(), "a primary until the server's next restart only: {fault}");
+    }
     drop_note(instance)?;
     info!(instance = %instance.name(), lineage = %after.replication.lineage, "promoted");
     Ok(Outcome::Promoted { lineage: after.replication.lineage })

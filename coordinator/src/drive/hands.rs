@@ -265,8 +265,11 @@ impl AgentHands<'_> {
         let write = Action::WriteCanary { value: value.clone() };
         let mut learnt = self.one(&format!("canary-{value}"), primary, write, progress).await?;
         let read = Action::ReadCanary { value: value.clone(), timeout_seconds: CANARY_TIMEOUT_SECONDS };
-        learnt.extend(self.one(&format!("canary-{value}"), replica, read, progress).await?);
-        learnt.extend(self.one(&format!("canary-drop-{value}"), primary, Action::DropCanary, progress).await?);
+        let seen = self.one(&format!("canary-{value}"), replica, read, progress).await;
+        // Seen or not, it is no key of anybody's.
+        let dropped = self.one(&format!("canary-drop-{value}"), primary, Action::DropCanary, progress).await;
+        learnt.extend(seen?);
+        learnt.extend(dropped?);
         Ok(learnt)
     }
 
