@@ -63,7 +63,15 @@ pub struct Relay {
 impl Relay {
     /// Starts a relay at a fresh address to an agent.
     pub fn to(agent: SocketAddr) -> Self {
-        let own = SocketAddr::from((crate::address::fresh(), agent.port()));
+        Self::at(SocketAddr::from((crate::address::fresh(), agent.port())), agent)
+    }
+
+    /// Starts a relay at the agent's own address, on the next port: who knows a host by its address finds it there.
+    pub fn beside(agent: SocketAddr) -> Self {
+        Self::at(SocketAddr::from((agent.ip(), agent.port() + 1)), agent)
+    }
+
+    fn at(own: SocketAddr, agent: SocketAddr) -> Self {
         let socket = UdpSocket::bind(own).expect("the relay's address is free");
         socket.set_read_timeout(Some(LOOK)).expect("a timeout can be set");
         let state = Arc::new(State {

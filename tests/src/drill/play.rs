@@ -75,7 +75,7 @@ impl<'a> Play<'a> {
             self.faults.come_back(&mut self.stage, &back);
         }
         let mut standing = self.rest();
-        let begun = self.is_known();
+        let begun = self.is_known() || self.has_ended();
         if standing == Standing::HalfWay && begun {
             self.faults.tell("the run stays half-way");
         }
@@ -116,6 +116,7 @@ impl<'a> Play<'a> {
             Some(file) => self.aside = Some(self.read_snapshot(file)),
             None => self.found(format!("nothing was saved aside of A\n{said}")),
         }
+        self.stop_clients();
         self.judge_at_rest();
     }
 
@@ -159,6 +160,9 @@ impl<'a> Play<'a> {
 
     /// Whether the run was begun at all: before, there is nothing to take up.
     fn is_known(&self) -> bool {
+        if !self.stage.world.coord(&["help"]).stdout.contains("resume") {
+            return false;
+        }
         let Some(run) = &self.run else { return false };
         self.stage.world.coord(&["runs", "--json"]).events().iter().any(|known| known["run"] == run.as_str())
     }

@@ -50,12 +50,14 @@ impl Stage {
         let (mut relays, mut disks) = (BTreeMap::new(), BTreeMap::new());
         for host in world.hosts() {
             configure(story, host);
-            let relay = Relay::to(host.agent_address());
-            if story.survivors().contains(&host.name.as_str()) {
-                relay.limit(story.rate);
+            if host.name != A {
+                let relay = Relay::beside(host.agent_address());
+                if host.name != C {
+                    relay.limit(story.rate);
+                }
+                host.reach_agent_via(relay.address);
+                relays.insert(host.name.clone(), relay);
             }
-            host.reach_agent_via(relay.address);
-            relays.insert(host.name.clone(), relay);
             if story.fills_disk_of(&host.name)
                 && let Some(disk) = Disk::under(&host.data_dir(), story.data.bytes)
             {
