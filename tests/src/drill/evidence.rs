@@ -170,6 +170,6 @@ impl Evidence {
     }
 }
 
-pub(super) fn is_written(key: &Key) -> bool {
+pub fn is_written(key: &Key) -> bool {
     key.1.starts_with(WRITTEN.as_bytes())
 }

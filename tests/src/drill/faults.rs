@@ -184,11 +184,21 @@ impl Faults {
                 Act::Break(fault) => self.armed.push((fault.at.clone(), Act::Break(fault))),
             }
         }
-        for host in std::mem::take(&mut self.down) {
-            if host != C && stage.world.host(host).server_pids().is_empty() {
-                stage.world.host(host).start_server();
-                self.tell(format!("** the server of {host} is started by hand"));
-            }
+        let (of_the_run, down) = std::mem::take(&mut self.down).into_iter().partition(|host| *host == C);
+        self.down = of_the_run;
+        self.start_by_hand(stage, down);
+    }
+
+    /// The run is over, and C serves or is a replica: from now on it is started like any other.
+    pub fn start_target(&mut self, stage: &Stage) {
+        let down = std::mem::take(&mut self.down);
+        self.start_by_hand(stage, down);
+    }
+
+    fn start_by_hand(&mut self, stage: &Stage, down: Vec<&'static str>) {
+        for host in down.into_iter().filter(|host| stage.world.host(host).server_pids().is_empty()) {
+            stage.world.host(host).start_server();
+            self.tell(format!("** the server of {host} is started by hand"));
         }
     }
 

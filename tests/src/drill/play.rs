@@ -97,7 +97,10 @@ impl<'a> Play<'a> {
         self.faults.disarm();
         self.command(command);
         let standing = self.rest();
-        if !matches!(standing, Standing::Served { .. }) {
+        // A survivor that was started again may be no source any more: it has forgotten whose replica it was.
+        let forgot = self.endings.last().is_some_and(|ending| ending.code == code::REFUSED)
+            && self.faults.killed.iter().any(|(host, _)| *host != C);
+        if !matches!(standing, Standing::Served { .. }) && !forgot {
             self.found("a failover with nothing in its way does not succeed");
         }
         standing
@@ -160,9 +163,6 @@ impl<'a> Play<'a> {
 
     /// Whether the run was begun at all: before, there is nothing to take up.
     fn is_known(&self) -> bool {
-        if !self.stage.world.coord(&["help"]).stdout.contains("resume") {
-            return false;
-        }
         let Some(run) = &self.run else { return false };
         self.stage.world.coord(&["runs", "--json"]).events().iter().any(|known| known["run"] == run.as_str())
     }
@@ -252,6 +252,7 @@ impl<'a> Play<'a> {
             self.stage.start_agent(A);
         }
         if let Standing::Served { .. } = standing(&self.endings) {
+            self.faults.start_target(&self.stage);
             std::thread::sleep(WRITES_AFTER);
         }
         self.stop_clients();
@@ -286,7 +287,9 @@ impl<'a> Play<'a> {
 
     fn evidence(&self) -> Evidence {
         let hosts = self.stage.world.hosts().iter();
-        let seen = |host: &Host| witness::seen(host, Stage::part(&host.name), self.stage.settings(&host.name));
+        let seen = |host: &Host| {
+            witness::seen(host, Stage::part(&host.name), &self.stage.held, self.stage.settings(&host.name))
+        };
         let agents = self.stage.agent_pids();
         Evidence {
             endings: self.endings.clone(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::evidence::{Key, Keys, Part, Running, Seen, Settings};
+use super::evidence::{Key, Keys, Part, Running, Seen, Settings, is_written};
 use crate::content;
 use crate::host::Host;
 use crate::process::working_below;
@@ -15,6 +15,8 @@ use crate::world::World;
 const KEYS_A_CALL: usize = 500;
 /// What is written, and removed, to see whether a server takes writes.
 const PROBE: &str = "probe-of-the-drill";
+/// What expires within this is no data.
+const SOON_MS: i64 = 120_000;
 /// The database under which functions are listed: none that servers have.
 const FUNCTIONS: u32 = u32::MAX;
 
@@ -33,7 +35,9 @@ pub fn keys(client: &mut Client) -> Result<Keys, String> {
     }
     client.try_call(&["SELECT", "0"])?;
     // A version without functions has none.
-    if let Ok(dump) = client.try_call(&["FUNCTION", "DUMP"]) {
+    let has_functions = client.try_call(&["FUNCTION", "LIST"]).is_ok_and(|all| !all.list().is_empty());
+    if has_functions {
+        let dump = client.try_call(&["FUNCTION", "DUMP"])?;
         let hash = blake3::hash(format!("{dump:?}").as_bytes()).to_hex().to_string();
         all.insert((FUNCTIONS, b"functions".to_vec()), hash);
     }
@@ -72,8 +76,8 @@ pub fn key(name: &str) -> Key {
     (0, name.as_bytes().to_vec())
 }
 
-/// Looks at a server that answers.
-pub fn running(host: &Host) -> Result<Running, String> {
+/// Looks at a server that answers. A key that is not known, and will be gone in a moment by itself, is as good as gone.
+pub fn running(host: &Host, known: &Keys) -> Result<Running, String> {
     let client = &mut host.try_client()?;
     let info = client.try_info()?;
     let field = |name: &str| info.get(name).cloned().unwrap_or_default();
@@ -82,21 +86,30 @@ pub fn running(host: &Host) -> Result<Running, String> {
     if takes_writes {
         client.try_call(&["DEL", PROBE])?;
     }
+    let mut keys = keys(client)?;
+    let unknown = |key: &&Key| key.0 != FUNCTIONS && !known.contains_key(*key) && !is_written(key);
+    for key in keys.keys().filter(unknown).cloned().collect::<Vec<_>>() {
+        client.try_call(&["SELECT", &key.0.to_string()])?;
+        let left = client.try_call(&[b"PTTL".as_slice(), &key.1])?.int();
+        if (0..=SOON_MS).contains(&left) {
+            keys.remove(&key);
+        }
+    }
     Ok(Running {
         follows: is_replica.then(|| format!("{}:{}", field("master_host"), field("master_port"))),
         linked: field("master_link_status") == "up" && field("master_sync_in_progress") == "0",
         takes_writes,
-        keys: keys(client)?,
+        keys,
         settings: settings(client)?,
     })
 }
 
 /// Looks at a host; a server that does not answer does not run.
-pub fn seen(host: &Host, part: Part, settings_before: &Settings) -> Seen {
+pub fn seen(host: &Host, part: Part, known: &Keys, settings_before: &Settings) -> Seen {
     Seen {
         part,
         address: host.address().to_string(),
-        running: running(host).ok(),
+        running: running(host, known).ok(),
         processes: host.server_pids().len(),
         files: files(host),
         settings_before: settings_before.clone(),
