@@ -32,7 +32,8 @@ mod stop;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_proto::control::{Action, Outcome};
+use baton_proto::claim::Turn;
+use baton_proto::control::{Action, Outcome, Progress, Saving};
 use baton_proto::{Fault, RunId};
 
 use crate::agent::Agent;
@@ -49,10 +50,15 @@ pub use self::recover::recover;
 pub async fn perform(
     agent: &Agent,
     instance: &Arc<Instance>,
-    run: &RunId,
+    (run, turn): (&RunId, Turn),
     action: Action,
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
+    let kind = point_of(&action);
+    baton_hold::at(|| format!("{kind}-before")).await;
+    if undoes(&action) {
+        instance.call_off();
+    }
     let lock = match &action {
         Action::Offer { .. } | Action::AwaitWrites { .. } | Action::Depose { .. } => None,
         Action::Release { .. } => {
@@ -64,17 +70,71 @@ pub async fn perform(
             agent.offers.supersede(run, instance.name());
             Some(instance.lock().await)
         }
-        _ => Some(instance.lock().await),
+        _ => Some(match instance.try_lock() {
+            Some(free) => free,
+            None => {
+                progress.report(Progress { doing: "waiting for another action".into(), ..Progress::default() });
+                instance.lock().await
+            }
+        }),
     };
+    // Its run may have been taken up by another while it waited.
+    agent.claims.check(instance.name(), run, turn)?;
     if lock.is_some() {
         // What an agent that died has left: nothing is done to a server that waits for it.
         adoption::end(instance).await?;
     }
-    let outcome = act(agent, instance, run, action, progress).await;
+    let outcome = if can_be_left(&action) {
+        let mut called_off = instance.called_off();
+        tokio::select! {
+            outcome = act(agent, instance, run, action, progress) => outcome,
+            fault = called_off.wait() => Err(fault),
+        }
+    } else {
+        act(agent, instance, run, action, progress).await
+    };
     if lock.is_some() {
         recover::after_action(instance).await;
     }
+    baton_hold::at(|| format!("{kind}-after")).await;
     outcome
+}
+
+/// Whether the action takes back what another of its run did, or still does.
+fn undoes(action: &Action) -> bool {
+    matches!(action, Action::Restore | Action::Release { .. } | Action::Stop { save: Saving::IfChanged })
+}
+
+/// Whether the action, once its server was told, only waits for it.
+fn can_be_left(action: &Action) -> bool {
+    matches!(action, Action::Start { .. } | Action::Follow { .. } | Action::EnableAof { .. })
+}
+
+/// The action's part of the names of its points at which a test stops it.
+fn point_of(action: &Action) -> &'static str {
+    match action {
+        Action::Fence { .. } => "fence",
+        Action::Depose { .. } => "depose",
+        Action::SaveAside { .. } => "save-aside",
+        Action::Promote => "promote",
+        Action::Follow { .. } => "follow",
+        Action::HandOver { .. } => "hand-over",
+        Action::KeepPrimary { .. } => "keep-primary",
+        Action::AwaitWrites { .. } => "await-writes",
+        Action::Backlog { .. } => "backlog",
+        Action::GiveBack => "give-back",
+        Action::Snapshot { .. } => "snapshot",
+        Action::Offer { .. } => "offer",
+        Action::Pull { .. } => "pull",
+        Action::Stop { .. } => "stop",
+        Action::Install => "install",
+        Action::Start { .. } => "start",
+        Action::EnableAof { .. } => "enable-aof",
+        Action::Persist => "persist",
+        Action::WriteCanary { .. } | Action::ReadCanary { .. } | Action::DropCanary => "canary",
+        Action::Restore => "restore",
+        Action::Release { .. } => "release",
+    }
 }
 
 async fn act(

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use baton_proto::{HostName, InstanceName};
 use baton_wire::Dialer;
 
+use crate::claims::Claims;
 use crate::config::AgentConfig;
 use crate::deposed::Notes;
 use crate::instance::Instance;
+use crate::journals::Journals;
 use crate::transfer::Offers;
 
 /// How this program names itself to its peers.
@@ -21,4 +23,6 @@ pub struct Agent {
     pub offers: Offers,
     pub dialer: Dialer,
     pub notes: Notes,
+    pub claims: Claims,
+    pub journals: Journals,
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use baton_proto::report::Running;
 use baton_proto::{Fault, FaultKind, HostPort, InstanceName};
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, watch};
 
 use crate::config::{AgentConfig, InstanceConfig, ServiceConfig};
 use crate::info::Info;
@@ -39,11 +39,29 @@ pub struct Instance {
     lock: tokio::sync::Mutex<()>,
     /// Held while the server is told whom to follow, from the look that decided it on.
     role: tokio::sync::Mutex<()>,
+    /// Changes when what an action of a run still does here is not wanted any more.
+    called_off: watch::Sender<()>,
     /// Held by whoever puts back what was left changed of its server.
     recovery: tokio::sync::Mutex<()>,
     /// Each connection of this agent to the server holds a copy.
     connections: Arc<()>,
     rehearsal: Mutex<Option<Rehearsal>>,
+}
+
+/// Whether an action is still wanted.
+#[derive(Debug, Clone, Default)]
+pub struct CalledOff(Option<watch::Receiver<()>>);
+
+impl CalledOff {
+    /// Resolves when the action was called off.
+    pub async fn wait(&mut self) -> Fault {
+        if let Some(receiver) = &mut self.0
+            && receiver.changed().await.is_ok()
+        {
+            return Fault::new(FaultKind::Refused, "called off: the run is being undone");
+        }
+        std::future::pending().await
+    }
 }
 
 /// Where the server keeps its data.
@@ -95,6 +113,7 @@ impl Instance {
             disk_reserve_bytes: agent.disk_reserve_bytes,
             lock: tokio::sync::Mutex::default(),
             role: tokio::sync::Mutex::default(),
+            called_off: watch::Sender::new(()),
             recovery: tokio::sync::Mutex::default(),
             connections: Arc::default(),
             rehearsal: Mutex::default(),
@@ -131,6 +150,16 @@ impl Instance {
     /// The same, if none works on it now.
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, ()>> {
         self.lock.try_lock().ok()
+    }
+
+    /// Ends the action that works here, if it is one that can be left at any point.
+    pub(crate) fn call_off(&self) {
+        self.called_off.send_replace(());
+    }
+
+    /// Tells an action that begins now when it is not wanted any more.
+    pub(crate) fn called_off(&self) -> CalledOff {
+        CalledOff(Some(self.called_off.subscribe()))
     }
 
     /// Keeps others from telling the server whom to follow. An action may hold its lock for hours, and a role cannot wait.

@@ -12,6 +12,7 @@
 pub mod actions;
 pub mod adopt;
 pub mod agent;
+pub mod claims;
 pub mod cli;
 pub mod config;
 pub mod deposed;
@@ -22,6 +23,7 @@ pub mod fence;
 pub mod host;
 pub mod info;
 pub mod instance;
+pub mod journals;
 pub mod names;
 pub mod notify;
 pub mod observe;

@@ -38,7 +38,8 @@ pub async fn observe(agent: &Agent) -> HostReport {
     let mut looking = JoinSet::new();
     for instance in agent.instances.values() {
         let instance = Arc::clone(instance);
-        looking.spawn(async move { report(&instance).await });
+        let claim = agent.claims.held(instance.name());
+        looking.spawn(async move { InstanceReport { claim, ..report(&instance).await } });
     }
     let mut instances = Vec::with_capacity(agent.instances.len());
     while let Some(seen) = looking.join_next().await {
@@ -85,6 +86,7 @@ async fn report(instance: &Instance) -> InstanceReport {
         server,
         condition: seen.condition,
         fence: fence::read(instance.state_dir(), instance.name()),
+        claim: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The agent at work: accepts connections, decides who may ask what, and hands requests to where they are done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,9 +11,11 @@ use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use crate::agent::{Agent, SOFTWARE};
+use crate::claims::Claims;
 use crate::config::AgentConfig;
 use crate::deposed::{self, Notes};
 use crate::instance::Instance;
+use crate::journals::Journals;
 use crate::tasks::Tasks;
 use crate::transfer::Offers;
 use crate::{actions, notify, observe, reach};
@@ -44,11 +47,13 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
         .instances
         .iter()
         .map(|instance| (instance.name.clone(), Arc::new(Instance::new(instance.clone(), &config))));
-    let instances = instances.collect();
+    let instances: BTreeMap<_, _> = instances.collect();
     let dialer = Dialer::new(&identity, SOFTWARE)?;
     let offers = Offers::start().context("start the threads that pack snapshots")?;
     let notes = Notes::load(&config.state).context("read the notes of replaced primaries")?;
-    let agent = Arc::new(Agent { host, config, instances, offers, dialer, notes });
+    let claims = Claims::load(&host, &config.state, instances.keys());
+    let journals = Journals::open(&config.state).context("open the journals of runs")?;
+    let agent = Arc::new(Agent { host, config, instances, offers, dialer, notes, claims, journals });
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
     actions::recover(&agent);
     notify::ready();
@@ -151,8 +156,22 @@ impl Desk {
                 reach::rehearse(&*self.instance(&instance)?, seconds).await.map(|()| Reply::Rehearsing)
             }
             Request::Limit { run, max_rate } => self.agent.offers.limit(&run, max_rate),
+            Request::Claim { instance, run, turn } => {
+                let instance = self.instance(&instance)?;
+                self.agent.claims.claim(instance.name(), &run, turn, name).map(|()| Reply::Claimed)
+            }
+            Request::Unclaim { run, turn } => self.agent.claims.unclaim(&run, turn).map(|()| Reply::Claimed),
+            Request::Record { run, turn, at, text, last } => {
+                self.agent.claims.check_any(&run, turn)?;
+                self.agent.journals.record(&run, at, &text, last)
+            }
+            Request::Recall { run, at } => self.agent.journals.recall(&run, at),
+            Request::Runs => Ok(Reply::Runs(self.agent.journals.list())),
             Request::Begin(order) => self.begin(name, order).await.map(Reply::Task),
-            Request::Watch { task, seen } => self.tasks.watch(&task, seen).await.map(Reply::Task),
+            Request::Watch { task, seen } => {
+                self.agent.claims.heard(&task.run);
+                self.tasks.watch(&task, seen).await.map(Reply::Task)
+            }
             Request::Tell { .. } => Err(Fault::new(
                 FaultKind::NotAllowed,
                 "agents tell each other of replaced primaries; operators order it",
@@ -169,12 +188,14 @@ impl Desk {
     async fn begin(&self, operator: &str, order: Order) -> Result<baton_proto::control::TaskState, Fault> {
         let instance = self.instance(&order.instance)?;
         let agent = Arc::clone(&self.agent);
+        agent.claims.check(instance.name(), &order.task.run, order.turn)?;
         let task = order.task.clone();
         let operator = operator.to_owned();
         self.tasks
-            .begin(order.task, move |progress| async move {
+            .begin(order.task, order.turn, move |progress| async move {
                 info!(%task, instance = %instance.name(), operator, "begin: {}", order.action);
-                let outcome = actions::perform(&agent, &instance, &task.run, order.action, &progress).await;
+                let outcome =
+                    actions::perform(&agent, &instance, (&task.run, order.turn), order.action, &progress).await;
                 match &outcome {
                     Ok(_) => info!(%task, "done"),
                     Err(fault) => warn!(%task, "failed: {fault}"),

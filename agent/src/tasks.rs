@@ -1,7 +1,7 @@
 //! The agent's long work: one task for each action of each run, which goes on when its orderer is gone.
 //!
 //! ```text
-//!   Begin ──> Running ──> Done     Begin again: answered with the outcome
+//!   Begin ──> Running ──> Done     Begin again: answered with the outcome; by a later turn: started anew
 //!                  └────> Failed   Begin again: started anew
 //! ```
 
@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use baton_proto::claim::Turn;
 use baton_proto::control::{Outcome, Progress, TaskId, TaskState, TaskStatus, WATCH_MS};
 use baton_proto::{Fault, FaultKind};
 use tokio::sync::watch;
@@ -43,6 +44,8 @@ fn running() -> TaskState {
 }
 
 struct Task {
+    /// The turn that had it begun.
+    turn: Turn,
     state: watch::Receiver<TaskState>,
     /// Order of arrival, to forget the oldest.
     number: u64,
@@ -59,12 +62,18 @@ struct Table {
 pub struct Tasks(Arc<Mutex<Table>>);
 
 impl Tasks {
-    /// Starts a task, or joins it: a task that runs or is done is not started again.
-    pub async fn begin<F>(&self, id: TaskId, work: impl FnOnce(ProgressSink) -> F) -> Result<TaskState, Fault>
+    /// Starts a task, or joins it: a task that runs or is done is not started again. What was done in an earlier turn may
+    /// not hold any more; each action finds done what still is.
+    pub async fn begin<F>(
+        &self,
+        id: TaskId,
+        turn: Turn,
+        work: impl FnOnce(ProgressSink) -> F,
+    ) -> Result<TaskState, Fault>
     where
         F: Future<Output = Result<Outcome, Fault>> + Send + 'static,
     {
-        let receiver = self.join_or_start(id, work)?;
+        let receiver = self.join_or_start(id, turn, work)?;
         Ok(news(receiver, 1).await)
     }
 
@@ -82,16 +91,22 @@ impl Tasks {
     fn join_or_start<F>(
         &self,
         id: TaskId,
+        turn: Turn,
         work: impl FnOnce(ProgressSink) -> F,
     ) -> Result<watch::Receiver<TaskState>, Fault>
     where
         F: Future<Output = Result<Outcome, Fault>> + Send + 'static,
     {
         let mut table = self.table();
-        if let Some(task) = table.tasks.get(&id)
-            && !matches!(task.state.borrow().status, TaskStatus::Failed(_))
-        {
-            return Ok(task.state.clone());
+        if let Some(task) = table.tasks.get(&id) {
+            let joined = match task.state.borrow().status {
+                TaskStatus::Running(_) => true,
+                TaskStatus::Done(_) => task.turn == turn,
+                TaskStatus::Failed(_) => false,
+            };
+            if joined {
+                return Ok(task.state.clone());
+            }
         }
         table.make_room()?;
         let (sender, receiver) = watch::channel(running());
@@ -109,7 +124,7 @@ impl Tasks {
         });
         table.started += 1;
         let number = table.started;
-        table.tasks.insert(id, Task { state: receiver.clone(), number });
+        table.tasks.insert(id, Task { turn, state: receiver.clone(), number });
         Ok(receiver)
     }
 
@@ -154,6 +169,8 @@ mod tests {
         TaskId { run: RunId::new("fo-test").unwrap(), name: name.into() }
     }
 
+    const TURN: Turn = Turn { epoch: 1, holder: 7 };
+
     fn stopped() -> Outcome {
         Outcome::Stopped { was_running: true }
     }
@@ -161,10 +178,31 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_is_done_is_not_started_again() {
         let tasks = Tasks::default();
-        let first = tasks.begin(id("stop"), |_| async { Ok(stopped()) }).await.unwrap();
+        let first = tasks.begin(id("stop"), TURN, |_| async { Ok(stopped()) }).await.unwrap();
         assert_eq!(first.status, TaskStatus::Done(stopped()));
-        let again = tasks.begin(id("stop"), |_| async { Err(Fault::new(FaultKind::Internal, "ran twice")) }).await;
+        let again =
+            tasks.begin(id("stop"), TURN, |_| async { Err(Fault::new(FaultKind::Internal, "ran twice")) }).await;
         assert_eq!(again.unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn a_later_turn_has_done_again_what_an_earlier_one_had_done_but_joins_what_runs() {
+        let later = Turn { epoch: 2, holder: 8 };
+        let tasks = Tasks::default();
+        tasks.begin(id("stop"), TURN, |_| async { Ok(stopped()) }).await.unwrap();
+        let again = tasks.begin(id("stop"), later, |_| async { Ok(Outcome::CanarySeen) }).await.unwrap();
+        assert_eq!(again.status, TaskStatus::Done(Outcome::CanarySeen));
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        let slow = tasks.begin(id("slow"), TURN, |_| async {
+            let _ = released.await;
+            Ok(stopped())
+        });
+        slow.await.unwrap();
+        let joined = tasks.begin(id("slow"), later, |_| async { Ok(Outcome::CanarySeen) }).await.unwrap();
+        assert!(matches!(joined.status, TaskStatus::Running(_)));
+        release.send(()).unwrap();
+        let ended = tasks.watch(&id("slow"), joined.seq).await.unwrap();
+        assert_eq!(ended.status, TaskStatus::Done(stopped()));
     }
 
     #[tokio::test]
@@ -172,9 +210,9 @@ mod tests {
         let tasks = Tasks::default();
         let fault = Fault::new(FaultKind::Server, "no");
         let failing = fault.clone();
-        let first = tasks.begin(id("stop"), |_| async { Err(failing) }).await.unwrap();
+        let first = tasks.begin(id("stop"), TURN, |_| async { Err(failing) }).await.unwrap();
         assert_eq!(first.status, TaskStatus::Failed(fault));
-        let again = tasks.begin(id("stop"), |_| async { Ok(stopped()) }).await.unwrap();
+        let again = tasks.begin(id("stop"), TURN, |_| async { Ok(stopped()) }).await.unwrap();
         assert_eq!(again.status, TaskStatus::Done(stopped()));
     }
 
@@ -182,7 +220,7 @@ mod tests {
     async fn a_task_goes_on_when_nobody_watches_and_is_found_again() {
         let tasks = Tasks::default();
         let (release, released) = tokio::sync::oneshot::channel::<()>();
-        let begun = tasks.begin(id("slow"), |progress| async move {
+        let begun = tasks.begin(id("slow"), TURN, |progress| async move {
             progress.report(Progress { doing: "waiting".into(), ..Progress::default() });
             let _ = released.await;
             Ok(stopped())
@@ -200,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_panics_is_reported_as_our_defect() {
         let tasks = Tasks::default();
-        let state = tasks.begin(id("bad"), |_| async { panic!("on purpose") }).await.unwrap();
+        let state = tasks.begin(id("bad"), TURN, |_| async { panic!("on purpose") }).await.unwrap();
         assert!(matches!(state.status, TaskStatus::Failed(fault) if fault.kind == FaultKind::Internal));
     }
 }

@@ -4,26 +4,30 @@ pub mod checks;
 pub mod clone;
 pub mod context;
 pub mod copy;
+mod ended;
 pub mod execute;
 pub mod failover;
 pub mod install;
+pub mod moving;
 pub mod pki;
 pub mod rate;
 pub mod rejoin;
+pub mod resume;
 pub mod runs;
+mod signals;
 pub mod status;
 pub mod switchover;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use baton_proto::RunId;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::context::Context;
 use crate::error::{CoordError, Exit};
 use crate::inventory::options;
 use crate::report::console::Console;
+use crate::run::Aim;
 
 #[derive(Parser)]
 #[command(name = "coord", version, about = "Replace a lost Redis or Valkey primary without losing the last copy")]
@@ -55,17 +59,18 @@ enum Verb {
     Clone(clone::CloneArgs),
     /// Make a primary that was replaced a replica again, with what it holds saved aside
     Rejoin(rejoin::RejoinArgs),
+    /// Go on with a run that stopped half-way
+    Resume(resume::ResumeArgs),
+    /// Undo a run that stopped half-way, as far as it can be
+    Abort(resume::ResumeArgs),
     /// Change how fast a run's snapshot is sent, while it is
     Rate(rate::RateArgs),
     /// List every check that is made before anything is changed
     Checks(checks::ChecksArgs),
     /// List the runs of this machine, newest first
-    Runs,
+    Runs(runs::RunsArgs),
     /// Show a run's plan and journal
-    Show {
-        /// The run's name, such as fo-7k2m
-        run: RunId,
-    },
+    Show(runs::ShowArgs),
     /// Make the private CA and the identities of operators and agents
     #[command(subcommand)]
     Pki(pki::PkiCommand),
@@ -101,8 +106,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
             checks::run(args, console);
             return Ok(Exit::Done);
         }
-        Verb::Runs => return runs::list(config, console),
-        Verb::Show { run } => return runs::show(config, run, console),
+        Verb::Runs(args) if !args.agents => return runs::list(config, console),
         Verb::Papers { dir } => return papers(dir),
         Verb::Install(args) => return install::run(config, args, console),
         Verb::Status(_)
@@ -111,6 +115,10 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
         | Verb::Copy(_)
         | Verb::Clone(_)
         | Verb::Rejoin(_)
+        | Verb::Resume(_)
+        | Verb::Abort(_)
+        | Verb::Runs(_)
+        | Verb::Show(_)
         | Verb::Rate(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -127,13 +135,12 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
             Verb::Copy(args) => copy::run(&context, args).await,
             Verb::Clone(args) => clone::run(&context, args).await,
             Verb::Rejoin(args) => rejoin::run(&context, args).await,
+            Verb::Resume(args) => resume::run(&context, args, Aim::Resume).await,
+            Verb::Abort(args) => resume::run(&context, args, Aim::Abort).await,
+            Verb::Runs(_) => runs::list_everywhere(&context).await,
+            Verb::Show(args) => runs::show(&context, args).await,
             Verb::Rate(args) => rate::run(&context, args).await,
-            Verb::Runs
-            | Verb::Show { .. }
-            | Verb::Pki(_)
-            | Verb::Checks(_)
-            | Verb::Install(_)
-            | Verb::Papers { .. } => Ok(Exit::Done),
+            Verb::Pki(_) | Verb::Checks(_) | Verb::Install(_) | Verb::Papers { .. } => Ok(Exit::Done),
         }
     })
 }

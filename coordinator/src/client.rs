@@ -5,7 +5,8 @@ mod follow;
 
 use std::collections::HashMap;
 
-use baton_proto::control::{Action, Order, Outcome, Progress, Reach, Reply, Request, TaskId};
+use baton_proto::claim::Turn;
+use baton_proto::control::{Action, Order, Outcome, Progress, RECORD_BYTES_MAX, Reach, Reply, Request, TaskId};
 use baton_proto::report::{HostReport, InstanceReport};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, RunId};
 use baton_wire::{Dialer, Link};
@@ -14,6 +15,23 @@ use tokio::sync::Mutex;
 use crate::client::follow::{Ask, follow};
 pub use crate::client::follow::{Followed, Until};
 use crate::inventory::Inventory;
+
+/// Most pieces of a journal that are asked for: a little more than the largest journal holds.
+const PIECES_MAX: usize = 1024;
+
+/// A run, and this coordinator's turn at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    pub run: RunId,
+    pub turn: Turn,
+}
+
+impl Seat {
+    /// A turn of one's own.
+    pub fn new(run: RunId, epoch: u32) -> Seat {
+        Seat { run, turn: Turn { epoch, holder: rand::random() } }
+    }
+}
 
 /// The agents of the inventory, dialled when first needed.
 pub struct Agents {
@@ -102,19 +120,81 @@ impl Agents {
         }
     }
 
+    /// Has an instance for the run.
+    pub async fn claim(&self, on: &InstanceRef, seat: &Seat) -> Result<(), Fault> {
+        let request = Request::Claim { instance: on.instance.clone(), run: seat.run.clone(), turn: seat.turn };
+        match self.ask(&on.host, &request).await? {
+            Reply::Claimed => Ok(()),
+            other => Err(unexpected(&on.host, &other)),
+        }
+    }
+
+    /// Gives back what the run has on a host.
+    pub async fn unclaim(&self, host: &HostName, seat: &Seat) -> Result<(), Fault> {
+        match self.ask(host, &Request::Unclaim { run: seat.run.clone(), turn: seat.turn }).await? {
+            Reply::Claimed => Ok(()),
+            other => Err(unexpected(host, &other)),
+        }
+    }
+
+    /// Has a host keep a journal's rest, from byte `at` on. Yields how much it keeps afterwards: less than all, if it did
+    /// not keep what comes before.
+    pub async fn record(&self, host: &HostName, seat: &Seat, at: u64, rest: &str) -> Result<u64, Fault> {
+        let (mut at, mut rest) = (at, rest);
+        loop {
+            let (piece, more) = rest.split_at(rest.floor_char_boundary(RECORD_BYTES_MAX));
+            let (run, turn, last) = (seat.run.clone(), seat.turn, more.is_empty());
+            let request = Request::Record { run, turn, at, text: piece.to_owned(), last };
+            let bytes = match self.ask(host, &request).await? {
+                Reply::Recorded { bytes } => bytes,
+                other => return Err(unexpected(host, &other)),
+            };
+            at = at.saturating_add(piece.len() as u64);
+            if last || bytes != at {
+                return Ok(bytes);
+            }
+            rest = more;
+        }
+    }
+
+    /// The journal that a host keeps of a run.
+    pub async fn recall(&self, host: &HostName, run: &RunId) -> Result<String, Fault> {
+        let mut text = String::new();
+        for _ in 0..PIECES_MAX {
+            match self.ask(host, &Request::Recall { run: run.clone(), at: text.len() as u64 }).await? {
+                Reply::Recalled { text: piece, bytes } => {
+                    text += &piece;
+                    if piece.is_empty() || text.len() as u64 >= bytes {
+                        break;
+                    }
+                }
+                other => return Err(unexpected(host, &other)),
+            }
+        }
+        Ok(text)
+    }
+
+    /// The runs of which a host keeps the journal.
+    pub async fn runs(&self, host: &HostName) -> Result<Vec<RunId>, Fault> {
+        match self.ask(host, &Request::Runs).await? {
+            Reply::Runs(runs) => Ok(runs),
+            other => Err(unexpected(host, &other)),
+        }
+    }
+
     /// Orders an action and follows it to its end. `name` names the task within the run: the same name joins the task
     /// that is there already. An agent that was restarted in between is given the order again: it goes on with what is
     /// left to do.
     pub async fn order(
         &self,
-        run: &RunId,
+        seat: &Seat,
         name: &str,
         on: &InstanceRef,
         action: Action,
         mut progress: impl FnMut(&Progress),
     ) -> Result<Outcome, Fault> {
         loop {
-            let followed = self.begin(run, name, on, action.clone(), Until::End, &mut progress).await?;
+            let followed = self.begin(seat, name, on, action.clone(), Until::End, &mut progress).await?;
             if let Followed::Done(outcome) = followed {
                 return Ok(outcome);
             }
@@ -125,14 +205,14 @@ impl Agents {
     /// yet.
     pub async fn order_until_ready(
         &self,
-        run: &RunId,
+        seat: &Seat,
         name: &str,
         on: &InstanceRef,
         action: Action,
         mut progress: impl FnMut(&Progress),
     ) -> Result<Option<Outcome>, Fault> {
         loop {
-            match self.begin(run, name, on, action.clone(), Until::Ready, &mut progress).await? {
+            match self.begin(seat, name, on, action.clone(), Until::Ready, &mut progress).await? {
                 Followed::Ready => return Ok(None),
                 Followed::Done(outcome) => return Ok(Some(outcome)),
                 Followed::Unknown => {}
@@ -156,15 +236,16 @@ impl Agents {
 
     async fn begin(
         &self,
-        run: &RunId,
+        seat: &Seat,
         name: &str,
         on: &InstanceRef,
         action: Action,
         until: Until,
         progress: impl FnMut(&Progress),
     ) -> Result<Followed, Fault> {
-        let task = TaskId { run: run.clone(), name: name.into() };
-        let first = Request::Begin(Order { task: task.clone(), instance: on.instance.clone(), action });
+        let task = TaskId { run: seat.run.clone(), name: name.into() };
+        let order = Order { task: task.clone(), turn: seat.turn, instance: on.instance.clone(), action };
+        let first = Request::Begin(order);
         follow(&Agent { agents: self, host: &on.host }, &task, &first, until, progress).await
     }
 }

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::time::Instant;
 
 use baton_proto::control::Progress;
-use baton_proto::{Fault, InstanceRef};
+use baton_proto::{Fault, FaultKind, InstanceRef};
 
 use crate::journal::JournalError;
 use crate::plan::Step;
@@ -30,43 +30,59 @@ pub trait Hands {
 
 /// Where events are kept.
 pub trait Log {
-    fn append(&mut self, event: &Event) -> Result<(), JournalError>;
+    fn append(&mut self, event: &Event) -> impl Future<Output = Result<(), JournalError>> + Send;
 }
 
-impl Log for crate::journal::Journal {
-    fn append(&mut self, event: &Event) -> Result<(), JournalError> {
-        crate::journal::Journal::append(self, event)
-    }
+/// How the operator says that the run is to stop: once, and once more if it is to be left at once.
+pub trait Interrupts {
+    fn next(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 /// Hears of events and progress, and shows them.
 pub trait Watcher: Sync {
     fn on_event(&self, run: &Run, event: &Event);
     fn on_progress(&self, step: &Step, on: &InstanceRef, progress: &Progress);
+    /// The run stops after this step.
+    fn on_stopping(&self, step: &Step);
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
     #[error("the run's journal cannot be written, so the run stops here")]
-    Journal(#[from] JournalError),
+    Journal(JournalError),
+    /// Another coordinator has taken the run up. Nothing more is done or written here.
+    #[error("{0}")]
+    Held(Fault),
     #[error("the run does not follow its plan")]
     Machine(#[from] MachineError),
 }
 
-/// Drives a run to its end. `interrupted` resolves when the operator wants it to stop; what agents are doing then, they
-/// finish by themselves.
+impl From<JournalError> for DriveError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Held(fault) => DriveError::Held(fault),
+            other => DriveError::Journal(other),
+        }
+    }
+}
+
+/// Drives a run to its end. Interrupted, it stops at the next point at which it can be resumed or aborted: after the step,
+/// or at once in one that agents go on with by themselves.
 pub async fn drive(
     run: &mut Run,
     hands: &impl Hands,
     log: &mut impl Log,
     watcher: &impl Watcher,
-    interrupted: impl Future<Output = ()>,
+    interrupts: &mut impl Interrupts,
 ) -> Result<End, DriveError> {
-    let mut interrupted = std::pin::pin!(interrupted);
+    let mut stopping = false;
     loop {
+        if stopping && matches!(run.next(), Next::Do(_) | Next::Undo(_)) {
+            record(run, log, watcher, Event::Interrupted).await?;
+        }
         let (before, index) = match run.next() {
             Next::End(end) => {
-                record(run, log, watcher, Event::Ended { end })?;
+                record(run, log, watcher, Event::Ended { end }).await?;
                 return Ok(end);
             }
             Next::Do(index) => (Event::StepStarted { index, step: name(run, index) }, index),
@@ -76,18 +92,23 @@ pub async fn drive(
         let Some(step) = run.step(index).cloned() else {
             return Err(MachineError::NoPlan.into());
         };
-        record(run, log, watcher, before)?;
+        record(run, log, watcher, before).await?;
+        let point = if undoing { format!("undo-{}", step.name()) } else { step.name().to_owned() };
+        baton_hold::at(|| format!("{point}-before")).await;
         let started = Instant::now();
         let shown = |on: &InstanceRef, progress: &Progress| watcher.on_progress(&step, on, progress);
         let work =
             async { if undoing { hands.undo(&step).await } else { hands.perform(&step, &run.ledger, &shown).await } };
         let result = tokio::select! {
             result = work => result,
-            () = &mut interrupted => {
-                record(run, log, watcher, Event::Interrupted)?;
-                continue;
-            }
+            () = left(&step, undoing, interrupts, watcher, &mut stopping) => continue,
         };
+        if let Err(fault) = &result
+            && fault.kind == FaultKind::Held
+        {
+            return Err(DriveError::Held(fault.clone()));
+        }
+        baton_hold::at(|| format!("{point}-after")).await;
         let (step, seconds) = (step.name().to_owned(), started.elapsed().as_secs_f64());
         let after = match (undoing, result) {
             (false, Ok(learnt)) => Event::StepDone { index, step, seconds, learnt },
@@ -95,12 +116,29 @@ pub async fn drive(
             (true, Ok(learnt)) => Event::Undone { index, step, learnt },
             (true, Err(fault)) => Event::UndoFailed { index, step, fault },
         };
-        record(run, log, watcher, after)?;
+        record(run, log, watcher, after).await?;
     }
 }
 
-fn record(run: &mut Run, log: &mut impl Log, watcher: &impl Watcher, event: Event) -> Result<(), DriveError> {
-    log.append(&event)?;
+/// Resolves when the step is to be left in the middle. Interrupted once, it is only if its agents go on by themselves.
+async fn left(
+    step: &Step,
+    undoing: bool,
+    interrupts: &mut impl Interrupts,
+    watcher: &impl Watcher,
+    stopping: &mut bool,
+) {
+    interrupts.next().await;
+    if !*stopping && (undoing || !step.can_be_left()) {
+        *stopping = true;
+        watcher.on_stopping(step);
+        interrupts.next().await;
+    }
+    *stopping = true;
+}
+
+async fn record(run: &mut Run, log: &mut impl Log, watcher: &impl Watcher, event: Event) -> Result<(), DriveError> {
+    log.append(&event).await?;
     run.apply(event.clone())?;
     watcher.on_event(run, &event);
     Ok(())
@@ -110,5 +148,7 @@ fn name(run: &Run, index: usize) -> String {
     run.step(index).map_or("", Step::name).to_owned()
 }
 
+#[cfg(test)]
+mod resume_tests;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,11 @@
 //! The journal of a run: one file of JSON lines, one event a line, each synced before the run goes on.
 //!
+//! The hosts that take part keep [copies] of it, by which a run is taken up from another machine.
+//!
 //! A step's start is written before anything is done and its end after. A line that cannot be written stops the run. A
 //! crash can tear the last line only; reading leaves a torn last line out, and nothing else.
+
+pub mod copies;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -9,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use baton_proto::RunId;
+use baton_proto::{Fault, RunId};
 use serde::{Deserialize, Serialize};
 
 use crate::run::Event;
@@ -37,6 +41,10 @@ pub enum JournalError {
     Large { path: PathBuf },
     #[error("write an event as JSON: {0}")]
     Event(serde_json::Error),
+    #[error("no host that takes part keeps the journal: {0}")]
+    NoCopy(Fault),
+    #[error("{0}")]
+    Held(Fault),
 }
 
 /// The directory that holds the journals of all runs.
@@ -74,6 +82,20 @@ impl Journals {
         Ok(Journal { path, file: opened })
     }
 
+    /// Puts a journal in the place of what there is of this run, to go on with it.
+    pub fn adopt(&self, run: &RunId, text: &str) -> Result<Journal, JournalError> {
+        let path = self.path(run);
+        let file = |error| JournalError::File { doing: "put in place journal", path: path.clone(), error };
+        std::fs::create_dir_all(&self.dir).map_err(file)?;
+        let temp = self.dir.join(format!(".{run}.new"));
+        let _ = std::fs::remove_file(&temp);
+        let mut opened = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&temp).map_err(file)?;
+        let written = opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all());
+        written.and_then(|()| std::fs::rename(&temp, &path)).map_err(file)?;
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(file)?;
+        Ok(Journal { path, file: opened })
+    }
+
     pub fn exists(&self, run: &RunId) -> bool {
         self.path(run).exists()
     }
@@ -103,6 +125,13 @@ impl Journals {
     /// Reads a run's records.
     pub fn read(&self, run: &RunId) -> Result<Vec<Record>, JournalError> {
         let path = self.path(run);
+        let text = self.text(run)?;
+        parse(text.as_bytes()).map_err(|(line, error)| JournalError::Line { path, line, error })
+    }
+
+    /// Reads a run's journal as it stands on disk, but for a torn last line.
+    pub fn text(&self, run: &RunId) -> Result<String, JournalError> {
+        let path = self.path(run);
         let unreadable = |error| JournalError::File { doing: "read journal", path: path.clone(), error };
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -116,7 +145,12 @@ impl Journals {
         if text.len() as u64 > JOURNAL_BYTES_MAX {
             return Err(JournalError::Large { path });
         }
-        parse(&text).map_err(|(line, error)| JournalError::Line { path, line, error })
+        text.truncate(whole(&text).len());
+        String::from_utf8(text).map_err(|error| JournalError::File {
+            doing: "read journal",
+            path,
+            error: io::Error::new(io::ErrorKind::InvalidData, error),
+        })
     }
 
     fn path(&self, run: &RunId) -> PathBuf {
@@ -127,9 +161,7 @@ impl Journals {
 /// Reads records from the text of a journal; an error names its line, from 1.
 pub fn parse(text: &[u8]) -> Result<Vec<Record>, (usize, serde_json::Error)> {
     let mut records = Vec::new();
-    // What follows the last newline was torn by a crash: it had not been synced, so nothing was done on its word.
-    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(&[][..], |end| text.get(..end).unwrap_or_default());
-    for (index, line) in whole.split(|byte| *byte == b'\n').enumerate() {
+    for (index, line) in whole(text).split(|byte| *byte == b'\n').enumerate() {
         if !line.is_empty() {
             records.push(serde_json::from_slice(line).map_err(|error| (index + 1, error))?);
         }
@@ -137,19 +169,23 @@ pub fn parse(text: &[u8]) -> Result<Vec<Record>, (usize, serde_json::Error)> {
     Ok(records)
 }
 
+/// The lines that are whole, with their newlines. What follows the last newline was torn by a crash: it had not been synced,
+/// so nothing was done on its word.
+fn whole(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    text.get(..end).unwrap_or_default()
+}
+
 impl Journal {
-    /// Appends an event and syncs it.
-    pub fn append(&mut self, event: &Event) -> Result<(), JournalError> {
+    /// Appends an event and syncs it. Yields the line.
+    pub fn append(&mut self, event: &Event) -> Result<String, JournalError> {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_unix_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         let record = Record { at_unix_ms, event: event.clone() };
-        let mut line = serde_json::to_vec(&record).map_err(JournalError::Event)?;
-        line.push(b'\n');
-        self.file.write_all(&line).and_then(|()| self.file.sync_data()).map_err(|error| JournalError::File {
-            doing: "append to journal",
-            path: self.path.clone(),
-            error,
-        })
+        let line = serde_json::to_string(&record).map_err(JournalError::Event)? + "\n";
+        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+        written.map_err(|error| JournalError::File { doing: "append to journal", path: self.path.clone(), error })?;
+        Ok(line)
     }
 
     pub fn path(&self) -> &Path {
@@ -182,6 +218,37 @@ mod tests {
         let whole = std::fs::read(journal.path()).unwrap();
         std::fs::write(journal.path(), &whole[..whole.len() - 3]).unwrap();
         assert_eq!(read(&journals), events[..1]);
+    }
+
+    #[test]
+    fn a_journal_that_is_cut_off_at_any_byte_holds_the_events_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let journals = Journals::new(dir.path());
+        let mut journal = journals.create(&run("fo-1")).unwrap();
+        let step = |index| Event::StepStarted { index, step: "f\u{fc}nf\n\u{20ac}".into() };
+        let events = [step(0), step(1), Event::Interrupted, Event::Ended { end: End::Interrupted }];
+        let ends: Vec<usize> = events
+            .iter()
+            .map(|event| journal.append(event).unwrap().len())
+            .scan(0, |end, length| {
+                *end += length;
+                Some(*end)
+            })
+            .collect();
+        let whole = std::fs::read(journal.path()).unwrap();
+        for cut in 0..=whole.len() {
+            std::fs::write(journal.path(), &whole[..cut]).unwrap();
+            let read = journals.read(&run("fo-1")).unwrap();
+            let expected = ends.iter().filter(|end| **end <= cut).count();
+            assert_eq!(
+                read.iter().map(|record| &record.event).collect::<Vec<_>>(),
+                events[..expected].iter().collect::<Vec<_>>()
+            );
+            // Taken up there, it goes on behind what is whole.
+            let text = journals.text(&run("fo-1")).unwrap();
+            journals.adopt(&run("fo-1"), &text).unwrap().append(&Event::Interrupted).unwrap();
+            assert_eq!(journals.read(&run("fo-1")).unwrap().len(), expected + 1);
+        }
     }
 
     #[test]

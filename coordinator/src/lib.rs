@@ -21,4 +21,5 @@ pub mod plan;
 pub mod rate;
 pub mod report;
 pub mod run;
+pub mod seat;
 pub mod topology;

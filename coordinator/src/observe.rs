@@ -153,7 +153,7 @@ async fn resolve(names: BTreeSet<String>) -> std::collections::BTreeMap<String, 
 }
 
 /// Runs one future for each item, all on this task, and returns the results in the order of the items.
-async fn together<I: IntoIterator, F: Future>(items: I, run: impl FnMut(I::Item) -> F) -> Vec<F::Output> {
+pub async fn together<I: IntoIterator, F: Future>(items: I, run: impl FnMut(I::Item) -> F) -> Vec<F::Output> {
     let mut running: Vec<_> = items.into_iter().map(run).map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|context| {
         let mut ready = true;

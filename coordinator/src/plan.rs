@@ -61,6 +61,14 @@ pub enum Goal {
     Rejoin,
 }
 
+impl Goal {
+    /// Whether the group goes on from the target, or the target from the group, once service is restored: what was written
+    /// since is nowhere else, so it is not taken back.
+    pub fn moves_the_group(self) -> bool {
+        matches!(self, Goal::Failover(Mode::Replace) | Goal::Switchover { .. } | Goal::Rejoin)
+    }
+}
+
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -240,6 +248,21 @@ impl Plan {
     /// The worst that any check says.
     pub fn level(&self) -> Level {
         self.checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok)
+    }
+
+    /// Every instance that the run changes, in the order in which they are claimed: whoever claims the first of them has
+    /// the run, so two that begin at the same moment do not each get a part.
+    pub fn instances(&self) -> Vec<InstanceRef> {
+        let mut instances: Vec<InstanceRef> =
+            [&self.source, &self.target].into_iter().chain(&self.siblings).cloned().collect();
+        for step in &self.steps {
+            if let Step::Depose { keepers, .. } = step {
+                instances.extend(keepers.iter().cloned());
+            }
+        }
+        instances.sort();
+        instances.dedup();
+        instances
     }
 
     /// Who is the primary once the run is done, and who its replicas are.

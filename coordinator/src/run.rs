@@ -5,4 +5,4 @@ pub mod ledger;
 pub mod machine;
 
 pub use ledger::{Learnt, Ledger};
-pub use machine::{End, Event, Next, Run};
+pub use machine::{Aim, End, Event, Next, Run};

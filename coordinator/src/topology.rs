@@ -14,6 +14,7 @@ pub mod death;
 mod deposed;
 mod describe;
 mod group;
+pub mod lost;
 mod place;
 mod rival;
 mod spare;

@@ -1,7 +1,7 @@
 //! What the coordinator asks of an agent.
 //!
 //! Questions (`Observe`, `Reach`, `Knock`, `Rehearse`) change nothing. Everything else is an [`Order`]: one action on one instance
-//! for one run. An order starts a task in the agent, which owns it: the task goes on when the coordinator is gone, and
+//! for one run, which has [claimed](crate::claim) the instance before. An order starts a task in the agent, which owns it: the task goes on when the coordinator is gone, and
 //! `Watch` finds it again. Giving the same order again joins the task that runs, answers with the outcome of the one that
 //! is done, and starts anew the one that failed.
 //!
@@ -12,6 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::claim::Turn;
 use crate::data::{Budget, Extent, Manifest, PackingFacts, SnapshotId, Ticket};
 use crate::deposed::Deposition;
 use crate::digest::FileDigest;
@@ -24,6 +25,8 @@ use crate::report::{HostReport, Keyspace};
 /// How long an agent holds a `Begin` or `Watch` until there is news: long enough that a watcher asks seldom, short enough
 /// that progress is seen to move.
 pub const WATCH_MS: u64 = 250;
+/// Most bytes of a journal in one message: a message of its own size has room around them, however they are encoded.
+pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -37,6 +40,16 @@ pub enum Request {
     /// Listen for a moment where this stopped instance would, so that another host can try to reach it. With no seconds,
     /// stop listening.
     Rehearse { instance: InstanceName, seconds: u32 },
+    /// Have the instance for this run, so that no other run's orders are taken; or take the run's turn over.
+    Claim { instance: InstanceName, run: RunId, turn: Turn },
+    /// Give back every instance that this turn of the run has.
+    Unclaim { run: RunId, turn: Turn },
+    /// Keep a piece of the run's journal, from byte `at` on. The last piece makes it count, at once.
+    Record { run: RunId, turn: Turn, at: u64, text: String, last: bool },
+    /// Tell a piece of the journal that is kept of a run.
+    Recall { run: RunId, at: u64 },
+    /// Tell of which runs a journal is kept.
+    Runs,
     /// Start an action, or join it.
     Begin(Order),
     /// Wait for news of a task.
@@ -77,6 +90,17 @@ pub enum Reply {
         shut: Option<Fault>,
     },
     Rehearsing,
+    Claimed,
+    /// What is kept of the journal now.
+    Recorded {
+        bytes: u64,
+    },
+    Recalled {
+        text: String,
+        /// The whole journal.
+        bytes: u64,
+    },
+    Runs(Vec<RunId>),
     Task(TaskState),
     /// `was` is the limit until now, for each offer of the run.
     Limited {
@@ -167,6 +191,7 @@ impl fmt::Display for TaskId {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     pub task: TaskId,
+    pub turn: Turn,
     pub instance: InstanceName,
     pub action: Action,
 }

@@ -17,6 +17,8 @@ pub enum FaultKind {
     Invalid,
     /// Doing it could lose data.
     Refused,
+    /// Another run has the instance, or another coordinator the run.
+    Held,
     /// The Redis or Valkey server said no, or does not answer.
     Server,
     /// Another agent said no, or does not answer.

@@ -1,6 +1,7 @@
 //! The first exchange on a connection: both sides say which protocol versions they speak, and the answer is in words.
 //!
 //! Versions, newest first:
+//! - 3: what a run changes it claims first, and agents keep its journal. Both sides need it for anything but questions.
 //! - 2: a source may send chunks in their plain form (`Packing::Plain`); to a target of version 1 it does not.
 //! - 1: the first.
 
@@ -12,7 +13,7 @@ use crate::fault::{Fault, FaultKind};
 pub const ALPN: &[u8] = b"baton";
 
 pub const PROTOCOL_MIN: u16 = 1;
-pub const PROTOCOL_MAX: u16 = 2;
+pub const PROTOCOL_MAX: u16 = 3;
 /// First version whose targets take chunks in their plain form.
 pub const PLAIN_SINCE: u16 = 2;
 

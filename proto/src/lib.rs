@@ -16,6 +16,7 @@
 //! *lineage* (replication id and offset), *frozen* (a replica whose primary is gone and which nobody promoted).
 
 pub mod chunk;
+pub mod claim;
 pub mod codec;
 pub mod condition;
 pub mod control;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::claim::Claim;
 use crate::condition::{HostCondition, ServerCondition};
 use crate::deposed::Held;
 use crate::lineage::Lineage;
@@ -47,6 +48,9 @@ pub struct InstanceReport {
     pub condition: ServerCondition,
     /// Set while a run holds this instance off its former primary.
     pub fence: Option<Fence>,
+    /// The run that may change this instance.
+    #[serde(default)]
+    pub claim: Option<Claim>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

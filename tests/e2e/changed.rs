@@ -9,7 +9,7 @@ use baton_tests::world::{B, C, World};
 use baton_wire::{Dialer, Identity};
 
 use crate::runs::{in_the_middle, in_the_middle_of};
-use crate::scene::Lost;
+use crate::scene::{Lost, TURN, claim};
 
 #[test]
 fn what_was_written_to_an_empty_c_meanwhile_is_not_thrown_away() {
@@ -51,6 +51,7 @@ fn a_replica_that_moved_since_the_plan_is_not_fenced() {
     let offset = b.info("slave_repl_offset").parse::<u64>().unwrap();
     let order = Order {
         task: TaskId { run: RunId::new("fo-late").unwrap(), name: "fence".into() },
+        turn: TURN,
         instance: InstanceName::new("default").unwrap(),
         action: Action::Fence { expect: Lineage { id, offset: offset + 14 } },
     };
@@ -58,6 +59,7 @@ fn a_replica_that_moved_since_the_plan_is_not_fenced() {
     let address = HostPort::new(b.agent_address().ip().to_string(), b.agent_address().port());
     let state = tokio::runtime::Runtime::new().unwrap().block_on(async {
         let link = Dialer::new(&identity, "a test").unwrap().dial(&address, &HostName::new(B).unwrap()).await.unwrap();
+        claim(&link, &order.task.run).await;
         link.ask(&Request::Begin(order)).await.unwrap()
     });
     let baton_proto::control::Reply::Task(TaskState { status: TaskStatus::Failed(fault), .. }) = state else {

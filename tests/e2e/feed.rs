@@ -24,7 +24,8 @@ use baton_wire::{Dialer, Identity};
 use tokio::runtime::Runtime;
 
 use crate::scene::{
-    LITTLE_BYTES, Lost, MIXED_BYTES, assert_no_leftovers, blake3_of, counts, files, on_every_server, resyncs,
+    LITTLE_BYTES, Lost, MIXED_BYTES, TURN, assert_no_leftovers, blake3_of, claim, counts, files, on_every_server,
+    resyncs,
 };
 
 /// An order whose end is not waited for yet.
@@ -190,7 +191,9 @@ async fn begin(identity: &Identity, agent: SocketAddr, host: &str, action: Actio
     let name = format!("order-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let task = TaskId { run: ticket().run, name };
     let instance = InstanceName::new("default").unwrap();
-    let mut reply = link.ask(&Request::Begin(Order { task: task.clone(), instance, action })).await?;
+    claim(&link, &task.run).await;
+    let order = Order { task: task.clone(), turn: TURN, instance, action };
+    let mut reply = link.ask(&Request::Begin(order)).await?;
     loop {
         let Reply::Task(state) = reply else { panic!("{reply:?}") };
         match state.status {

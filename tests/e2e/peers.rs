@@ -20,7 +20,7 @@ use baton_tests::world::{B, C, World};
 use baton_wire::{Dialer, Identity, Link, Listener, Peer, Role};
 use tokio::runtime::Runtime;
 
-use crate::scene::{FAILOVER, Lost};
+use crate::scene::{FAILOVER, Lost, TURN};
 
 fn host(name: &str) -> HostName {
     HostName::new(name).unwrap()
@@ -65,7 +65,7 @@ fn an_agent_takes_no_orders_and_no_questions_from_another_agent() {
         let link = dial(&identity(&lost.world, "machine-c/machine-c.pem"), lost.world.b().agent_address(), B).await;
         let task = TaskId { run: RunId::new("fo-x").unwrap(), name: "promote".into() };
         let instance = InstanceName::new("default").unwrap();
-        let order = Request::Begin(Order { task, instance, action: Action::Promote });
+        let order = Request::Begin(Order { task, turn: TURN, instance, action: Action::Promote });
         for request in [order, Request::Observe] {
             let fault = link.ask(&request).await.unwrap_err();
             assert_eq!(fault.kind, FaultKind::NotAllowed, "{fault}");

@@ -13,6 +13,7 @@ use baton_tests::servers::{REDIS_7_0, ServerProgram};
 use baton_tests::wait::wait_for;
 use baton_tests::world::{A, World};
 
+use crate::resume::take_up;
 use crate::scene::{FAILOVER, Lost, on_every_server};
 
 on_every_server! {
@@ -39,7 +40,7 @@ pub(crate) fn in_the_middle_of(world: World, more: &[&str]) -> (Lost, Relay, Run
 }
 
 #[test]
-fn an_interrupted_run_says_so_and_the_next_one_succeeds() {
+fn an_interrupted_run_says_so_and_is_resumed() {
     let (lost, relay, running) = in_the_middle();
     running.interrupt();
     let said = running.wait().ends_with(code::INTERRUPTED).says(&["interrupted", "hint:"]);
@@ -47,19 +48,8 @@ fn an_interrupted_run_says_so_and_the_next_one_succeeds() {
     assert_eq!(lost.world.b().content(), lost.before);
     lost.world.coord(&["runs"]).says(&[&said.run(), "interrupted"]);
     relay.limit(0);
-    lost.failover_done(&[]);
+    take_up(&lost.world, "resume", &said.run()).ends_with(code::DONE);
     assert_eq!(lost.world.c().info("connected_slaves"), "1");
-}
-
-#[test]
-fn a_coordinator_that_is_lost_in_the_middle_leaves_b_untouched_and_the_next_run_succeeds() {
-    let (lost, relay, running) = in_the_middle();
-    running.kill();
-    assert_eq!(lost.world.b().content(), lost.before);
-    assert_eq!(lost.world.b().info("role"), "slave");
-    relay.limit(0);
-    lost.failover_done(&[]);
-    assert_eq!((lost.world.b().content(), lost.world.c().content()), (lost.before.clone(), lost.before.clone()));
 }
 
 #[test]

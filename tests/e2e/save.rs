@@ -17,7 +17,7 @@ use baton_tests::world::{B, C, World};
 use baton_wire::{Dialer, Identity, Link};
 use tokio::runtime::Runtime;
 
-use crate::scene::{blake3_of, files, on_every_server};
+use crate::scene::{TURN, blake3_of, claim, files, on_every_server};
 
 on_every_server! {
     a_save_is_ready_before_it_ends
@@ -75,7 +75,8 @@ impl Slow {
     #[track_caller]
     fn begin(&self, name: &str, action: Action) -> TaskState {
         let instance = InstanceName::new("default").unwrap();
-        self.ask(&Request::Begin(Order { task: task(name), instance, action }))
+        self.runtime.block_on(claim(&self.link, &task(name).run));
+        self.ask(&Request::Begin(Order { task: task(name), turn: TURN, instance, action }))
     }
 
     /// Watches a task until this is seen in it, and yields what is then there.

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use baton_proto::claim::Turn;
+use baton_proto::control::{Reply, Request};
+use baton_proto::{InstanceName, RunId};
 use baton_tests::conf::directives;
 use baton_tests::content::Content;
 use baton_tests::coord::{Said, code};
@@ -12,6 +15,7 @@ use baton_tests::process::signal;
 use baton_tests::servers::ServerProgram;
 use baton_tests::wait::wait_for;
 use baton_tests::world::{A, B, C, D, World};
+use baton_wire::Link;
 use rustix::process::Signal;
 
 /// Most stories land by file; those of `live` and `feed` have a server that loads while the bytes arrive.
@@ -137,6 +141,16 @@ pub(crate) fn assert_serves(world: &World, primary: &str, replicas: &[&str], bef
 pub(crate) fn configured_primary(host: &Host) -> Option<String> {
     let all = directives(&host.conf_path());
     all.into_iter().rfind(|(name, _)| name == "replicaof" || name == "slaveof").map(|(_, value)| value)
+}
+
+/// The turn of orders that a test gives by itself.
+pub(crate) const TURN: Turn = Turn { epoch: 1, holder: 7 };
+
+/// Has a host's one instance for a run of a test's own, as every order needs.
+pub(crate) async fn claim(link: &Link, run: &RunId) {
+    let instance = InstanceName::new("default").unwrap();
+    let claimed = link.ask(&Request::Claim { instance, run: run.clone(), turn: TURN }).await;
+    assert_eq!(claimed, Ok(Reply::Claimed));
 }
 
 /// Asserts that no pin, partial file or map is left in any data directory.

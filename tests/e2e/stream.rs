@@ -15,6 +15,7 @@ use baton_tests::servers::{REDIS_7_0, ServerProgram};
 use baton_tests::wait::wait_for;
 use baton_tests::world::{A, B, C, World};
 
+use crate::resume::take_up;
 use crate::scene::{
     FAILOVER, Lost, MIXED_BYTES, assert_no_leftovers, blake3_of, counts, files, on_every_server, resyncs,
 };
@@ -202,17 +203,17 @@ fn whoever_comes_after_a_killed_agent_puts_the_fence_back_though_nobody_orders_i
 }
 
 #[test]
-fn a_run_that_is_interrupted_half_way_leaves_the_source_whole_and_the_next_one_does_not_wait_for_its_stream() {
+fn a_run_that_is_interrupted_half_way_leaves_the_source_whole_and_is_resumed_with_its_stream() {
     let lost = Lost::with(without_files(REDIS_7_0), Dataset::random(11, DATA_BYTES));
     let b = lost.world.b();
     let (lineage, before) = (lineage_of(b), settings(b));
     let running = start_and_await_the_middle(&lost);
     running.interrupt();
-    running.wait().ends_with(code::INTERRUPTED);
+    let run = running.wait().ends_with(code::INTERRUPTED).run();
     // Its agents go on with what was ordered; to others B is fenced, which it is again at the end.
     assert_ne!(b.info("master_port"), "1", "its stream goes on");
     assert_eq!((lineage_of(b), b.content()), (lineage, lost.before.clone()));
-    lost.failover_done(&["--snapshot", "stream"]);
+    take_up(&lost.world, "resume", &run).ends_with(code::DONE);
     assert_eq!((b.content(), lost.world.c().content()), (lost.before.clone(), lost.before.clone()));
     assert_eq!((lost.world.c().info("connected_slaves").as_str(), settings(b)), ("1", before));
     assert_no_notes(b);

@@ -16,7 +16,8 @@ use baton_wire::{Dialer, Identity};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
-use crate::scene::{LITTLE_BYTES, assert_serves, configured_primary, on_every_server, resyncs};
+use crate::resume::take_up;
+use crate::scene::{LITTLE_BYTES, TURN, assert_serves, claim, configured_primary, on_every_server, resyncs};
 
 on_every_server! {
     no_acknowledged_write_is_lost_and_everybody_follows_the_new_primary
@@ -193,14 +194,18 @@ impl Busy {
         let run = RunId::new("busy").unwrap();
         let action = Action::ReadCanary { value: "release".into(), timeout_seconds: 600 };
         let task = TaskId { run: run.clone(), name: "busy".into() };
-        let order = Request::Begin(Order { task, instance: InstanceName::new("default").unwrap(), action });
+        let instance = InstanceName::new("default").unwrap();
+        let order = Request::Begin(Order { task, turn: TURN, instance, action });
         let identity = Identity::load(&world.dir().join("pki/operator.pem")).unwrap();
         let agent = world.host(host).agent_address();
         let address = HostPort::new(agent.ip().to_string(), agent.port());
         Runtime::new().unwrap().block_on(async {
             let dialer = Dialer::new(&identity, "a test").unwrap();
             let link = dialer.dial(&address, &HostName::new(host).unwrap()).await.unwrap();
+            claim(&link, &run).await;
             assert!(matches!(link.ask(&order).await.unwrap(), Reply::Task(_)));
+            // It goes on; the instance is free for the runs of others.
+            link.ask(&Request::Unclaim { run: run.clone(), turn: TURN }).await.unwrap();
         });
         Self { host: host.to_owned(), run }
     }
@@ -242,8 +247,9 @@ fn an_agent_that_is_killed_in_the_middle_finds_the_handover_done() {
 }
 
 #[test]
-fn a_coordinator_that_is_killed_in_the_middle_leaves_one_primary_and_the_next_one_finishes() {
+fn a_coordinator_that_is_killed_in_the_middle_leaves_one_primary_and_the_run_is_resumed() {
     let waiting = Waiting::for_long(group(REDIS_7_0));
+    let run = waiting.coord.run();
     waiting.coord.kill();
     for pid in waiting.world.b().server_pids() {
         signal(pid, Signal::CONT);
@@ -261,7 +267,7 @@ fn a_coordinator_that_is_killed_in_the_middle_leaves_one_primary_and_the_next_on
         world.b().client().call(&["DEL", &key.text()]);
     }
     let before = world.b().content();
-    let said = switchover(&world, &[]).ends_with(code::DONE);
+    let said = take_up(&world, "resume", &run).ends_with(code::DONE);
     assert_eq!(said.result()["resyncs"], serde_json::json!({ D: "partial" }), "{said}");
     assert_serves(&world, B, &[A, D], &before);
 }

@@ -79,6 +79,20 @@ impl Running {
         self.said(0).events()
     }
 
+    /// The run's name, as soon as one of its events tells it.
+    #[track_caller]
+    pub fn run(&self) -> String {
+        wait_for(&format!("`{}` names its run", self.command), || {
+            let named = self.events().iter().find_map(|event| event["run"].as_str().map(str::to_owned));
+            named.ok_or_else(|| self.said(0).to_string())
+        })
+    }
+
+    /// Stops it as it is, or lets it go on.
+    pub fn signal(&self, kind: Signal) {
+        signal(self.process.pid(), kind);
+    }
+
     /// What it wrote so far, to both outputs.
     pub fn so_far(&self) -> Said {
         self.said(0)

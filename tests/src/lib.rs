@@ -21,6 +21,7 @@ pub mod coord;
 pub mod dataset;
 pub mod drill;
 pub mod footprint;
+pub mod hold;
 pub mod host;
 pub mod namespace;
 pub mod process;

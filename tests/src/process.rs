@@ -14,6 +14,7 @@ pub fn hermetic(program: &Path, home: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("HOME", home).env("LANG", "C.UTF-8").env("RUST_BACKTRACE", "1");
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    command.env(baton_hold::VARIABLE, crate::hold::dir(home));
     // What a developer wants to know of the agents' work.
     if let Some(filter) = std::env::var_os("BATON_LOG") {
         command.env("BATON_LOG", filter);

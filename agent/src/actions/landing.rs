@@ -137,6 +137,7 @@ pub(super) async fn pull(
         reads,
         lanes: agent.config.lanes,
         supply: None,
+        called_off: instance.called_off(),
     };
     match landing {
         Landing::File { .. } => pulled(agent, &site, order, progress).await.map(Outcome::Pulled),

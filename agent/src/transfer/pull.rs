@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, info};
 
+use crate::instance::CalledOff;
 use crate::tasks::ProgressSink;
 use crate::transfer::receiver::{LinkNumber, Output, ReceiveError, Received, Receiver, Trouble};
 use crate::transfer::store::{Opened, Place};
@@ -44,6 +45,7 @@ pub struct PullOrder {
     pub lanes: usize,
     /// Who wants to know how much is here, while it arrives.
     pub supply: Option<watch::Sender<Supply>>,
+    pub called_off: CalledOff,
 }
 
 /// Pulls a snapshot, going on from what an earlier attempt left. Afterwards the part file is whole, verified and synced;
@@ -78,6 +80,7 @@ enum News {
 
 struct Pull {
     errands: Errands,
+    called_off: CalledOff,
     progress: ProgressSink,
     receiver: Receiver,
     tasks: JoinSet<News>,
@@ -97,6 +100,7 @@ enum Next {
 impl Pull {
     fn new(dialer: Dialer, order: PullOrder, progress: ProgressSink) -> std::io::Result<Pull> {
         Ok(Pull {
+            called_off: order.called_off.clone(),
             errands: Errands::new(dialer, order)?,
             progress,
             receiver: Receiver::default(),
@@ -126,6 +130,7 @@ impl Pull {
                 }
                 () = pause(self.began, until) => self.receiver.handle_tick(self.began.elapsed()),
                 _ = reports.tick() => self.look(),
+                fault = self.called_off.wait() => break Err(fault),
             }
         };
         self.errands.hang_up();

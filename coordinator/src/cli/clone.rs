@@ -6,8 +6,9 @@ use clap::Args;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::context::Context;
-use crate::cli::execute::{self, Consent, Moving};
+use crate::cli::execute::{self, Consent};
 use crate::cli::failover::{no_cast, no_scene, try_paths};
+use crate::cli::moving::Moving;
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::Cast;

@@ -15,6 +15,8 @@ const SOFTWARE: &str = concat!("coord ", env!("CARGO_PKG_VERSION"));
 
 pub struct Context {
     pub console: Console,
+    /// The operator by name.
+    pub operator: String,
     pub inventory: Inventory,
     pub agents: Agents,
     pub journals: Journals,
@@ -25,14 +27,17 @@ impl Context {
     pub fn open(config: Option<&Path>, console: Console) -> Result<Context, CoordError> {
         let inventory = Inventory::find(config, &Places::of_environment())?;
         let identity = Identity::load(&inventory.identity).map_err(CoordError::usage)?;
-        if let Role::Agent(host) = identity.role() {
-            let path = inventory.identity.display();
-            return Err(CoordError::usage(format!("identity {path} is that of the agent of {host}"))
-                .hint("name the operator's in coord.toml: `coord pki init` made it as operator.pem"));
-        }
+        let operator = match identity.role() {
+            Role::Operator(name) => name.clone(),
+            Role::Agent(host) => {
+                let path = inventory.identity.display();
+                return Err(CoordError::usage(format!("identity {path} is that of the agent of {host}"))
+                    .hint("name the operator's in coord.toml: `coord pki init` made it as operator.pem"));
+            }
+        };
         let dialer = Dialer::new(&identity, SOFTWARE)?;
         let agents = Agents::new(dialer, &inventory);
         let journals = Journals::new(&inventory.state);
-        Ok(Context { console, inventory, agents, journals })
+        Ok(Context { console, operator, inventory, agents, journals })
     }
 }

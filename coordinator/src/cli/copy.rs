@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use clap::Args;
 
 use crate::cli::context::Context;
-use crate::cli::execute::{self, Consent, Moving};
+use crate::cli::execute::{self, Consent};
 use crate::cli::failover::{no_cast, no_scene, try_transfer};
+use crate::cli::moving::Moving;
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::Cast;

@@ -6,7 +6,8 @@ use baton_proto::{Fault, HostName, HostPort, InstanceRef};
 use clap::{Args, ValueEnum};
 
 use crate::cli::context::Context;
-use crate::cli::execute::{self, Consent, Moving};
+use crate::cli::execute::{self, Consent};
+use crate::cli::moving::Moving;
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::{Cast, CastError};

@@ -1,71 +1,144 @@
 //! `coord runs` and `coord show RUN`: what the journals tell.
 
+use std::time::Duration;
+
 use baton_proto::RunId;
+use clap::Args;
 use serde_json::json;
 
+use crate::cli::context::Context;
 use crate::error::{CoordError, Exit};
 use crate::inventory::{Inventory, Places};
+use crate::journal::copies;
 use crate::journal::{JournalError, Journals, Record};
+use crate::observe::{OBSERVE_TIMEOUT, together};
 use crate::report::console::Console;
 use crate::report::progress::is_begun_only;
 use crate::report::{self, summary, units};
-use crate::run::{End, Event, Next, Run};
+use crate::run::{Aim, End, Event, Next, Run};
 
 /// Opens the journals; no agent is needed to read them.
 fn journals(config: Option<&std::path::Path>) -> Result<Journals, CoordError> {
     Ok(Journals::new(&Inventory::find(config, &Places::of_environment())?.state))
 }
 
-/// Lists the runs, newest first.
+#[derive(Args)]
+pub struct RunsArgs {
+    /// Ask all agents as well: they keep the journals of runs that were driven from other machines
+    #[arg(long)]
+    pub agents: bool,
+}
+
+#[derive(Args)]
+pub struct ShowArgs {
+    /// The run's name, such as fo-7k2m
+    run: RunId,
+    /// Go on showing what happens, until the run has ended
+    #[arg(long, short = 'f')]
+    follow: bool,
+}
+
+/// How often a run that is followed is looked at.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+/// Lists the runs of this machine, newest first.
 pub fn list(config: Option<&std::path::Path>, console: Console) -> Result<Exit, CoordError> {
     let journals = journals(config)?;
     let runs = journals.list().map_err(unreadable)?;
     if runs.is_empty() {
-        console.result(|out| writeln!(out, "no runs yet"));
+        console.result(|out| writeln!(out, "no runs yet; `coord runs --agents` asks the agents as well"));
     }
     for run in runs {
-        // One damaged journal must not hide the others.
-        match journals.read(&run).map_err(unreadable).and_then(|records| Ok((begun(&records), replay(&records)?))) {
-            Ok((begun, replayed)) => {
-                let plan = &replayed.plan;
-                let state = state(&replayed);
-                console.event(&json!({
-                    "event": "run", "run": run, "goal": plan.goal.to_string(), "begun_unix_ms": begun, "state": state,
-                    "failed": plan.failed, "source": plan.source.to_string(), "target": plan.target.to_string(),
-                }));
-                console.result(|out| {
-                    let about = format!("{} -> {}", plan.source, plan.target);
-                    writeln!(out, "{run:<10} {:<20} {:<18} {about:<28} {state}", time(begun), plan.goal)
-                });
-            }
-            Err(error) => console.note(|out| writeln!(out, "warning: {run}: {}", error.message)),
-        }
+        tell(&run, journals.read(&run).map_err(unreadable), console);
     }
     Ok(Exit::Done)
 }
 
-/// Shows one run: its plan, its events, how it ended.
-pub fn show(config: Option<&std::path::Path>, run: &RunId, console: Console) -> Result<Exit, CoordError> {
-    let records = journals(config)?.read(run).map_err(unreadable)?;
-    let replayed = replay(&records)?;
-    for record in &records {
-        console
-            .event(&json!({ "event": "record", "run": run, "at_unix_ms": record.at_unix_ms, "record": record.event }));
+/// Lists the runs of this machine and those that agents know of.
+pub async fn list_everywhere(context: &Context) -> Result<Exit, CoordError> {
+    let mut runs = context.journals.list().map_err(unreadable)?;
+    let told = together(context.inventory.names(), |host| async move {
+        tokio::time::timeout(OBSERVE_TIMEOUT, context.agents.runs(&host)).await.ok()?.ok()
+    });
+    for run in told.await.into_iter().flatten().flatten() {
+        if !runs.contains(&run) {
+            runs.push(run);
+        }
     }
-    console.result(|out| {
-        report::plan::write(&replayed.plan, out)?;
-        for record in &records {
-            if let Some(line) = describe(&record.event) {
-                writeln!(out, " {}  {line}", time(record.at_unix_ms))?;
+    let mut found = Vec::new();
+    for run in runs {
+        let journal = copies::find(&context.journals, &context.inventory, &context.agents, &run).await;
+        let records = journal.map(|journal| journal.records).map_err(unreadable);
+        found.push((records.as_ref().map_or(0, |records| begun(records)), run, records));
+    }
+    found.sort_by_key(|(begun, ..)| std::cmp::Reverse(*begun));
+    for (_, run, records) in found {
+        tell(&run, records, context.console);
+    }
+    Ok(Exit::Done)
+}
+
+/// Tells of a run in a line. One damaged journal must not hide the others.
+fn tell(run: &RunId, records: Result<Vec<Record>, CoordError>, console: Console) {
+    match records.and_then(|records| Ok((begun(&records), replay(&records)?))) {
+        Ok((begun, replayed)) => {
+            let plan = &replayed.plan;
+            let state = state(&replayed);
+            console.event(&json!({
+                "event": "run", "run": run, "goal": plan.goal.to_string(), "begun_unix_ms": begun, "state": state,
+                "failed": plan.failed, "source": plan.source.to_string(), "target": plan.target.to_string(),
+            }));
+            console.result(|out| {
+                let about = format!("{} -> {}", plan.source, plan.target);
+                writeln!(out, "{run:<10} {:<20} {:<18} {about:<28} {state}", time(begun), plan.goal)
+            });
+        }
+        Err(error) => console.note(|out| writeln!(out, "warning: {run}: {}", error.message)),
+    }
+}
+
+/// Shows one run: its plan, its events, how it ended. One that is followed is shown until it has.
+pub async fn show(context: &Context, args: &ShowArgs) -> Result<Exit, CoordError> {
+    let (run, console) = (&args.run, context.console);
+    let mut shown = 0;
+    let replayed = loop {
+        let found = copies::find(&context.journals, &context.inventory, &context.agents, run).await;
+        let records = found.map_err(unreadable)?.records;
+        let replayed = replay(&records)?;
+        let fresh = records.get(shown..).unwrap_or_default();
+        for record in fresh {
+            console.event(
+                &json!({ "event": "record", "run": run, "at_unix_ms": record.at_unix_ms, "record": record.event }),
+            );
+        }
+        console.result(|out| {
+            if shown == 0 {
+                report::plan::write(&replayed.plan, out)?;
+            }
+            for record in fresh {
+                if let Some(line) = describe(&record.event) {
+                    writeln!(out, " {}  {line}", time(record.at_unix_ms))?;
+                }
+            }
+            Ok(())
+        });
+        shown = records.len();
+        if !args.follow || matches!(replayed.next(), Next::End(_)) {
+            break replayed;
+        }
+        tokio::time::sleep(FOLLOW_EVERY).await;
+    };
+    console.result(|out| match replayed.next() {
+        Next::End(end) => {
+            writeln!(out, "ended: {}", state(&replayed))?;
+            summary::write(&replayed, end, console.verbose, out)?;
+            if replayed.is_over() {
+                Ok(())
+            } else {
+                writeln!(out, "to go on: `coord resume {run}`, or `coord abort {run}`")
             }
         }
-        match replayed.next() {
-            Next::End(end) => {
-                writeln!(out, "ended: {}", state(&replayed))?;
-                summary::write(&replayed, end, console.verbose, out)
-            }
-            _ => writeln!(out, "not ended: {}", state(&replayed)),
-        }
+        _ => writeln!(out, "not ended: {}", state(&replayed)),
     });
     if let Next::End(end) = replayed.next() {
         console.event(&summary::event(&replayed, end));
@@ -81,7 +154,7 @@ pub(super) fn replay(records: &[Record]) -> Result<Run, CoordError> {
 pub(super) fn unreadable(error: JournalError) -> CoordError {
     let unknown = matches!(error, JournalError::Unknown { .. });
     let converted = CoordError::new(if unknown { Exit::Usage } else { Exit::Defect }, error);
-    if unknown { converted.hint("`coord runs` lists them") } else { converted }
+    if unknown { converted.hint("`coord runs --agents` lists them") } else { converted }
 }
 
 fn begun(records: &[Record]) -> u64 {
@@ -113,6 +186,8 @@ fn describe(event: &Event) -> Option<String> {
         Event::UndoStarted { step, .. } => format!("undo of {step} started"),
         Event::Undone { step, .. } => format!("{step} undone"),
         Event::UndoFailed { step, fault, .. } => format!("undo of {step} failed: {fault}"),
+        Event::TakenUp { by, to: Aim::Resume, .. } => format!("taken up by {by}, to go on"),
+        Event::TakenUp { by, to: Aim::Abort, .. } => format!("taken up by {by}, to be undone"),
         Event::Interrupted => "interrupted".into(),
         Event::Ended { .. } => return None,
     })

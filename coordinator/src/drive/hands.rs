@@ -8,10 +8,10 @@ mod transfer;
 use baton_proto::control::{Action, Landing, Outcome, Progress, SaveMethod, Saving};
 use baton_proto::deposed::{Deposition, Standing};
 use baton_proto::report::{InstanceReport, Link, Role, Running, SyncCounters};
-use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, RunId};
+use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef};
 
 use self::transfer::{Crew, Transfer, snapshot_task};
-use crate::client::{Agents, Followed, Until};
+use crate::client::{Agents, Followed, Seat, Until};
 use crate::drive::Hands;
 use crate::plan::step::{Survivor, Upstream};
 use crate::plan::steps::LOAD_TIMEOUT_SECONDS;
@@ -28,7 +28,9 @@ const CANARY_TIMEOUT_SECONDS: u32 = 10;
 /// Carries steps out through the agents.
 pub struct AgentHands<'a> {
     pub agents: &'a Agents,
-    pub run: &'a RunId,
+    pub seat: &'a Seat,
+    /// The run was taken up: what a step does may have been done before.
+    pub taken_up: bool,
     /// What the plan has foretold; the counters are held against it.
     pub forecasts: &'a [Forecast],
 }
@@ -53,7 +55,7 @@ impl Hands for AgentHands<'_> {
             Step::Snapshot { source, method } => self.snapshot(source, *method, progress).await,
             Step::Transfer { source, target, method, budget, landing } => {
                 let (method, budget) = (*method, *budget);
-                let transfer = Transfer { crew: self, run: self.run, source, target, method, budget, landing };
+                let transfer = Transfer { crew: self, run: &self.seat.run, source, target, method, budget, landing };
                 let mut learnt = Vec::new();
                 if let Landing::Live { follow: Some(_), .. } = landing {
                     // The target joins the source by itself as soon as it has loaded: count before.
@@ -116,7 +118,7 @@ impl Hands for AgentHands<'_> {
 
 impl Crew for AgentHands<'_> {
     async fn order(&self, name: &str, on: &InstanceRef, action: Action, progress: Shown<'_>) -> Result<Outcome, Fault> {
-        self.agents.order(self.run, name, on, action, |state| progress(on, state)).await
+        self.agents.order(self.seat, name, on, action, |state| progress(on, state)).await
     }
 
     async fn order_until_ready(
@@ -126,11 +128,11 @@ impl Crew for AgentHands<'_> {
         action: Action,
         progress: Shown<'_>,
     ) -> Result<Option<Outcome>, Fault> {
-        self.agents.order_until_ready(self.run, name, on, action, |state| progress(on, state)).await
+        self.agents.order_until_ready(self.seat, name, on, action, |state| progress(on, state)).await
     }
 
     async fn join(&self, name: &str, on: &InstanceRef, until: Until, progress: Shown<'_>) -> Result<Followed, Fault> {
-        self.agents.join(self.run, name, on, until, |state| progress(on, state)).await
+        self.agents.join(&self.seat.run, name, on, until, |state| progress(on, state)).await
     }
 
     fn address(&self, host: &HostName) -> Result<HostPort, Fault> {
@@ -173,6 +175,14 @@ impl AgentHands<'_> {
         method: SaveMethod,
         progress: Shown<'_>,
     ) -> Result<Vec<Learnt>, Fault> {
+        if self.taken_up {
+            // Begun before, it need not be taken twice; one that failed is.
+            match self.join(&snapshot_task(source), source, Until::Ready, progress).await {
+                Ok(Followed::Ready) => return Ok(Vec::new()),
+                Ok(Followed::Done(outcome)) => return Ok(vec![Learnt::Outcome { on: source.clone(), outcome }]),
+                Ok(Followed::Unknown) | Err(_) => {}
+            }
+        }
         let action = Action::Snapshot { method };
         let ended = self.order_until_ready(&snapshot_task(source), source, action, progress).await?;
         Ok(ended.into_iter().map(|outcome| Learnt::Outcome { on: source.clone(), outcome }).collect())
@@ -280,7 +290,7 @@ impl AgentHands<'_> {
             let copy = if streamed {
                 format!("the snapshot was streamed, and no file of it stays on {source}: keep the dump of {target}")
             } else {
-                format!("the snapshot stays on {source} as baton-{}.pin.rdb; remove it when all is well", self.run)
+                format!("the snapshot stays on {source} as baton-{}.pin.rdb; remove it when all is well", self.seat.run)
             };
             learnt.push(Learnt::Shortfall(copy));
             if ledger.backlog().is_some() && !streamed {

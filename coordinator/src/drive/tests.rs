@@ -51,7 +51,7 @@ fn landing() -> Vec<Step> {
     ]
 }
 
-fn replace() -> Plan {
+pub(super) fn replace() -> Plan {
     let mut steps = vec![Step::Fence { replicas: Vec::new() }];
     steps.extend(landing());
     steps.extend([
@@ -65,7 +65,7 @@ fn replace() -> Plan {
     plan(Goal::Failover(Mode::Replace), steps)
 }
 
-fn promote() -> Plan {
+pub(super) fn promote() -> Plan {
     let mut steps = vec![Step::Promote { on: instance("b") }];
     steps.extend(landing());
     steps.push(Step::Start { target: instance("c"), follow: Some(upstream("b")) });
@@ -75,11 +75,13 @@ fn promote() -> Plan {
 
 /// Hands that fail at one step, or in one undo.
 #[derive(Default)]
-struct Puppet {
-    fail_at: Option<(&'static str, FaultKind)>,
-    fail_undo: Option<&'static str>,
-    short: bool,
-    did: Mutex<Vec<String>>,
+pub(super) struct Puppet {
+    pub(super) fail_at: Option<(&'static str, FaultKind)>,
+    pub(super) fail_undo: Option<&'static str>,
+    pub(super) short: bool,
+    /// Each step takes a moment.
+    pub(super) slow: bool,
+    pub(super) did: Mutex<Vec<String>>,
 }
 
 impl Hands for Puppet {
@@ -90,6 +92,9 @@ impl Hands for Puppet {
         _: &(dyn Fn(&InstanceRef, &Progress) + Sync),
     ) -> Result<Vec<Learnt>, Fault> {
         self.did.lock().unwrap().push(step.name().into());
+        if self.slow {
+            tokio::task::yield_now().await;
+        }
         match self.fail_at {
             Some((name, kind)) if name == step.name() => Err(Fault::new(kind, "as told")),
             _ if self.short && step.name() == "persist" => Ok(vec![Learnt::Shortfall("not written".into())]),
@@ -111,13 +116,13 @@ impl Hands for Puppet {
 
 /// A journal in memory that can run full.
 #[derive(Default)]
-struct Memory {
-    events: Vec<Event>,
-    room: Option<usize>,
+pub(super) struct Memory {
+    pub(super) events: Vec<Event>,
+    pub(super) room: Option<usize>,
 }
 
 impl Log for Memory {
-    fn append(&mut self, event: &Event) -> Result<(), JournalError> {
+    async fn append(&mut self, event: &Event) -> Result<(), JournalError> {
         if self.room == Some(self.events.len()) {
             let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
             return Err(JournalError::File { doing: "append to journal", path: "memory".into(), error });
@@ -127,21 +132,38 @@ impl Log for Memory {
     }
 }
 
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Watcher for Nobody {
     fn on_event(&self, _: &Run, _: &Event) {}
     fn on_progress(&self, _: &Step, _: &InstanceRef, _: &Progress) {}
+    fn on_stopping(&self, _: &Step) {}
+}
+
+/// An operator who lets the run be.
+pub(super) struct Never;
+
+impl Interrupts for Never {
+    async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
+
+/// An operator who wants it to stop, and says so again and again.
+struct Always;
+
+impl Interrupts for Always {
+    async fn next(&mut self) {}
 }
 
 async fn driven(plan: Plan, puppet: &Puppet) -> (Run, End, Vec<Event>) {
     let mut log = Memory { events: vec![Event::Begun { plan: Box::new(plan.clone()) }], room: None };
     let mut run = Run::new(plan);
-    let end = drive(&mut run, puppet, &mut log, &Nobody, std::future::pending()).await.unwrap();
+    let end = drive(&mut run, puppet, &mut log, &Nobody, &mut Never).await.unwrap();
     (run, end, log.events)
 }
 
-fn did(puppet: &Puppet) -> Vec<String> {
+pub(super) fn did(puppet: &Puppet) -> Vec<String> {
     puppet.did.lock().unwrap().clone()
 }
 
@@ -253,7 +275,7 @@ async fn who_was_deposed_stays_so_once_another_may_serve_and_leads_again_if_none
     }
 }
 
-fn switchover() -> Plan {
+pub(super) fn switchover() -> Plan {
     let steps = vec![
         Step::HandOver {
             from: instance("b"),
@@ -283,7 +305,7 @@ async fn a_handover_that_fails_is_rolled_back_only_if_the_primary_is_seen_to_be_
 async fn an_interrupt_stops_before_the_next_step() {
     let mut run = Run::new(replace());
     let mut log = Memory::default();
-    let end = drive(&mut run, &Stuck, &mut log, &Nobody, std::future::ready(())).await.unwrap();
+    let end = drive(&mut run, &Stuck, &mut log, &Nobody, &mut Always).await.unwrap();
     assert_eq!(end, End::Interrupted);
     let ended = [Event::Interrupted, Event::Ended { end }];
     assert_eq!(log.events.split_off(1), ended);
@@ -313,7 +335,7 @@ async fn a_step_whose_start_cannot_be_written_down_is_not_done() {
         let puppet = Puppet::default();
         let mut log = Memory { events: Vec::new(), room: Some(room) };
         let mut run = Run::new(replace());
-        drive(&mut run, &puppet, &mut log, &Nobody, std::future::pending()).await.unwrap_err();
+        drive(&mut run, &puppet, &mut log, &Nobody, &mut Never).await.unwrap_err();
         let begun = log.events.iter().filter(|event| matches!(event, Event::StepStarted { .. })).count();
         assert_eq!(did(&puppet).len(), begun, "room for {room} events");
     }

@@ -4,6 +4,7 @@
 pub mod catalogue;
 mod condition;
 mod handover;
+mod held;
 mod live_source;
 mod path;
 mod primary;
@@ -89,7 +90,8 @@ pub fn of(scene: &Scene) -> Vec<Check> {
         Goal::Clone => &[CLONED, TARGET, PATH, MOVED, CHANGED],
         Goal::Rejoin => &[REJOINED, PATH, CHANGED],
     };
-    parts.iter().copied().flatten().flat_map(|check| check(scene)).collect()
+    let first: &[CheckFn] = &[held::is_nobodys];
+    first.iter().chain(parts.iter().copied().flatten()).flat_map(|check| check(scene)).collect()
 }
 
 fn line(id: &str, level: Level, says: impl fmt::Display, remedy: Option<String>) -> Check {

@@ -281,6 +281,17 @@ impl Step {
         matches!(self, Step::Depose { deposition, .. } if deposition.standing == Standing::Deposed)
     }
 
+    /// Whether the step only makes last what the steps before it did, or clears away: done also where a run is given up.
+    pub fn is_closing(&self) -> bool {
+        matches!(self, Step::Persist { .. } | Step::Release { .. } | Step::Depose { .. }) && !self.deposes()
+    }
+
+    /// Whether it may be left in the middle by a coordinator that is to stop: its agents go on, and are joined again.
+    pub fn can_be_left(&self) -> bool {
+        use Step::{EnableAof, SaveAside, Snapshot, Start, Transfer};
+        matches!(self, Snapshot { .. } | Transfer { .. } | Start { .. } | EnableAof { .. } | SaveAside { .. })
+    }
+
     /// Whether the group is served by a new primary once the step is done; what follows cannot roll the run back.
     pub fn restores_service(&self) -> bool {
         matches!(self, Step::Promote { .. } | Step::HandOver { .. } | Step::Attach { .. })

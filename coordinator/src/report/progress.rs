@@ -16,7 +16,7 @@ use crate::report::console::Console;
 use crate::report::progress::tracks::Tracks;
 use crate::report::summary;
 use crate::report::units::Seconds;
-use crate::run::{Event, Learnt, Run};
+use crate::run::{Aim, Event, Learnt, Run};
 
 /// How often a long step says how far it is where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -116,6 +116,15 @@ impl Watcher for Display {
                 self.bar.tick();
             }
             Event::Begun { .. } => {}
+            Event::TakenUp { epoch, by, to, .. } => {
+                self.console.event(&json!({
+                    "event": "taken-up", "run": run.plan.run, "epoch": epoch, "by": by, "to": to,
+                }));
+                self.line(&format!(
+                    " taken up by {by}, {}",
+                    if *to == Aim::Abort { "to be undone" } else { "to go on" }
+                ));
+            }
             Event::Undone { step, .. } => {
                 self.console.event(&json!({ "event": "undo", "run": run.plan.run, "step": step, "state": "done" }));
                 self.line(&format!(" undo {step}"));
@@ -130,6 +139,10 @@ impl Watcher for Display {
             Event::Interrupted => self.line(" interrupted; what an agent is doing it finishes by itself"),
             Event::Ended { .. } => self.bar.finish_and_clear(),
         }
+    }
+
+    fn on_stopping(&self, step: &Step) {
+        self.line(&format!(" stopping after {}; once more, and it is left at once", step.name()));
     }
 
     fn on_progress(&self, step: &Step, on: &InstanceRef, progress: &Progress) {

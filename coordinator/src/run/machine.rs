@@ -4,16 +4,20 @@
 //!                 step done                    last step done
 //!   Forward(n) ──────────────> Forward(n+1) ─────────────────────> Ended(done | degraded)
 //!      │  │  └─ step failed, degrade ─> Forward(n+1), with a shortfall
-//!      │  └──── step failed, halt ───────────────────────────────> Ended(failed)
+//!      │  └──── step failed, halt ───────────────────────────────> Stopped at Forward(n), failed
 //!      │ step failed, undo
 //!      ▼
 //!   Undoing(n) ── undone ──> Undoing(n-1) ... ───────────────────> Ended(rolled-back | refused | degraded)
-//!            └─── undo failed, noted, and the rest is undone ────> Ended(failed)
+//!            └─── undo failed, noted, and the rest is undone ────> Stopped at the highest such Undoing(n), failed
 //!
-//!   interrupted: Ended(interrupted), from Forward and from Undoing.
+//!   interrupted: Stopped where it is, from Forward and from Undoing.
+//!   taken up to resume: goes on where it is or was stopped.     taken up to abort:
+//!     before another may serve ─────────────> Undoing
+//!     once the target serves ───────────────> Forward to the steps that make it last and clear away; the others are missing
 //! ```
 //!
-//! The state is a fold over events: the journal keeps the events, and replaying them is how a run is taken up again.
+//! The state is a fold over events: the journal keeps the events, and replaying them is how a run is taken up again. A step
+//! that was begun and of whose end nothing is known is *in doubt*: who takes the run up looks, and says what was found.
 
 use baton_proto::{Fault, FaultKind};
 use serde::{Deserialize, Serialize};
@@ -59,11 +63,28 @@ pub enum Event {
         step: String,
         fault: Fault,
     },
+    /// A coordinator has taken the next turn. `served` is what was found of a step in doubt that makes a new primary:
+    /// whether it had done so.
+    TakenUp {
+        epoch: u32,
+        by: String,
+        to: Aim,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        served: Option<bool>,
+    },
     Interrupted,
-    /// Always the last.
+    /// The last, unless the run is taken up again.
     Ended {
         end: End,
     },
+}
+
+/// What a run is taken up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aim {
+    Resume,
+    Abort,
 }
 
 /// How a run ended.
@@ -94,16 +115,22 @@ pub enum MachineError {
     Misfit { event: String, phase: String },
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Phase {
-    Forward {
-        index: usize,
-    },
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stand {
+    /// `begun`: the step's start is known, and not its end.
+    Forward { index: usize, begun: bool },
     /// `left` steps from the start are still to be undone.
-    Undoing {
-        left: usize,
+    Undoing { left: usize },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    At(Stand),
+    /// It goes no further by itself, and can be taken up there.
+    Stopped {
+        at: Stand,
+        end: End,
     },
-    Interrupted,
     Ended(End),
 }
 
@@ -120,6 +147,12 @@ pub struct Run {
     pub times: Vec<(String, f64)>,
     phase: Phase,
     served: bool,
+    /// A step that makes a new primary was begun, and may have done so.
+    in_doubt: bool,
+    /// It was aborted once the target served: only what makes that last is still done.
+    closing: bool,
+    /// The run was taken up, so a step may find done what it does.
+    pub taken_up: bool,
 }
 
 /// A step and what went wrong in it.
@@ -137,8 +170,11 @@ impl Run {
             failure: None,
             undo_failures: Vec::new(),
             times: Vec::new(),
-            phase: Phase::Forward { index: 0 },
+            phase: Phase::At(Stand::Forward { index: 0, begun: false }),
             served: false,
+            in_doubt: false,
+            closing: false,
+            taken_up: false,
         }
     }
 
@@ -162,41 +198,78 @@ impl Run {
 
     pub fn next(&self) -> Next {
         match self.phase {
-            Phase::Forward { index } if index < self.plan.steps.len() => Next::Do(index),
-            Phase::Forward { .. } => Next::End(self.good_end()),
-            Phase::Undoing { left } => match self.undoable_below(left) {
+            Phase::At(Stand::Forward { index, .. }) if index < self.plan.steps.len() => Next::Do(index),
+            Phase::At(Stand::Forward { .. }) => Next::End(self.good_end()),
+            Phase::At(Stand::Undoing { left }) => match self.undoable_below(left) {
                 Some(index) => Next::Undo(index),
                 None => Next::End(self.end_after_undo()),
             },
-            Phase::Interrupted => Next::End(End::Interrupted),
-            Phase::Ended(end) => Next::End(end),
+            Phase::Stopped { end, .. } | Phase::Ended(end) => Next::End(end),
+        }
+    }
+
+    /// Whether a new primary is known to serve.
+    pub fn is_served(&self) -> bool {
+        self.served
+    }
+
+    /// Whether there is nothing left to resume or to abort.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// The step that makes a new primary, was begun, and of which it is not known whether it has.
+    pub fn doubtful(&self) -> Option<&Step> {
+        let (Phase::At(stand) | Phase::Stopped { at: stand, .. }) = self.phase else { return None };
+        match stand {
+            Stand::Forward { index, .. } if self.in_doubt => self.step(index).filter(|step| step.restores_service()),
+            _ => None,
         }
     }
 
     /// Takes in what happened. An event that does not fit is an error that names both; it changes nothing.
     pub fn apply(&mut self, event: Event) -> Result<(), MachineError> {
-        match (&self.phase, event) {
-            (Phase::Forward { index: at }, Event::StepStarted { index, .. }) if *at == index => {}
-            (Phase::Forward { index: at }, Event::StepDone { index, learnt, step, seconds }) if *at == index => {
-                self.times.push((step, seconds));
-                self.served |= self.step(index).is_some_and(Step::restores_service);
-                self.ledger.extend(learnt);
-                self.phase = Phase::Forward { index: index + 1 };
+        match (self.phase, event) {
+            (Phase::At(Stand::Forward { index: at, .. }), Event::StepStarted { index, .. }) if at == index => {
+                self.in_doubt |= self.step(index).is_some_and(Step::restores_service);
+                self.phase = Phase::At(Stand::Forward { index, begun: true });
             }
-            (Phase::Forward { index: at }, Event::StepFailed { index, fault, step }) if *at == index => {
+            (Phase::At(Stand::Forward { index: at, .. }), Event::StepDone { index, learnt, step, seconds })
+                if at == index =>
+            {
+                self.times.push((step, seconds));
+                if self.step(index).is_some_and(Step::restores_service) {
+                    self.served = true;
+                    self.in_doubt = false;
+                }
+                self.ledger.extend(learnt);
+                self.forward(index + 1);
+            }
+            (Phase::At(Stand::Forward { index: at, .. }), Event::StepFailed { index, fault, step }) if at == index => {
                 self.on_failure(index, &step, fault);
             }
-            (Phase::Undoing { .. }, Event::UndoStarted { .. }) => {}
-            (Phase::Undoing { .. }, Event::Undone { index, learnt, .. }) => {
+            (Phase::At(Stand::Undoing { .. }), Event::UndoStarted { .. }) => {}
+            (Phase::At(Stand::Undoing { .. }), Event::Undone { index, learnt, .. }) => {
                 self.ledger.extend(learnt);
-                self.phase = Phase::Undoing { left: index };
+                self.phase = Phase::At(Stand::Undoing { left: index });
             }
-            (Phase::Undoing { .. }, Event::UndoFailed { index, fault, .. }) => {
+            (Phase::At(Stand::Undoing { .. }), Event::UndoFailed { index, fault, .. }) => {
                 self.undo_failures.push(Failure { index, fault });
-                self.phase = Phase::Undoing { left: index };
+                self.phase = Phase::At(Stand::Undoing { left: index });
             }
-            (Phase::Forward { .. } | Phase::Undoing { .. }, Event::Interrupted) => self.phase = Phase::Interrupted,
-            (_, Event::Ended { end }) if self.next() == Next::End(end) => self.phase = Phase::Ended(end),
+            (Phase::At(at), Event::Interrupted) => self.phase = Phase::Stopped { at, end: End::Interrupted },
+            (Phase::At(at) | Phase::Stopped { at, .. }, Event::TakenUp { to, served, .. }) => {
+                self.take_up(at, to, served);
+            }
+            (phase, Event::Ended { end }) if self.next() == Next::End(end) => {
+                self.phase = match (phase, self.undo_failures.iter().map(|failure| failure.index).max()) {
+                    (Phase::At(Stand::Undoing { .. }), Some(highest)) => {
+                        Phase::Stopped { at: Stand::Undoing { left: highest + 1 }, end }
+                    }
+                    (Phase::Stopped { .. }, _) => phase,
+                    _ => Phase::Ended(end),
+                };
+            }
             (phase, event) => {
                 let phase = format!("{phase:?}").to_lowercase();
                 return Err(MachineError::Misfit { event: name(&event).into(), phase });
@@ -205,19 +278,27 @@ impl Run {
         Ok(())
     }
 
+    fn forward(&mut self, index: usize) {
+        let due = |step: &Step| !self.closing || step.is_closing();
+        let rest = self.plan.steps.iter().enumerate().skip(index);
+        let index = rest.filter(|(_, step)| due(step)).map(|(index, _)| index).next().unwrap_or(self.plan.steps.len());
+        self.phase = Phase::At(Stand::Forward { index, begun: false });
+    }
+
     fn on_failure(&mut self, index: usize, step: &str, fault: Fault) {
+        // What is refused was not begun, so it is not half done either. An earlier try was looked at when it was taken up.
         let refused = fault.kind == FaultKind::Refused;
+        self.in_doubt &= !(refused && self.step(index).is_some_and(Step::restores_service));
         match self.step(index).map_or(OnFailure::Halt, Step::on_failure) {
-            // What is refused was not begun, so it is not half done either.
             OnFailure::Halt if refused => self.undo(index, fault),
             OnFailure::Degrade => {
                 self.ledger.extend([Learnt::Shortfall(format!("{step}: {fault}"))]);
-                self.phase = Phase::Forward { index: index + 1 };
+                self.forward(index + 1);
             }
             OnFailure::Undo => self.undo(index, fault),
             OnFailure::Halt => {
                 self.failure = Some(Failure { index, fault });
-                self.phase = Phase::Ended(End::Failed);
+                self.phase = Phase::Stopped { at: Stand::Forward { index, begun: true }, end: End::Failed };
             }
         }
     }
@@ -225,7 +306,36 @@ impl Run {
     fn undo(&mut self, index: usize, fault: Fault) {
         self.failure = Some(Failure { index, fault });
         // The failed step itself may be half done.
-        self.phase = Phase::Undoing { left: index + 1 };
+        self.phase = Phase::At(Stand::Undoing { left: index + 1 });
+    }
+
+    fn take_up(&mut self, at: Stand, to: Aim, served: Option<bool>) {
+        self.taken_up = true;
+        self.failure = None;
+        self.undo_failures.clear();
+        if let Some(served) = served {
+            self.served |= served;
+            self.in_doubt = false;
+        }
+        self.phase = match (to, at) {
+            (Aim::Resume, Stand::Forward { index, .. }) => Phase::At(Stand::Forward { index, begun: false }),
+            (Aim::Abort, Stand::Forward { index, .. }) if self.is_committed() => return self.close(index),
+            (Aim::Abort, Stand::Forward { index, begun }) => {
+                Phase::At(Stand::Undoing { left: index + usize::from(begun) })
+            }
+            (_, undoing @ Stand::Undoing { .. }) => Phase::At(undoing),
+        };
+    }
+
+    /// Goes on only to make last what serves, and to clear away. All that is passed over is missing.
+    fn close(&mut self, index: usize) {
+        let passed_over = self.plan.steps.iter().skip(index).filter(|step| !step.is_closing());
+        let missing: Vec<_> = passed_over
+            .map(|step| Learnt::Shortfall(format!("{}: not done, the run was aborted", step.name())))
+            .collect();
+        self.ledger.extend(missing);
+        self.closing = true;
+        self.forward(index);
     }
 
     fn undoable_below(&self, left: usize) -> Option<usize> {
@@ -236,10 +346,12 @@ impl Run {
 
     /// Whether a new primary may serve: a step that makes one, and failed, may have done so before it failed.
     fn may_be_served(&self) -> bool {
-        let tried = |failure: &Failure| {
-            failure.fault.kind != FaultKind::Refused && self.step(failure.index).is_some_and(Step::restores_service)
-        };
-        self.served || self.failure.as_ref().is_some_and(tried)
+        self.served || self.in_doubt
+    }
+
+    /// Whether the group goes on from the target, or may: then nothing of what made it so can be taken back.
+    fn is_committed(&self) -> bool {
+        self.may_be_served() && self.plan.goal.moves_the_group()
     }
 
     fn good_end(&self) -> End {
@@ -267,6 +379,7 @@ fn name(event: &Event) -> &'static str {
         Event::UndoStarted { .. } => "undo started",
         Event::Undone { .. } => "undone",
         Event::UndoFailed { .. } => "undo failed",
+        Event::TakenUp { .. } => "taken up",
         Event::Interrupted => "interrupted",
         Event::Ended { .. } => "ended",
     }

@@ -61,6 +61,7 @@ pub(crate) fn instance(name: &str, address: &str) -> InstanceReport {
         server: ServerState::Stopped,
         condition: baton_proto::condition::ServerCondition::default(),
         fence: None,
+        claim: None,
         address,
     }
 }

@@ -10,6 +10,7 @@ use baton_proto::version::{Product, ServerVersion};
 use baton_proto::{Fault, HostName, HostPort, RunId};
 
 use super::source::{Authority, Hooks, Source};
+use crate::instance::CalledOff;
 use crate::tasks::ProgressSink;
 use crate::transfer::{Place, PullOrder, pull};
 
@@ -114,6 +115,7 @@ impl Stage {
             reads: ServerVersion::new(Product::Redis, "7.0.15").unwrap(),
             lanes: 1,
             supply: None,
+            called_off: CalledOff::default(),
         }
     }
 

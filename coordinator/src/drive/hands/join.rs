@@ -58,6 +58,10 @@ impl AgentHands<'_> {
         ledger: &Ledger,
         progress: Shown<'_>,
     ) -> Result<Vec<Learnt>, Fault> {
+        if self.follows_already(replica, to).await? {
+            let before = ledger.counters(&to.instance).ok_or_else(|| no_record("counters"))?;
+            return self.join(replica, to, None, before, progress).await;
+        }
         // A target that was started as a replica follows already, and has moved on since the snapshot.
         let Some(stood) = ledger.fenced_at(replica) else {
             let before = ledger.counters(&to.instance).ok_or_else(|| no_record("counters"))?;
@@ -88,6 +92,10 @@ impl AgentHands<'_> {
         let mut learnt = Vec::new();
         for replica in replicas {
             let joined = async {
+                if self.follows_already(replica, to).await? {
+                    let before = self.counters_now(&to.instance).await?;
+                    return self.join(replica, to, None, before, progress).await;
+                }
                 let before = self.still_as_judged(&to.instance, ledger).await?;
                 self.join(replica, to, ledger.fenced_at(replica).cloned(), before, progress).await
             };
@@ -99,6 +107,17 @@ impl AgentHands<'_> {
             }
         }
         Ok(learnt)
+    }
+
+    /// Whether a step that was begun before the run was taken up has had the replica follow: then it stands elsewhere than
+    /// it was judged to, as it should.
+    async fn follows_already(&self, replica: &InstanceRef, to: &Upstream) -> Result<bool, Fault> {
+        if !self.taken_up {
+            return Ok(false);
+        }
+        let report = self.agents.observe_instance(replica).await?;
+        let role = report.server.running().map(|running| &running.role);
+        Ok(matches!(role, Some(Role::Replica { primary, .. }) if *primary == to.address))
     }
 
     /// Sees that the server to be followed is the very process that was judged, in the role and with the data that it had
@@ -143,6 +162,10 @@ impl AgentHands<'_> {
     /// What the primary's counters say of a join, held against what was foretold.
     pub(super) fn joined(&self, replica: &InstanceRef, to: &InstanceRef, resync: Option<Resync>) -> Vec<Learnt> {
         let Some(resync) = resync else {
+            if self.taken_up {
+                // It joined before anybody counted.
+                return Vec::new();
+            }
             return vec![Learnt::Shortfall(format!("{to} counted no resync of {replica}"))];
         };
         let mut learnt = vec![Learnt::Joined { replica: replica.clone(), resync }];

@@ -1,9 +1,8 @@
 //! Notes of replaced primaries, and what one of them holds.
 
-use baton_proto::Fault;
-use baton_proto::InstanceRef;
 use baton_proto::control::Action;
 use baton_proto::deposed::Deposition;
+use baton_proto::{Fault, FaultKind, InstanceRef};
 
 use super::{AgentHands, Shown, primary, running, task};
 use crate::run::Learnt;
@@ -24,13 +23,18 @@ impl AgentHands<'_> {
         for keeper in keepers {
             match self.one(&task(&name, keeper), keeper, order(), progress).await {
                 Ok(noted) => learnt.extend(noted),
-                Err(fault) if note.stands() => return Err(fault),
+                Err(fault) if note.stands() || fault.kind == FaultKind::Held => return Err(fault),
                 // The word of the others comes round to it: what it tells the deposed one is answered by the later word.
                 Err(_) => {}
             }
         }
         if let Some(own) = own {
-            match self.one(&task(&name, own), own, order(), progress).await {
+            // It need not answer, so it is had only now.
+            let ordered = async {
+                self.agents.claim(own, self.seat).await?;
+                self.one(&task(&name, own), own, order(), progress).await
+            };
+            match ordered.await {
                 Ok(noted) => learnt.extend(noted),
                 Err(fault) if !note.stands() => {
                     learnt.push(Learnt::Shortfall(format!("{own} still holds that it is deposed: {fault}")));

@@ -29,6 +29,13 @@ const REJOIN: &str = "rejoin";
 /// All checks, by what they are about.
 pub const CATALOGUE: &[Entry] = &[
     Entry {
+        id: "held",
+        asks: "Has another run one of the servers?",
+        remedy: "Watch it with `coord show RUN -f`; if its coordinator is gone, `coord resume RUN` or `coord abort RUN`.",
+        worst: Level::Danger,
+        verbs: &[FAILOVER, SWITCHOVER, CLONE, COPY, REJOIN],
+    },
+    Entry {
         id: "primary-dead",
         asks: "Is the primary dead: seen by nobody, its agent and its port tried from every host of the group, and no replica linked?",
         remedy: "Stop the primary's server if it has to go; where others see it, run `coord` there.",
@@ -496,9 +503,10 @@ mod tests {
     use super::*;
 
     /// The sources of all checks.
-    const SOURCES: [&str; 8] = [
+    const SOURCES: [&str; 9] = [
         include_str!("condition.rs"),
         include_str!("handover.rs"),
+        include_str!("held.rs"),
         include_str!("live_source.rs"),
         include_str!("path.rs"),
         include_str!("primary.rs"),

@@ -1,0 +1,218 @@
+//! Copies of the journals of the runs that this host takes part in: by them a run is taken up from any machine that
+//! reaches the agents. What stands in a journal is the coordinator's business; here it is text.
+//!
+//! ```text
+//!   Record at .. last ──> the file RUN.jsonl, replaced or grown, synced      Recall at ──> a piece of it
+//! ```
+//!
+//! A copy changes as a whole: pieces that begin before its end count once the last has come.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use baton_proto::control::{Answer, RECORD_BYTES_MAX, Reply};
+use baton_proto::{Fault, FaultKind, RunId};
+
+use crate::durable;
+
+/// Largest journal that is kept: a run writes about fifty lines.
+const JOURNAL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most journals that are kept: the oldest go first.
+const JOURNALS_MAX: usize = 500;
+/// Most runs whose pieces are put together at a time: as many as can have an instance of a host, and then some.
+const ASSEMBLED_MAX: usize = 64;
+
+/// The copies below a state directory.
+pub struct Journals {
+    dir: PathBuf,
+    /// Copies that are being replaced.
+    assembled: Mutex<HashMap<RunId, String>>,
+}
+
+impl Journals {
+    pub fn open(state: &Path) -> io::Result<Journals> {
+        let dir = state.join("runs");
+        std::fs::create_dir_all(&dir)?;
+        Ok(Journals { dir, assembled: Mutex::default() })
+    }
+
+    /// Takes in a piece. The answer tells how much is kept or put together: a piece that does not follow on is not taken.
+    pub fn record(&self, run: &RunId, at: u64, text: &str, last: bool) -> Answer {
+        self.take(run, at, text, last).map(|bytes| Reply::Recorded { bytes: bytes as u64 }).map_err(|error| {
+            Fault::new(FaultKind::Host, format!("keep the journal of run {run}"))
+                .because(error)
+                .hint("see that the agent's state directory can be written and has space")
+        })
+    }
+
+    fn take(&self, run: &RunId, at: u64, text: &str, last: bool) -> io::Result<usize> {
+        // One at a time: a journal is written by one coordinator, and pieces are small.
+        let mut assembled = self.assembled.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path(run);
+        let kept = std::fs::metadata(&path).map_or(0, |found| found.len());
+        let at_start = at == 0;
+        if !at_start && !assembled.contains_key(run) {
+            if at != kept {
+                return Ok(usize::try_from(kept).unwrap_or(usize::MAX));
+            }
+            let whole = usize::try_from(at).unwrap_or(usize::MAX).saturating_add(text.len());
+            bounded(whole)?;
+            let mut file = OpenOptions::new().append(true).open(&path)?;
+            file.write_all(text.as_bytes()).and_then(|()| file.sync_data()).inspect_err(|_| {
+                // A torn end would make the next piece not follow on.
+                let _ = file.set_len(kept);
+            })?;
+            return Ok(whole);
+        }
+        if at_start {
+            if assembled.len() >= ASSEMBLED_MAX {
+                assembled.clear();
+            }
+            assembled.insert(run.clone(), String::new());
+        }
+        let whole = assembled.entry(run.clone()).or_default();
+        if at != whole.len() as u64 {
+            return Ok(whole.len());
+        }
+        bounded(whole.len().saturating_add(text.len()))?;
+        whole.push_str(text);
+        let bytes = whole.len();
+        if last {
+            self.make_room(run)?;
+            durable::replace_file(&path, whole.as_bytes(), 0o600)?;
+            assembled.remove(run);
+        }
+        Ok(bytes)
+    }
+
+    /// A piece of the journal, from byte `at` on.
+    pub fn recall(&self, run: &RunId, at: u64) -> Answer {
+        let unread = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                Fault::new(FaultKind::NotFound, format!("this agent keeps no journal of run {run}"))
+                    .hint("`coord runs --agents` lists what the agents keep")
+            }
+            _ => Fault::new(FaultKind::Host, format!("read the journal of run {run}")).because(error),
+        };
+        let text = self.read(run).map_err(unread)?;
+        let rest = usize::try_from(at).ok().and_then(|at| text.get(at..)).unwrap_or_default();
+        let piece = rest.get(..rest.floor_char_boundary(RECORD_BYTES_MAX)).unwrap_or_default().to_owned();
+        Ok(Reply::Recalled { text: piece, bytes: text.len() as u64 })
+    }
+
+    fn read(&self, run: &RunId) -> io::Result<String> {
+        let mut text = String::new();
+        let file = std::fs::File::open(self.path(run))?;
+        file.take(JOURNAL_BYTES_MAX as u64).read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// The runs of which a journal is kept, newest first.
+    pub fn list(&self) -> Vec<RunId> {
+        let mut found = self.found();
+        found.sort_by(|a, b| b.cmp(a));
+        found.into_iter().map(|(_, run)| run).collect()
+    }
+
+    fn found(&self) -> Vec<(SystemTime, RunId)> {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| {
+                let name = entry.file_name();
+                let run = RunId::new(name.to_str()?.strip_suffix(".jsonl")?).ok()?;
+                Some((entry.metadata().ok()?.modified().ok()?, run))
+            })
+            .collect()
+    }
+
+    fn make_room(&self, run: &RunId) -> io::Result<()> {
+        let mut found = self.found();
+        if found.len() < JOURNALS_MAX || found.iter().any(|(_, known)| known == run) {
+            return Ok(());
+        }
+        found.sort();
+        let oldest = found.first().map(|(_, run)| self.path(run));
+        oldest.map_or(Ok(()), |path| durable::remove_file(&path).map(drop))
+    }
+
+    fn path(&self, run: &RunId) -> PathBuf {
+        self.dir.join(format!("{run}.jsonl"))
+    }
+}
+
+fn bounded(bytes: usize) -> io::Result<()> {
+    if bytes <= JOURNAL_BYTES_MAX {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a journal of {bytes} bytes is more than {JOURNAL_BYTES_MAX}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> RunId {
+        RunId::new("fo-1").unwrap()
+    }
+
+    fn recorded(journals: &Journals, at: u64, text: &str, last: bool) -> u64 {
+        match journals.record(&run(), at, text, last).unwrap() {
+            Reply::Recorded { bytes } => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn recalled(journals: &Journals) -> String {
+        let mut text = String::new();
+        loop {
+            let Reply::Recalled { text: piece, bytes } = journals.recall(&run(), text.len() as u64).unwrap() else {
+                panic!("another answer")
+            };
+            text += &piece;
+            if text.len() as u64 == bytes {
+                return text;
+            }
+        }
+    }
+
+    #[test]
+    fn a_journal_grows_and_is_replaced_only_as_a_whole() {
+        let state = tempfile::tempdir().unwrap();
+        let journals = Journals::open(state.path()).unwrap();
+        assert_eq!(recorded(&journals, 0, "one\n", true), 4);
+        assert_eq!(recorded(&journals, 4, "two\n", true), 8);
+        assert_eq!(recorded(&journals, 4, "late\n", true), 8, "what does not follow on is not taken");
+        assert_eq!(recorded(&journals, 0, "other ", false), 6);
+        assert_eq!(recalled(&journals), "one\ntwo\n");
+        assert_eq!(recorded(&journals, 6, "journal\n", true), 14);
+        assert_eq!(recalled(&Journals::open(state.path()).unwrap()), "other journal\n");
+        assert_eq!(journals.list(), [run()]);
+    }
+
+    #[test]
+    fn a_long_journal_is_told_in_pieces_that_end_between_characters() {
+        let state = tempfile::tempdir().unwrap();
+        let journals = Journals::open(state.path()).unwrap();
+        let long = "\u{e4}\u{20ac}".repeat(RECORD_BYTES_MAX);
+        recorded(&journals, 0, &long, true);
+        assert_eq!(recalled(&journals), long);
+        assert_eq!(journals.recall(&RunId::new("fo-2").unwrap(), 0).unwrap_err().kind, FaultKind::NotFound);
+    }
+
+    #[test]
+    fn the_oldest_journals_make_room() {
+        let state = tempfile::tempdir().unwrap();
+        let journals = Journals::open(state.path()).unwrap();
+        for number in 0..=JOURNALS_MAX {
+            journals.record(&RunId::new(&format!("fo-{number}")).unwrap(), 0, "x", true).unwrap();
+        }
+        assert_eq!(journals.list().len(), JOURNALS_MAX);
+    }
+}

@@ -1,0 +1,164 @@
+//! A run's journal in more than one place: a file here, and a copy on every host that takes part.
+//!
+//! ```text
+//!   event ──> the file, synced ──> before anything is done: every host that answers, one at least ──> the act
+//! ```
+//!
+//! A step's end goes out with the next step's start, since nothing is done in between. A host that does not answer is
+//! passed over, and gets what it missed once it does. Of several copies the one that counts is that of the latest turn, and
+//! of those the longest: a coordinator that was taken over writes nothing more to any host.
+
+use std::time::Duration;
+
+use baton_proto::{Fault, FaultKind, HostName, RunId};
+
+use super::{Journal, JournalError, Journals, Record, parse};
+use crate::client::{Agents, Seat};
+use crate::drive::Log;
+use crate::inventory::Inventory;
+use crate::run::Event;
+
+/// How long a host may take to keep what it is told.
+const COPY_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same for one that did not the last time: a host that is gone must not hold up every step.
+const RETRY_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long a host may take to tell a journal.
+const RECALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a host is told anew that keeps another beginning than it should.
+const ATTEMPTS_MAX: usize = 2;
+
+/// The journal of a run that this coordinator drives.
+pub struct Kept<'a> {
+    file: Journal,
+    agents: &'a Agents,
+    seat: &'a Seat,
+    text: String,
+    copies: Vec<Copy>,
+}
+
+struct Copy {
+    host: HostName,
+    /// How much of the journal it keeps.
+    bytes: usize,
+    answers: bool,
+}
+
+impl<'a> Kept<'a> {
+    /// `text` is what the file holds already.
+    pub fn new(file: Journal, text: String, agents: &'a Agents, seat: &'a Seat, hosts: Vec<HostName>) -> Kept<'a> {
+        let copies = hosts.into_iter().map(|host| Copy { host, bytes: 0, answers: true }).collect();
+        Kept { file, agents, seat, text, copies }
+    }
+
+    /// Brings every copy up to the journal's end. Yields how many hosts keep all of it, or why none does.
+    async fn copy(&mut self) -> Result<usize, JournalError> {
+        let (agents, seat, text) = (self.agents, self.seat, self.text.as_str());
+        let mut telling = Vec::new();
+        for copy in &mut self.copies {
+            telling.push(async move {
+                let limit = if copy.answers { COPY_TIMEOUT } else { RETRY_TIMEOUT };
+                let told = tokio::time::timeout(limit, tell(agents, seat, &copy.host, copy.bytes, text)).await;
+                let told = told.unwrap_or_else(|_| Err(late(&copy.host)));
+                copy.answers = told.is_ok();
+                if told.is_ok() {
+                    copy.bytes = text.len();
+                }
+                told
+            });
+        }
+        let mut kept = 0;
+        let mut missed = Fault::new(FaultKind::NotFound, "no host takes part");
+        for told in crate::observe::together(telling, |telling| telling).await {
+            match told {
+                Ok(()) => kept += 1,
+                Err(fault) if fault.kind == FaultKind::Held => return Err(JournalError::Held(fault)),
+                Err(fault) => missed = fault,
+            }
+        }
+        if kept > 0 { Ok(kept) } else { Err(JournalError::NoCopy(missed)) }
+    }
+}
+
+async fn tell(agents: &Agents, seat: &Seat, host: &HostName, from: usize, text: &str) -> Result<(), Fault> {
+    let mut from = from;
+    for _ in 0..ATTEMPTS_MAX {
+        let rest = text.get(from..).unwrap_or_default();
+        if agents.record(host, seat, from as u64, rest).await? == text.len() as u64 {
+            return Ok(());
+        }
+        // It lost what it kept, or keeps more than it should: it gets all anew.
+        from = 0;
+    }
+    Err(Fault::new(FaultKind::Host, format!("{host} does not keep the journal that it is told")))
+}
+
+fn late(host: &HostName) -> Fault {
+    Fault::new(FaultKind::Peer, format!("the agent of {host} did not answer in time"))
+}
+
+impl Log for Kept<'_> {
+    async fn append(&mut self, event: &Event) -> Result<(), JournalError> {
+        self.text += &self.file.append(event)?;
+        match event {
+            // Something is done next, on the word of this.
+            Event::Begun { .. } | Event::TakenUp { .. } | Event::StepStarted { .. } | Event::UndoStarted { .. } => {
+                self.copy().await.map(drop)
+            }
+            Event::Interrupted | Event::Ended { .. } => match self.copy().await {
+                Err(JournalError::NoCopy(_)) | Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            },
+            // The next step's start takes it along.
+            Event::StepDone { .. } | Event::StepFailed { .. } | Event::Undone { .. } | Event::UndoFailed { .. } => {
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A journal that was found.
+pub struct Found {
+    pub text: String,
+    pub records: Vec<Record>,
+}
+
+impl Found {
+    /// The epoch of the last turn that wrote into it.
+    pub fn epoch(&self) -> u32 {
+        let epochs = self.records.iter().filter_map(|record| match record.event {
+            Event::TakenUp { epoch, .. } => Some(epoch),
+            _ => None,
+        });
+        epochs.max().unwrap_or(1)
+    }
+}
+
+/// Finds the journal of a run, here and on all hosts that answer.
+pub async fn find(
+    journals: &Journals,
+    inventory: &Inventory,
+    agents: &Agents,
+    run: &RunId,
+) -> Result<Found, JournalError> {
+    let here = journals.text(run);
+    let recalled = crate::observe::together(inventory.names(), |host| async move {
+        tokio::time::timeout(RECALL_TIMEOUT, agents.recall(&host, run)).await.ok()?.ok()
+    });
+    let mut found: Vec<Found> = Vec::new();
+    let recalled: Vec<String> = recalled.await.into_iter().flatten().collect();
+    for text in recalled.into_iter().chain(here.as_ref().ok().cloned()) {
+        // A copy that is damaged does not hide a whole one.
+        if let Ok(records) = parse(text.as_bytes())
+            && !records.is_empty()
+        {
+            found.push(Found { text, records });
+        }
+    }
+    match found.into_iter().max_by_key(|found| (found.epoch(), found.records.len())) {
+        Some(best) => Ok(best),
+        None => match here {
+            Ok(text) => Ok(Found { records: journals.read(run)?, text }),
+            Err(error) => Err(error),
+        },
+    }
+}
