@@ -40,11 +40,15 @@ impl fmt::Debug for Content {
 /// Keys in each database that is not empty.
 #[track_caller]
 pub fn keys(client: &mut Client) -> BTreeMap<u32, u64> {
-    let info = client.info();
+    try_keys(client).unwrap_or_else(|error| panic!("`INFO`: {error}"))
+}
+
+pub fn try_keys(client: &mut Client) -> Result<BTreeMap<u32, u64>, String> {
+    let info = client.try_info()?;
     let databases = info.iter().filter_map(|(name, value)| {
         let number = name.strip_prefix("db")?.parse().ok()?;
         let count = value.strip_prefix("keys=")?.split(',').next()?.parse().ok()?;
         Some((number, count))
     });
-    databases.collect()
+    Ok(databases.collect())
 }

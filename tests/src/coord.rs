@@ -56,6 +56,16 @@ pub fn start(dir: &Path, args: &[&str]) -> Running {
 }
 
 impl Running {
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it said, if it has ended; the code is -1 if a signal ended it.
+    pub fn ended(&mut self) -> Option<Said> {
+        let status = self.process.ended()?;
+        Some(self.said(status.code().unwrap_or(-1)))
+    }
+
     /// Waits until it ends.
     #[track_caller]
     pub fn wait(mut self) -> Said {

@@ -19,6 +19,7 @@ pub mod conf;
 pub mod content;
 pub mod coord;
 pub mod dataset;
+pub mod drill;
 pub mod footprint;
 pub mod hold;
 pub mod host;

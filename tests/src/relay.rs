@@ -27,6 +27,10 @@ pub enum Passing {
     Everything,
     /// Only flows that carry no snapshot.
     ExceptBulk,
+    /// Only what comes for the agent; its answers do not.
+    OnlyTo,
+    /// Only what the agent sends.
+    OnlyFrom,
     Nothing,
 }
 
@@ -59,7 +63,15 @@ pub struct Relay {
 impl Relay {
     /// Starts a relay at a fresh address to an agent.
     pub fn to(agent: SocketAddr) -> Self {
-        let own = SocketAddr::from((crate::address::fresh(), agent.port()));
+        Self::at(SocketAddr::from((crate::address::fresh(), agent.port())), agent)
+    }
+
+    /// Starts a relay at the agent's own address, on the next port: who knows a host by its address finds it there.
+    pub fn beside(agent: SocketAddr) -> Self {
+        Self::at(SocketAddr::from((agent.ip(), agent.port() + 1)), agent)
+    }
+
+    fn at(own: SocketAddr, agent: SocketAddr) -> Self {
         let socket = UdpSocket::bind(own).expect("the relay's address is free");
         socket.set_read_timeout(Some(LOOK)).expect("a timeout can be set");
         let state = Arc::new(State {
@@ -105,10 +117,12 @@ impl State {
         self.gone.load(Ordering::Relaxed)
     }
 
-    fn passes(&self, flow: &Flow) -> bool {
+    fn passes(&self, flow: &Flow, to_the_agent: bool) -> bool {
         match *self.passing.lock().unwrap() {
             Passing::Everything => true,
             Passing::ExceptBulk => flow.brought.load(Ordering::Relaxed) < BULK_BYTES,
+            Passing::OnlyTo => to_the_agent,
+            Passing::OnlyFrom => !to_the_agent,
             Passing::Nothing => false,
         }
     }
@@ -126,7 +140,7 @@ fn forward(socket: &UdpSocket, agent: SocketAddr, state: &Arc<State>) {
     while !state.is_gone() {
         let Ok((length, client)) = socket.recv_from(&mut buffer) else { continue };
         let flow = flows.entry(client).or_insert_with(|| open(socket, client, agent, state));
-        if state.passes(flow) {
+        if state.passes(flow, true) {
             // A datagram may get lost anywhere, here as well.
             let _ = flow.upstream.send(&buffer[..length]);
         } else if begins_a_connection(&buffer[..length]) {
@@ -152,7 +166,7 @@ fn bring_back(socket: &UdpSocket, client: SocketAddr, flow: &Flow, state: &State
     let mut next = Instant::now();
     while !state.is_gone() {
         let Ok(length) = flow.upstream.recv(&mut buffer) else { continue };
-        if !state.passes(flow) {
+        if !state.passes(flow, false) {
             continue;
         }
         let rate = state.rate.load(Ordering::Relaxed);

@@ -28,13 +28,15 @@ pub struct World {
     // Before `dir`: processes end before their directory goes.
     hosts: Vec<Host>,
     dir: Option<TempDir>,
+    /// Whether the directory stays although nobody panics.
+    keep: bool,
 }
 
 impl World {
     /// Makes a world without hosts, with its CA.
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("baton-").tempdir().expect("a temporary directory can be made");
-        let world = Self { hosts: Vec::new(), dir: Some(dir) };
+        let world = Self { hosts: Vec::new(), dir: Some(dir), keep: false };
         world.coord(&["pki", "init", "pki"]).ends_with(code::DONE);
         world
     }
@@ -110,6 +112,11 @@ impl World {
         self.dir.as_ref().expect("the directory lives as long as the world").path()
     }
 
+    /// Has the directory stay when the world has ended.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
     pub fn hosts(&self) -> &[Host] {
         &self.hosts
     }
@@ -163,9 +170,11 @@ impl Drop for World {
         end_all_below(self.dir());
         if std::thread::panicking() {
             self.show_logs();
-            if let Some(dir) = self.dir.take() {
-                eprintln!("--- kept: {}", dir.keep().display());
-            }
+        }
+        if (self.keep || std::thread::panicking())
+            && let Some(dir) = self.dir.take()
+        {
+            eprintln!("--- kept: {}", dir.keep().display());
         }
     }
 }
