@@ -173,7 +173,7 @@ async fn act(
         Action::Pull { from, address, ticket, landing } => {
             landing::pull(agent, instance, run, (from, address), (ticket, landing), progress).await
         }
-        Action::Stop { save } => stop::stop(instance, save, progress).await,
+        Action::Stop { save } => stop::stop(instance, run, save, progress).await,
         Action::Install => landing::install(instance, run).await,
         Action::Start { follow, timeout_seconds } => {
             start::start(instance, follow.as_ref(), seconds(timeout_seconds), progress).await

@@ -60,8 +60,9 @@ impl Started {
     }
 }
 
-/// Starts the service with arguments added to the server's own. Arguments that the service cannot pass on are refused.
-pub async fn start(instance: &Instance, args: &[String]) -> Result<Started, Fault> {
+/// Starts the service with arguments added to the server's own, on a dump of so many bytes. Arguments that the service
+/// cannot pass on are refused.
+pub async fn start(instance: &Instance, args: &[String], dump_bytes: u64) -> Result<Started, Fault> {
     let kind = match &instance.config().service {
         ServiceConfig::Exec(argv) => {
             // A server that went to the background by itself could not be watched.
@@ -88,21 +89,50 @@ pub async fn start(instance: &Instance, args: &[String]) -> Result<Started, Faul
             };
             Kind::Command(command::start(instance, &argv, status)?)
         }
-        ServiceConfig::Systemd(unit) => Kind::Systemd(systemd::Unit::new(unit).start(args).await?),
+        ServiceConfig::Systemd(unit) => Kind::Systemd(systemd::Unit::new(unit).start(args, dump_bytes).await?),
     };
     Ok(Started(kind))
 }
 
+/// What becomes of a stopped service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Its manager refuses everybody's start until it is started here, or settled. One that knows no such thing leaves it.
+    Hold,
+    Leave,
+}
+
 /// Has the service manager stop the server. None: there is none, and the server itself must be told.
-pub async fn stop(instance: &Instance) -> Option<Result<(), Fault>> {
+pub async fn stop(instance: &Instance, then: Then) -> Option<Result<(), Fault>> {
     match &instance.config().service {
         ServiceConfig::Exec(_) => None,
         ServiceConfig::Command { stop, .. } => Some(command::stop(instance, stop).await),
-        ServiceConfig::Systemd(unit) => Some(systemd::Unit::new(unit).stop().await),
+        ServiceConfig::Systemd(unit) => Some(systemd::Unit::new(unit).stop(then == Then::Hold).await),
     }
 }
 
-/// Removes what a start left with the service manager. Called after every start, and again by later actions in case a
+/// Keeps a stopped service stopped, whoever starts it, until it is started here or settled.
+pub async fn hold(instance: &Instance) -> Result<(), Fault> {
+    match &instance.config().service {
+        ServiceConfig::Systemd(unit) => systemd::Unit::new(unit).hold().await,
+        ServiceConfig::Exec(_) | ServiceConfig::Command { .. } => Ok(()),
+    }
+}
+
+/// Whether a start has left something with the service manager, so that [`clear_up`] is due.
+pub fn is_left(instance: &Instance) -> bool {
+    matches!(&instance.config().service, ServiceConfig::Systemd(unit) if systemd::Unit::new(unit).is_left())
+}
+
+/// Removes what a start has left with the service manager, if the start is over. What is held stays held: a run goes on.
+pub async fn clear_up(instance: &Instance) -> Result<(), Fault> {
+    match &instance.config().service {
+        ServiceConfig::Systemd(unit) => systemd::Unit::new(unit).clear_up().await,
+        ServiceConfig::Exec(_) | ServiceConfig::Command { .. } => Ok(()),
+    }
+}
+
+/// Removes what a start left with the service manager, and what holds the service. Called after every start, and again by later actions in case a
 /// crash came between.
 pub async fn settle(instance: &Instance) -> Result<(), Fault> {
     match &instance.config().service {

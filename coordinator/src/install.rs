@@ -134,8 +134,9 @@ fn instance_name(unit: &str) -> String {
 pub fn agent_toml(listen: &str, instances: &str) -> String {
     format!(
         "# Written by `coord install`; every option: baton-agent's /usr/share/baton/agent.toml.\n\
-         listen = {}\nidentity = \"identity.pem\"\n{instances}",
-        quoted(listen)
+         listen = {}\nidentity = \"identity.pem\"\n\n{}",
+        quoted(listen),
+        instances.trim_start()
     )
 }
 

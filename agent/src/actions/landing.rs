@@ -58,6 +58,18 @@ async fn must_be_stopped(instance: &Instance, doing: &str) -> Result<(), Fault> 
         .hint("stop the server first"))
 }
 
+/// Sees that no server runs, and that none is started until its files have been moved, and it is started on them.
+async fn hold_stopped(instance: &Instance, doing: &str) -> Result<(), Fault> {
+    // Before, so that somebody else's start changes nothing; then nobody's can.
+    must_be_stopped(instance, doing).await?;
+    service::hold(instance).await?;
+    let stopped = must_be_stopped(instance, doing).await;
+    if stopped.is_err() {
+        service::settle(instance).await?;
+    }
+    stopped
+}
+
 fn same_run(ticket: &Ticket, run: &RunId) -> Result<(), Fault> {
     if ticket.run == *run {
         return Ok(());
@@ -163,7 +175,7 @@ pub(super) async fn pulled(
 }
 
 pub(super) async fn install(instance: &Instance, run: &RunId) -> Result<Outcome, Fault> {
-    must_be_stopped(instance, "files are not moved").await?;
+    hold_stopped(instance, "files are not moved").await?;
     let kept = on_disk(site(instance, run).await?, place::install).await?;
     info!(instance = %instance.name(), ?kept, "snapshot installed");
     Ok(Outcome::Installed { kept })
@@ -174,11 +186,12 @@ pub(super) async fn restore(instance: &Instance, run: &RunId) -> Result<Outcome,
     let was_fed = feed::unland(instance, &site).await?;
     // A part is beside what a server has; only an installation must be undone under a stopped one, or an emptied one.
     if site.note.exists() && !was_fed {
-        must_be_stopped(instance, "files are not moved back").await?;
+        hold_stopped(instance, "files are not moved back").await?;
     }
     let (put_back, set_aside) =
         on_disk(site.clone(), |site| Ok((place::restore(site)?, place::set_aside_later(site)?))).await?;
     feed::forget(instance, &site).await?;
+    service::settle(instance).await?;
     info!(instance = %instance.name(), ?put_back, ?set_aside, "restored");
     Ok(Outcome::Restored { put_back, set_aside })
 }

@@ -1,5 +1,5 @@
 //! What was left behind and is cleared up later: settings of servers that were changed for a while, by an agent that died or
-//! by an action whose server did not answer at its end; feeds that did not land; servers that were adopted; and pins of
+//! by an action whose server did not answer at its end; the arguments of a start that service managers hold; feeds that did not land; servers that were adopted; and pins of
 //! snapshots that were being written when an agent died.
 //!
 //! It is done in the background: the server may be in the middle of the very SAVE that was asked for, and answers nobody
@@ -18,6 +18,7 @@ use super::{adoption, borrow, feed};
 use crate::agent::Agent;
 use crate::host;
 use crate::instance::Instance;
+use crate::service;
 
 /// The first pause between two attempts.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
@@ -38,7 +39,11 @@ pub fn recover(agent: &Arc<Agent>) {
 pub(super) async fn after_action(instance: &Arc<Instance>) {
     // A note that cannot be read now may be readable later.
     let borrowed = borrow::is_any(instance).await.unwrap_or(true);
-    if borrowed || feed::is_left(instance).await || adoption::adopted_at(instance).await.is_some() {
+    if borrowed
+        || service::is_left(instance)
+        || feed::is_left(instance).await
+        || adoption::adopted_at(instance).await.is_some()
+    {
         tokio::spawn(clear_up(Arc::clone(instance)));
     }
 }
@@ -103,6 +108,8 @@ async fn attempt(instance: &Instance) -> Result<(), Fault> {
         feed::recover(instance).await?;
     }
     adoption::end(instance).await?;
+    // A server that is restarted must not come up with the arguments of a run's start.
+    service::clear_up(instance).await?;
     if borrow::is_any(instance).await? {
         borrow::give_back_leftovers(instance).await?;
         info!(instance = %instance.name(), "settings that were changed for a while are put back");

@@ -82,7 +82,9 @@ pub(super) async fn start(
     borrow::forget(instance).await?;
     let mark = LogMark::now(instance, None).await;
     let begun = Instant::now();
-    let started = service::start(instance, &args.words).await?;
+    // Without a dump it starts empty.
+    let dump_bytes = tokio::fs::metadata(files.dump()).await.map_or(0, |dump| dump.len());
+    let started = service::start(instance, &args.words, dump_bytes).await?;
     let wanted = Wanted { follow, files: Some(files), version: args.version };
     let watch = Watch::new(instance, None);
     loaded(instance, watch, Some(started), (begun, limit), &wanted, &mark, progress).await

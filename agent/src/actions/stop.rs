@@ -3,6 +3,9 @@
 //! An `exec` server is told by `SHUTDOWN`, also when other hands started it. A service manager must do it itself, or it
 //! would start the server again: there the saving is done, or forbidden, beforehand.
 //!
+//! A server that is stopped for what a run installs is held by its service manager until it is started on that, or on what
+//! was put back: whoever starts it in between would have it save over the files, or take writes.
+//!
 //! A server that does not go is asked once more by SIGTERM and then left: this agent never sends SIGKILL. A child of a
 //! killed server that was saving goes on and renames its file over whatever dump stands there by then (Redis up to 6.0),
 //! and data that was not saved would be lost without anybody having decided so.
@@ -11,17 +14,17 @@ use std::time::Duration;
 
 use baton_proto::control::{Outcome, Progress, SaveMethod, Saving};
 use baton_proto::report::{Role, Running, total_keys};
-use baton_proto::{Fault, FaultKind};
+use baton_proto::{Fault, FaultKind, RunId};
 use tracing::{info, warn};
 
 use super::look::{self};
 use super::pace::Pace;
 use super::save::follow::Follower;
-use super::{borrow, save};
+use super::{borrow, landing, save};
 use crate::instance::Instance;
 use crate::reach;
 use crate::server::{ConnectError, Server, ServerError};
-use crate::service::{self, LogMark, Process};
+use crate::service::{self, LogMark, Process, Then};
 use crate::tasks::ProgressSink;
 
 /// How long a server that does not answer is given to find its voice: loading slow keys, it may miss some seconds.
@@ -31,13 +34,24 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a process may take to end once it said that it does: freeing hundreds of GB of memory takes a while.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(super) async fn stop(instance: &Instance, save: Saving, progress: &ProgressSink) -> Result<Outcome, Fault> {
+pub(super) async fn stop(
+    instance: &Instance,
+    run: &RunId,
+    save: Saving,
+    progress: &ProgressSink,
+) -> Result<Outcome, Fault> {
+    let then = match save {
+        Saving::Empty | Saving::Always => Then::Hold,
+        // To be undone: what the run installed is moved away next.
+        Saving::IfChanged if landing::site(instance, run).await?.note.exists() => Then::Hold,
+        Saving::IfChanged => Then::Leave,
+    };
     let Some(mut server) = answering(instance).await? else {
         // Nothing listens, but a service manager may be about to start it again.
-        if let Some(stopped) = service::stop(instance).await {
+        if let Some(stopped) = service::stop(instance, then).await {
             stopped?;
         }
-        return stopped(instance, false).await;
+        return stopped(instance, false, then).await;
     };
     let running = look::look(instance, &mut server).await?.running;
     may_be_stopped(&running, save)?;
@@ -52,11 +66,13 @@ pub(super) async fn stop(instance: &Instance, save: Saving, progress: &ProgressS
     progress.report(Progress { doing: "stopping".into(), ..Progress::default() });
     let managed = !matches!(instance.config().service, crate::config::ServiceConfig::Exec(_));
     let told = if managed {
-        stop_managed(instance, &mut server, &running, save, progress).await
+        stop_managed(instance, &mut server, &running, (save, then), progress).await
     } else {
         shut_down(instance, &mut server, save).await
     };
     if let Err(fault) = told {
+        // It may run on, and is to be started again then by whomever.
+        service::settle(instance).await?;
         if let Ok(mut server) = instance.connect().await {
             borrow::give_back(instance, &mut server, running.pid).await?;
         }
@@ -73,7 +89,7 @@ pub(super) async fn stop(instance: &Instance, save: Saving, progress: &ProgressS
         let fault = Fault::new(FaultKind::Server, format!("process {} does not end", running.pid));
         return Err(mark.explain(fault).await.hint("see what it waits for; this agent does not kill it"));
     }
-    stopped(instance, true).await
+    stopped(instance, true, then).await
 }
 
 /// Sees that nobody depends on the server: what was true when the plan was made may no longer be.
@@ -97,8 +113,10 @@ fn may_be_stopped(running: &Running, save: Saving) -> Result<(), Fault> {
     }
 }
 
-async fn stopped(instance: &Instance, was_running: bool) -> Result<Outcome, Fault> {
-    service::settle(instance).await?;
+async fn stopped(instance: &Instance, was_running: bool, then: Then) -> Result<Outcome, Fault> {
+    if then == Then::Leave {
+        service::settle(instance).await?;
+    }
     borrow::forget(instance).await?;
     info!(instance = %instance.name(), was_running, "stopped");
     Ok(Outcome::Stopped { was_running })
@@ -135,7 +153,7 @@ async fn stop_managed(
     instance: &Instance,
     server: &mut Server,
     running: &Running,
-    save: bool,
+    (save, then): (bool, Then),
     progress: &ProgressSink,
 ) -> Result<(), Fault> {
     let mut unsaved = false;
@@ -152,7 +170,7 @@ async fn stop_managed(
     } else if server.config("save").await.is_ok_and(|points| points.is_some_and(|points| points.is_empty())) {
         borrow::borrow(instance, server, running.pid, "save", "3600 1").await?;
     }
-    service::stop(instance).await.unwrap_or(Ok(()))
+    service::stop(instance, then).await.unwrap_or(Ok(()))
 }
 
 /// Waits until the process is gone and nothing listens any more.

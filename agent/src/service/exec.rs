@@ -20,8 +20,9 @@ use super::program;
 /// a `logfile`; where it has none, this bounds it to twice that, and a start at a time.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Variables of the agent's own service that a server would take for its own.
-const NOT_INHERITED: &[&str] = &["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"];
+/// Variables of the agent's own service that a server, or `systemctl`, would take for its own.
+pub(super) const NOT_INHERITED: &[&str] =
+    &["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"];
 
 /// A program that was started and is watched.
 #[derive(Debug)]

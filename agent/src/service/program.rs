@@ -10,6 +10,8 @@ use baton_proto::{Fault, FaultKind};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
+use super::exec::NOT_INHERITED;
+
 /// Most output that is kept of a program: `systemctl` and `--version` print a few lines, and only those are quoted.
 const OUTPUT_BYTES_MAX: u64 = 64 * 1024;
 /// How long a program's output may trail behind its end. A daemon that it left behind may hold the pipe for ever.
@@ -55,6 +57,9 @@ pub(super) async fn run(argv: &[String], limit: Duration, log: Option<File>) -> 
     let mut command = Command::new(name);
     // A group of its own: what ends the agent from a terminal must not end what this program starts.
     command.args(args).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    for variable in NOT_INHERITED {
+        command.env_remove(variable);
+    }
     match log {
         Some(file) => {
             command.stdout(file.try_clone().map_err(failed)?).stderr(file);

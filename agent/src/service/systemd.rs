@@ -1,24 +1,28 @@
 //! Servers that are systemd units, by `systemctl`: it needs no bus library, and sudo rules and polkit work on it as
 //! administrators expect.
 //!
-//! For one start the unit gets a runtime drop-in with our arguments (see [`super::dropin`]). It lies in `/run`, so a
-//! reboot removes it as well, and it must not outlive the start: a unit that is restarted with `--appendonly no` would
-//! load an old dump. [`Unit::settle`] removes it, and is called by every action after a start.
+//! A unit has one runtime drop-in of ours at most (see [`super::dropin`]). One that *holds* it refuses everybody's start,
+//! from before it is stopped until its data has been replaced. One that *starts* it has our arguments and takes the hold's
+//! place in one step, so that nobody starts the unit without them; it must not outlive the start: a unit that is
+//! restarted with `--appendonly no` would load an old dump. Both lie in `/run`, so a reboot removes them as well.
+//! [`Unit::settle`] removes them, and is called by every action after a start; [`Unit::clear_up`] by an agent that finds
+//! a start's.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use baton_proto::{Fault, FaultKind};
 use tokio::task::JoinHandle;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::dropin::{ExecStart, drop_in, parse_exec_start};
+use super::dropin::{ExecStart, HOLD, StartLimit, drop_in, parse_exec_start};
 use super::program::{self, Finished};
 use crate::durable;
 
 /// Where runtime units and drop-ins lie.
 const RUNTIME_UNITS: &str = "/run/systemd/system";
-const DROP_IN: &str = "50-baton.conf";
+/// After those of others: systemd reads them by name, and `systemctl edit` calls its own `override.conf`.
+const DROP_IN: &str = "zzz-baton.conf";
 
 /// How long `show` and `daemon-reload` may take on a host with many units.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,6 +30,8 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long `start` may block: a `notify` unit blocks it until the server has loaded. The action has its own limit.
 const START_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// How often a stop is asked for that others' orders to start the unit cancel. They stop nothing while it is held.
+const STOP_TRIES: u32 = 20;
 /// How often the unit's state is asked while its server does not answer yet.
 const STATE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -48,37 +54,128 @@ impl Unit {
 
     /// Reads the unit's own command.
     pub(super) async fn exec_start(&self) -> Result<ExecStart, Fault> {
-        let shown = self.ask(&["show", "-p", "ExecStart", &self.name], QUERY_TIMEOUT).await?.stdout;
-        parse_exec_start(&shown).map_err(|error| {
+        let shown = self.ask(&["show", "-p", "ExecStart", "-p", "LoadState", &self.name], QUERY_TIMEOUT).await?.stdout;
+        self.command(&shown)
+    }
+
+    fn command(&self, shown: &str) -> Result<ExecStart, Fault> {
+        if field(shown, "LoadState") == Some("masked") {
+            return Err(Fault::new(FaultKind::Refused, format!("{} is masked", self.name))
+                .because("somebody has decided that it does not start")
+                .hint(format!("`systemctl unmask {}`, if it may", self.name)));
+        }
+        parse_exec_start(shown).map_err(|error| {
             Fault::new(FaultKind::Host, format!("read the command of {}", self.name))
                 .because(error)
                 .hint(format!("see `systemctl cat {}`, and `systemd =` in agent.toml", self.name))
         })
     }
 
-    pub(super) async fn start(&self, args: &[String]) -> Result<Starting, Fault> {
-        // One that a crash left would be taken for the unit's own command.
-        self.settle().await?;
-        let text = drop_in(&self.exec_start().await?, args);
-        let path = self.drop_in();
-        write_drop_in(&path, &text).map_err(|error| {
-            Fault::new(FaultKind::Host, format!("write {}", path.display())).because(error).hint(
-                "only root can give a unit its arguments: let baton-agent run as root, or use a `command` service",
-            )
-        })?;
-        self.ask(&["daemon-reload"], QUERY_TIMEOUT).await?;
+    /// Has systemd refuse to start the unit until it is started here, or settled.
+    pub(super) async fn hold(&self) -> Result<(), Fault> {
+        self.put(HOLD).await
+    }
+
+    /// Starts the unit on a dump of so many bytes.
+    pub(super) async fn start(&self, args: &[String], dump_bytes: u64) -> Result<Starting, Fault> {
+        let starting = self.try_start(args, dump_bytes).await;
+        if starting.is_err()
+            && let Err(fault) = self.settle().await
+        {
+            warn!(unit = self.name, "left by a start that was not given: {fault}");
+        }
+        starting
+    }
+
+    async fn try_start(&self, args: &[String], dump_bytes: u64) -> Result<Starting, Fault> {
+        let query = ["ExecStart", "TimeoutStartUSec", "LoadState", "NeedDaemonReload"].map(|name| ["-p", name]);
+        let query: Vec<&str> = ["show"].into_iter().chain(query.into_iter().flatten()).chain([&*self.name]).collect();
+        let mut shown = self.ask(&query, QUERY_TIMEOUT).await?.stdout;
+        // A drop-in that a crash left would be taken for the unit's own command.
+        if self.text() != Some(HOLD.into()) || field(&shown, "NeedDaemonReload") != Some("no") {
+            self.hold().await?;
+            shown = self.ask(&query, QUERY_TIMEOUT).await?.stdout;
+        }
+        let limit = StartLimit::fitting(field(&shown, "TimeoutStartUSec").unwrap_or_default(), dump_bytes);
+        self.put(&drop_in(&self.command(&shown)?, args, limit)).await?;
         let unit = self.clone();
         let start = tokio::spawn(async move { unit.ask(&["start", &unit.name], START_TIMEOUT).await });
         Ok(Starting { unit: self.clone(), start: Some(start), asked: Instant::now() })
     }
 
-    pub(super) async fn stop(&self) -> Result<(), Fault> {
-        self.ask(&["stop", &self.name], STOP_TIMEOUT).await?;
-        self.settle().await
+    /// Stops the unit, and holds it from then on, or leaves nothing behind.
+    pub(super) async fn stop(&self, hold: bool) -> Result<(), Fault> {
+        if hold {
+            self.hold().await?;
+        }
+        let mut tries = 1;
+        while let Err(fault) = self.ask(&["stop", &self.name], STOP_TIMEOUT).await {
+            // An order to start that comes while it stops takes the place of ours.
+            if tries >= STOP_TRIES || !fault.causes.iter().any(|line| line.contains("canceled")) {
+                return Err(fault);
+            }
+            tries += 1;
+        }
+        if hold { Ok(()) } else { self.settle().await }
     }
 
-    /// Removes the drop-in, if it is there.
+    /// Removes the drop-in, if it is there. That of a start which goes on in systemd's eyes stays: without it the unit's
+    /// own limit would count, from the start's beginning on. It is removed by [`Unit::clear_up`].
     pub(super) async fn settle(&self) -> Result<(), Fault> {
+        match self.text() {
+            None => Ok(()),
+            Some(text) if text != HOLD && self.is_starting().await? => Ok(()),
+            Some(_) => self.remove().await,
+        }
+    }
+
+    /// Whether a start's drop-in is there.
+    pub(super) fn is_left(&self) -> bool {
+        self.text().is_some_and(|text| text != HOLD)
+    }
+
+    /// Removes what a start has left, once it is over. A hold is its run's.
+    pub(super) async fn clear_up(&self) -> Result<(), Fault> {
+        if !self.is_left() {
+            return Ok(());
+        }
+        if self.is_starting().await? {
+            return Err(Fault::new(FaultKind::Host, format!("{} is still starting", self.name)));
+        }
+        self.remove().await
+    }
+
+    async fn is_starting(&self) -> Result<bool, Fault> {
+        let query = ["show", "-p", "ActiveState", "-p", "SubState", &self.name];
+        let shown = self.ask(&query, QUERY_TIMEOUT).await?.stdout;
+        Ok(field(&shown, "ActiveState") == Some("activating") && field(&shown, "SubState") != Some("auto-restart"))
+    }
+
+    fn text(&self) -> Option<String> {
+        // What cannot be read is removed like one that can.
+        match std::fs::read_to_string(self.drop_in()) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(_) => Some(String::new()),
+        }
+    }
+
+    async fn put(&self, text: &str) -> Result<(), Fault> {
+        let path = self.drop_in();
+        write_drop_in(&path, text).map_err(|error| {
+            Fault::new(FaultKind::Host, format!("write {}", path.display())).because(error).hint(
+                "only root can give a unit its arguments: let baton-agent run as root, or use a `command` service",
+            )
+        })?;
+        if let Err(fault) = self.ask(&["daemon-reload"], QUERY_TIMEOUT).await {
+            // Else the next reload, by whomever, would bring it into force.
+            let _ = durable::remove_if_there(&path);
+            return Err(fault);
+        }
+        Ok(())
+    }
+
+    async fn remove(&self) -> Result<(), Fault> {
         let path = self.drop_in();
         let removed = durable::remove_if_there(&path).map_err(|error| {
             Fault::new(FaultKind::Host, format!("remove {}", path.display())).because(error).hint(format!(
@@ -87,7 +184,7 @@ impl Unit {
             ))
         })?;
         if removed {
-            info!(unit = self.name, "removed the drop-in of the start");
+            info!(unit = self.name, "removed the drop-in");
             // Other drop-ins may lie there; then the directory stays.
             let _ = path.parent().map(std::fs::remove_dir);
             self.ask(&["daemon-reload"], QUERY_TIMEOUT).await?;
@@ -167,127 +264,22 @@ impl Starting {
     }
 }
 
+/// One property out of what `systemctl show` prints.
+fn field<'a>(shown: &'a str, name: &str) -> Option<&'a str> {
+    shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+}
+
 /// Reads from `systemctl show` that a unit has ended, and how.
 fn ended_state(shown: &str) -> Option<String> {
-    let field = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    let state = field("ActiveState")?;
+    let state = field(shown, "ActiveState")?;
     matches!(state, "failed" | "inactive").then(|| {
         format!(
             "{state}, result {}, exit status {}",
-            field("Result").unwrap_or("?"),
-            field("ExecMainStatus").unwrap_or("?")
+            field(shown, "Result").unwrap_or("?"),
+            field(shown, "ExecMainStatus").unwrap_or("?")
         )
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    /// A `systemctl` that writes down what it was asked, and the drop-in at that moment.
-    struct Fake {
-        dir: tempfile::TempDir,
-        unit: Unit,
-    }
-
-    impl Fake {
-        fn new(body: &str) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let script = dir.path().join("systemctl");
-            let at = dir.path().display();
-            let text = format!(
-                "#!/bin/sh\nshift 2\necho \"$@\" >> {at}/asked\ncat {at}/units/cache.service.d/50-baton.conf >> {at}/asked 2>/dev/null\n\
-                 if [ \"$1$3\" = showExecStart ]; then echo 'ExecStart={{ path=/usr/bin/redis-server ; argv[]=/usr/bin/redis-server /etc/r.conf ; ignore_errors=no ; pid=0 }}'; exit; fi\n{body}\n"
-            );
-            std::fs::write(&script, text).unwrap();
-            std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-            let runtime_units = dir.path().join("units");
-            std::fs::create_dir(&runtime_units).unwrap();
-            let systemctl = script.to_str().unwrap().to_owned();
-            let unit = Unit { name: "cache.service".into(), systemctl, runtime_units };
-            Self { dir, unit }
-        }
-
-        fn asked(&self) -> String {
-            std::fs::read_to_string(self.dir.path().join("asked")).unwrap()
-        }
-
-        async fn end(&self, starting: &mut Starting) -> Fault {
-            loop {
-                if let Some(fault) = starting.ended().await {
-                    return fault;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-    }
-
-    fn args() -> Vec<String> {
-        vec!["--appendonly".into(), "no".into()]
-    }
-
-    #[tokio::test]
-    async fn a_start_has_its_arguments_and_leaves_no_trace() {
-        let fake = Fake::new("exit 0");
-        let mut starting = fake.unit.start(&args()).await.unwrap();
-        while starting.start.is_some() {
-            assert_eq!(starting.ended().await, None);
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        fake.unit.settle().await.unwrap();
-        let asked = fake.asked();
-        let start = asked.split("start cache.service\n").nth(1).unwrap();
-        assert!(start.contains("ExecStart=/usr/bin/redis-server /etc/r.conf --appendonly no\n"), "{asked}");
-        assert!(start.ends_with("daemon-reload\n"), "{asked}");
-        assert_eq!(std::fs::read_dir(fake.dir.path().join("units")).unwrap().count(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_drop_in_that_a_crash_left_is_removed_before_the_command_is_read() {
-        let fake = Fake::new("exit 0");
-        write_drop_in(&fake.unit.drop_in(), "[Service]\nExecStart=\nExecStart=/left/by/a/crash\n").unwrap();
-        fake.unit.start(&args()).await.unwrap();
-        let asked = fake.asked();
-        assert!(asked.starts_with("daemon-reload\nshow -p ExecStart"), "{asked}");
-        assert!(!asked.contains("/left/by/a/crash"), "{asked}");
-    }
-
-    #[tokio::test]
-    async fn a_failed_start_quotes_systemctl_and_names_the_remedy() {
-        let fake =
-            Fake::new("if [ $1 = start ]; then echo 'Failed to start cache.service: Access denied' >&2; exit 4; fi");
-        let mut starting = fake.unit.start(&args()).await.unwrap();
-        let fault = fake.end(&mut starting).await;
-        assert_eq!(fault.message, "`systemctl start cache.service` exited with status 4");
-        assert_eq!(fault.causes, ["Failed to start cache.service: Access denied"]);
-        assert!(fault.hint.unwrap().contains("polkit"));
-    }
-
-    #[tokio::test]
-    async fn a_unit_that_ends_after_its_start_is_noticed() {
-        let fake = Fake::new(
-            "if [ $1 = show ]; then printf 'ActiveState=failed\\nResult=exit-code\\nExecMainStatus=1\\n'; fi",
-        );
-        let mut starting = fake.unit.start(&args()).await.unwrap();
-        let fault = fake.end(&mut starting).await;
-        assert_eq!(fault.to_string(), "cache.service ended while starting: failed, result exit-code, exit status 1");
-    }
-
-    #[test]
-    fn only_a_unit_that_is_down_has_ended() {
-        for state in ["active", "activating", "reloading", "deactivating"] {
-            assert_eq!(ended_state(&format!("ActiveState={state}\nResult=success\n")), None);
-        }
-        assert!(ended_state("ActiveState=inactive\n").is_some());
-        assert_eq!(ended_state(""), None);
-    }
-
-    #[tokio::test]
-    async fn an_absent_systemctl_is_a_fault() {
-        let mut fake = Fake::new("");
-        fake.unit.systemctl = "/nowhere/systemctl".into();
-        assert!(fake.unit.stop().await.unwrap_err().to_string().contains("/nowhere/systemctl"));
-    }
-}
+mod tests;

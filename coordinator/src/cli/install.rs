@@ -26,6 +26,12 @@ const DROP_IN: &str = "/etc/systemd/system/baton-agent.service.d/10-data.conf";
 const UNIT: &str = include_str!("../../../packaging/agent/baton-agent.service");
 const RULES: &str = include_str!("../../../packaging/agent/50-baton-agent.rules");
 const SETUP: &str = include_str!("../../../packaging/agent/setup");
+/// Removes what was put on the host without a package, once there is one: its unit would come before the package's.
+const REPLACES: &str = "\n\
+    if grep -qs '^ExecStart=/usr/local/bin/baton-agent ' /etc/systemd/system/baton-agent.service; then\n\
+    systemctl disable -q baton-agent\n\
+    rm -f /etc/systemd/system/baton-agent.service /etc/polkit-1/rules.d/50-baton-agent.rules /usr/local/bin/baton-agent\n\
+    fi";
 /// How often the new agent is asked whether it is there.
 const POLL: Duration = Duration::from_millis(300);
 /// How often in all: half a minute, since a small machine may still be starting.
@@ -72,6 +78,7 @@ struct Plan {
     is_identified: bool,
     package: Option<PathBuf>,
     listen: String,
+    port: u16,
     agent: String,
     is_listed: bool,
 }
@@ -115,7 +122,7 @@ pub fn run(config: Option<&Path>, args: &InstallArgs, console: Console) -> Resul
     console.event(&serde_json::json!({ "event": "installed", "host": plan.name, "agent": plan.agent }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CoordError::new(Exit::Defect, "start the runtime").because(error))?;
-    runtime.block_on(answered(&plan, &ssh, args.port, console))
+    runtime.block_on(answered(&plan, &ssh, console))
 }
 
 fn plan(config: Option<&Path>, args: &InstallArgs, ssh: &Ssh) -> Result<Plan, CoordError> {
@@ -158,14 +165,16 @@ fn plan(config: Option<&Path>, args: &InstallArgs, ssh: &Ssh) -> Result<Plan, Co
             std::net::SocketAddr::new(ip, args.port).to_string()
         }
     };
+    // What an agent.toml says that stays.
+    let port = listen.parse().map_or(args.port, |listen: std::net::SocketAddr| listen.port());
     let dialled = args.address.clone().or_else(|| ssh.address()).unwrap_or_else(|| found.address.clone());
     let agent = match dialled.parse::<std::net::IpAddr>() {
-        Ok(ip) => std::net::SocketAddr::new(ip, args.port).to_string(),
-        Err(_) => format!("{dialled}:{}", args.port),
+        Ok(ip) => std::net::SocketAddr::new(ip, port).to_string(),
+        Err(_) => format!("{dialled}:{port}"),
     };
     let is_listed = inventory.as_ref().is_some_and(|inventory| inventory.hosts.contains_key(&name));
     let is_new_config = inventory.is_none() && !pki.join(pki::CA_CERTIFICATE).exists();
-    Ok(Plan { found, name, config: path, is_new_config, pki, is_identified, package, listen, agent, is_listed })
+    Ok(Plan { found, name, config: path, is_new_config, pki, is_identified, package, listen, port, agent, is_listed })
 }
 
 /// Finds the newest package that the host takes.
@@ -220,7 +229,7 @@ fn show(plan: &Plan, args: &InstallArgs, console: Console) {
         )?;
         writeln!(out, "listens     {} (UDP)", plan.listen)?;
         writeln!(out, "coord.toml  {}{}", plan.config.display(), if plan.is_listed { " (has it)" } else { "" })?;
-        writeln!(out, "firewall    not touched; {}", found.firewall_line(args.port))
+        writeln!(out, "firewall    not touched; {}", found.firewall_line(plan.port))
     });
 }
 
@@ -236,15 +245,16 @@ fn put_program(ssh: &Ssh, found: &Found, package: &Path) -> Result<(), CoordErro
         Packages::Deb if is("deb") => {
             ssh.put(&content, "/var/cache/baton/agent.deb", "644", "root:root")?;
             // Configuration that was changed stays; what the package lacks comes from the host's own sources.
-            let script = "set -e; export DEBIAN_FRONTEND=noninteractive; cd /var/cache/baton\n\
-                          dpkg --force-confold -i agent.deb >&2 || apt-get install -fqy >&2; rm -rf /var/cache/baton";
-            ssh.run(script, &[]).map(drop)
+            let script = "set -e; export DEBIAN_FRONTEND=noninteractive\n\
+                          trap 'rm -rf /var/cache/baton' EXIT; cd /var/cache/baton\n\
+                          dpkg --force-confold -i agent.deb >&2 || apt-get install -fqy >&2";
+            ssh.run(&[script, REPLACES].concat(), &[]).map(drop)
         }
         Packages::Rpm if is("rpm") => {
             ssh.put(&content, "/var/cache/baton/agent.rpm", "644", "root:root")?;
-            let script =
-                "set -e; rpm -U --replacepkgs --oldpackage /var/cache/baton/agent.rpm >&2; rm -rf /var/cache/baton";
-            ssh.run(script, &[]).map(drop)
+            let script = "set -e; trap 'rm -rf /var/cache/baton' EXIT\n\
+                          rpm -U --replacepkgs --oldpackage /var/cache/baton/agent.rpm >&2";
+            ssh.run(&[script, REPLACES].concat(), &[]).map(drop)
         }
         _ if is("deb") || is("rpm") => {
             Err(CoordError::usage(format!("the host takes no such package as {}", package.display())))
@@ -311,7 +321,7 @@ fn list(plan: &Plan) -> Result<(), CoordError> {
 }
 
 /// Waits until the agent answers, and shows what it says.
-async fn answered(plan: &Plan, ssh: &Ssh, port: u16, console: Console) -> Result<Exit, CoordError> {
+async fn answered(plan: &Plan, ssh: &Ssh, console: Console) -> Result<Exit, CoordError> {
     let context = Context::open(Some(&plan.config), console)?;
     let mut last = None;
     for _ in 0..POLLS_MAX {
@@ -330,5 +340,5 @@ async fn answered(plan: &Plan, ssh: &Ssh, port: u16, console: Console) -> Result
         CoordError::new(Exit::Degraded, format!("the agent of {} does not answer at {}", plan.name, plan.agent));
     error.causes.extend(last.map(|fault| fault.to_string()));
     error.causes.extend(said.lines().map(str::to_owned));
-    Err(error.hint(format!("{}; then run this again", plan.found.firewall_line(port))))
+    Err(error.hint(format!("{}; then run this again", plan.found.firewall_line(plan.port))))
 }
