@@ -3,7 +3,9 @@
 
 mod follow;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use baton_proto::claim::Turn;
 use baton_proto::control::{Action, Order, Outcome, Progress, RECORD_BYTES_MAX, Reach, Reply, Request, TaskId};
@@ -38,12 +40,14 @@ pub struct Agents {
     dialer: Dialer,
     addresses: HashMap<HostName, HostPort>,
     links: Mutex<HashMap<HostName, Link>>,
+    /// Hosts whose agents were waited for in vain.
+    gone: std::sync::Mutex<HashSet<HostName>>,
 }
 
 impl Agents {
     pub fn new(dialer: Dialer, inventory: &Inventory) -> Self {
         let addresses = inventory.hosts.iter().map(|(name, host)| (name.clone(), host.agent.clone())).collect();
-        Self { dialer, addresses, links: Mutex::new(HashMap::new()) }
+        Self { dialer, addresses, links: Mutex::new(HashMap::new()), gone: std::sync::Mutex::default() }
     }
 
     /// Where a host's agent listens.
@@ -259,6 +263,20 @@ struct Agent<'a> {
 impl Ask for Agent<'_> {
     async fn ask(&self, request: &Request) -> Result<Reply, Fault> {
         self.agents.ask(self.host, request).await
+    }
+
+    fn patience(&self) -> Duration {
+        let gone = self.agents.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if gone.contains(self.host) { follow::STILL_GONE_MAX } else { follow::AGENT_GONE_MAX }
+    }
+
+    fn note(&self, answers: bool) {
+        let mut gone = self.agents.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers {
+            gone.remove(self.host);
+        } else {
+            gone.insert(self.host.clone());
+        }
     }
 }
 

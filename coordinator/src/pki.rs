@@ -26,8 +26,9 @@ pub(crate) const OPERATOR: &str = "operator.pem";
 const CA_DAYS: i64 = 3650;
 /// How long an identity is valid.
 const IDENTITY_DAYS: i64 = 730;
-/// How far in the past validity begins, since a host's clock may be behind the one of who signs.
-const CLOCK_SKEW: Duration = Duration::minutes(10);
+/// How far before its making a certificate is valid: a machine may be made, or come back, with a clock that is wrong, and
+/// whose certificate is not valid yet can be told nothing at all.
+const CLOCK_SKEW: Duration = Duration::days(1);
 /// Largest file read back: a key or a certificate is about 1 KB.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 

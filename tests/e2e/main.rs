@@ -6,6 +6,7 @@ mod clone;
 mod copy;
 mod deposed;
 mod discover;
+mod disturbed;
 mod feed;
 mod gate;
 mod harness;

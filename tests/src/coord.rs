@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::process::{Process, hermetic, signal};
 use crate::programs;
-use crate::wait::wait_for;
+use crate::wait::{PATIENCE, wait_for, wait_within};
 
 /// Exit codes of `coord`.
 pub mod code {
@@ -68,9 +69,15 @@ impl Running {
 
     /// Waits until it ends.
     #[track_caller]
-    pub fn wait(mut self) -> Said {
+    pub fn wait(self) -> Said {
+        self.wait_within(PATIENCE)
+    }
+
+    /// The same for one that itself waits for long.
+    #[track_caller]
+    pub fn wait_within(mut self, patience: Duration) -> Said {
         let fact = format!("`{}` ends", self.command);
-        let status = wait_for(&fact, || self.process.ended().ok_or_else(|| self.said(0).to_string()));
+        let status = wait_within(patience, &fact, || self.process.ended().ok_or_else(|| self.said(0).to_string()));
         self.said(status.code().unwrap_or(-1))
     }
 

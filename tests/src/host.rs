@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
+use crate::clock::Clock;
 use crate::conf::Conf;
 use crate::content::Content;
 use crate::namespace;
@@ -44,6 +45,8 @@ pub struct Host {
     via: Mutex<Option<SocketAddr>>,
     /// The network namespace that it is in, if it is not on the machine's own network.
     network: OnceLock<PathBuf>,
+    /// A clock that can jump, if it has one.
+    clock: OnceLock<Clock>,
     server: Mutex<Option<Process>>,
     agent: Mutex<Option<Process>>,
 }
@@ -72,8 +75,8 @@ impl Host {
         toml.instance.set("service", exec);
         let (conf, toml) = (Mutex::new(conf), Mutex::new(toml));
         let (via, server, agent) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let network = OnceLock::new();
-        let host = Self { name: name.to_owned(), ip, dir, program, conf, toml, via, network, server, agent };
+        let (network, clock) = (OnceLock::new(), OnceLock::new());
+        let host = Self { name: name.to_owned(), ip, dir, program, conf, toml, via, network, clock, server, agent };
         host.configure(|_| {});
         host.configure_agent(|_| {});
         host
@@ -134,8 +137,21 @@ impl Host {
         self.network.set(network).expect("a host moves once");
     }
 
+    /// Gives the host a clock of its own, before anything of it runs.
+    pub fn clock(&self) -> &Clock {
+        self.clock.get_or_init(|| Clock::below(&self.dir))
+    }
+
     /// A command that will run on this host.
     pub fn command(&self, program: &Path) -> Command {
+        let mut command = self.command_at_home(program);
+        if let Some(clock) = self.clock.get() {
+            clock.keep(&mut command);
+        }
+        command
+    }
+
+    fn command_at_home(&self, program: &Path) -> Command {
         match self.network.get() {
             Some(network) => namespace::enter(network, program, &self.dir),
             None => hermetic(program, &self.dir),

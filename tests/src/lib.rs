@@ -15,6 +15,7 @@
 
 pub mod address;
 pub mod bench;
+pub mod clock;
 pub mod conf;
 pub mod content;
 pub mod coord;

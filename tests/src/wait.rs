@@ -9,13 +9,19 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Looks until the fact is there. `look` answers with the fact, or with what it saw instead.
 #[track_caller]
-pub fn wait_for<T>(fact: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub fn wait_for<T>(fact: &str, look: impl FnMut() -> Result<T, String>) -> T {
+    wait_within(PATIENCE, fact, look)
+}
+
+/// The same with another deadline.
+#[track_caller]
+pub fn wait_within<T>(patience: Duration, fact: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let begun = Instant::now();
     loop {
         match look() {
             Ok(found) => return found,
-            Err(seen) if begun.elapsed() > PATIENCE => {
-                panic!("waited {} s for this: {fact}\nlast seen: {seen}", PATIENCE.as_secs())
+            Err(seen) if begun.elapsed() > patience => {
+                panic!("waited {} s for this: {fact}\nlast seen: {seen}", patience.as_secs())
             }
             Err(_) => std::thread::sleep(PAUSE),
         }

@@ -11,7 +11,9 @@ use baton_proto::{Fault, FaultKind};
 use tokio::time::Instant;
 
 /// How long an agent may be gone, in the middle of a task, before the step fails: enough for its restart.
-const AGENT_GONE_MAX: Duration = Duration::from_secs(60);
+pub(super) const AGENT_GONE_MAX: Duration = Duration::from_secs(60);
+/// The same for one that was gone for so long already in this run: a run that is undone is not to wait for it at each step.
+pub(super) const STILL_GONE_MAX: Duration = Duration::from_secs(5);
 /// Pause between two attempts to find an agent again.
 const REDIAL_PAUSE: Duration = Duration::from_millis(200);
 
@@ -36,6 +38,12 @@ pub enum Followed {
 /// Asks one agent.
 pub(super) trait Ask {
     fn ask(&self, request: &Request) -> impl Future<Output = Result<Reply, Fault>> + Send;
+
+    /// How long it may be gone.
+    fn patience(&self) -> Duration;
+
+    /// Notes whether it answers.
+    fn note(&self, answers: bool);
 }
 
 /// Follows a task. `first` begins it or, if it is a `Watch`, only looks for it: then a task that failed is not begun anew.
@@ -57,6 +65,7 @@ pub(super) async fn follow(
         match agent.ask(request).await {
             Ok(Reply::Task(TaskState { seq, status })) => {
                 gone_since = None;
+                agent.note(true);
                 seen = Some(seq);
                 match status {
                     TaskStatus::Running(state) => {
@@ -78,7 +87,8 @@ pub(super) async fn follow(
             }
             Err(fault) if fault.kind == FaultKind::Peer => {
                 let since = *gone_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > AGENT_GONE_MAX {
+                if since.elapsed() > agent.patience() {
+                    agent.note(false);
                     return Err(fault.because(format!("gone for {}s", since.elapsed().as_secs())));
                 }
                 tokio::time::sleep(REDIAL_PAUSE).await;
@@ -127,6 +137,12 @@ mod tests {
             self.asked.lock().unwrap().push(asked);
             self.answers.lock().unwrap().pop_front().expect("no more is asked than was scripted")
         }
+
+        fn patience(&self) -> Duration {
+            AGENT_GONE_MAX
+        }
+
+        fn note(&self, _: bool) {}
     }
 
     fn running(seq: u64, ready: bool) -> Result<Reply, Fault> {
