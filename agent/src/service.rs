@@ -94,6 +94,25 @@ pub async fn start(instance: &Instance, args: &[String], dump_bytes: u64) -> Res
     Ok(Started(kind))
 }
 
+/// Watches a start that was given before this agent was started, where the service manager tells of it.
+pub fn join(instance: &Instance) -> Option<Started> {
+    match &instance.config().service {
+        ServiceConfig::Systemd(unit) => {
+            systemd::Unit::new(unit).join().map(|starting| Started(Kind::Systemd(starting)))
+        }
+        ServiceConfig::Exec(_) | ServiceConfig::Command { .. } => None,
+    }
+}
+
+/// Whether a start that was given here goes on, as far as the service manager tells: then the server holds nothing yet but
+/// what it was started on.
+pub async fn is_loading(instance: &Instance) -> Result<bool, Fault> {
+    match &instance.config().service {
+        ServiceConfig::Systemd(unit) => systemd::Unit::new(unit).is_loading().await,
+        ServiceConfig::Exec(_) | ServiceConfig::Command { .. } => Ok(false),
+    }
+}
+
 /// What becomes of a stopped service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {

@@ -46,7 +46,16 @@ pub(super) async fn start(
     let version = service::binary_version(&instance.config().service);
     // One of this run's plan would look like a program that has taken the port.
     reach::end_rehearsal(instance).await;
+    // One that was given before this agent was restarted: then a server that says nothing is loading, most likely.
+    let joined = service::join(instance);
     match instance.connect().await {
+        Err(ConnectError::Silent(error)) if joined.is_some() => {
+            info!(instance = %instance.name(), "joining a start, though its server is silent: {error}");
+            let wanted = Wanted { follow, files: Some(instance.data_files().await?), version: version.await.ok() };
+            let watch = Watch::new(instance, None);
+            let mark = LogMark::now(instance, None).await;
+            return loaded(instance, watch, joined, (begun, limit), &wanted, &mark, progress).await;
+        }
         Ok(mut server) => {
             let running = look::look(instance, &mut server).await?.running;
             let wanted = Wanted { follow, files: None, version: None };
@@ -58,7 +67,7 @@ pub(super) async fn start(
             return loaded(
                 instance,
                 Watch::new(instance, Some(server)),
-                None,
+                joined,
                 (begun, limit),
                 &wanted,
                 &mark,

@@ -47,7 +47,7 @@ pub(super) async fn stop(
         Saving::IfChanged => Then::Leave,
     };
     let Some(mut server) = answering(instance).await? else {
-        // Nothing listens, but a service manager may be about to start it again.
+        // Its service manager may be about to start it again, or in the middle of it.
         if let Some(stopped) = service::stop(instance, then).await {
             stopped?;
         }
@@ -122,7 +122,7 @@ async fn stopped(instance: &Instance, was_running: bool, then: Then) -> Result<O
     Ok(Outcome::Stopped { was_running })
 }
 
-/// Connects to the server. None: nothing listens.
+/// Connects to the server. None: nothing listens, or nothing yet that could answer.
 async fn answering(instance: &Instance) -> Result<Option<Server>, Fault> {
     reach::end_rehearsal(instance).await;
     let mut pace = Pace::within(ANSWER_TIMEOUT);
@@ -130,6 +130,8 @@ async fn answering(instance: &Instance) -> Result<Option<Server>, Fault> {
         match instance.connect().await {
             Ok(server) => return Ok(Some(server)),
             Err(ConnectError::Stopped(_)) => return Ok(None),
+            // Still loading what it was started on: there is nothing to save, and its manager can end it.
+            Err(ConnectError::Silent(_)) if service::is_loading(instance).await? => return Ok(None),
             Err(error @ ConnectError::Silent(_)) if !pace.wait().await => return Err(error.fault(instance.name())),
             Err(ConnectError::Silent(_)) => {}
             Err(error) => return Err(error.fault(instance.name())),

@@ -103,6 +103,16 @@ impl Unit {
         Ok(Starting { unit: self.clone(), start: Some(start), asked: Instant::now() })
     }
 
+    /// Watches a start that an agent which died had given, if there is one.
+    pub(super) fn join(&self) -> Option<Starting> {
+        self.is_left().then(|| Starting { unit: self.clone(), start: None, asked: Instant::now() })
+    }
+
+    /// Whether a start of ours goes on: the server has not loaded yet, and so holds nothing but what it was started on.
+    pub(super) async fn is_loading(&self) -> Result<bool, Fault> {
+        Ok(self.is_left() && self.is_starting().await?)
+    }
+
     /// Stops the unit, and holds it from then on, or leaves nothing behind.
     pub(super) async fn stop(&self, hold: bool) -> Result<(), Fault> {
         if hold {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::story::Verb;
 use crate::coord::code;
 
 /// A key, with its database.
@@ -55,10 +56,12 @@ pub struct Seen {
 #[derive(Debug, Clone, Default)]
 pub struct Ending {
     pub command: String,
+    /// Of a command that takes up a run.
+    pub verb: Option<Verb>,
     pub code: i32,
     /// Whether the drill itself killed it.
     pub killed: bool,
-    /// The word of its result.
+    /// What the run came to by it. Nothing, if it was not even begun or taken up.
     pub outcome: Option<String>,
     /// The primary that its result names.
     pub primary: Option<String>,
@@ -125,20 +128,28 @@ impl Standing {
 }
 
 impl Ending {
-    /// Whether the code is one of the documented ones that go with the outcome.
-    pub(super) fn is_documented(&self) -> bool {
-        let codes: &[i32] = match self.outcome.as_deref() {
+    /// Whether the code is one of the documented ones that go with the outcome, and with what was asked for.
+    pub fn is_documented(&self) -> bool {
+        let own: &[i32] = match self.outcome.as_deref() {
             Some("done") => &[code::DONE],
             Some("degraded") => &[code::DEGRADED],
             Some("refused") => &[code::PREFLIGHT, code::REFUSED],
             Some("rolled-back") => &[code::ROLLED_BACK, code::VERIFICATION],
             Some("failed") => &[code::STOPPED],
             Some("interrupted") => &[code::INTERRUPTED],
-            // Of a run that has ended already it is told so, and that is all.
-            None => &[code::DONE],
             Some(_) => &[],
+            None => &[code::PREFLIGHT, code::REFUSED, code::STOPPED],
         };
-        self.killed || codes.contains(&self.code)
+        let (rolled_back, served) = (Some("rolled-back"), [Some("done"), Some("degraded")]);
+        let asked_for = match self.verb {
+            // A run that has ended already is taken up without an error, whatever it came to.
+            Some(Verb::Resume) => self.outcome.is_some() && self.code == code::DONE,
+            Some(Verb::Abort) if self.outcome.as_deref() == rolled_back => self.code == code::DONE,
+            // What serves is not undone.
+            Some(Verb::Abort) if served.contains(&self.outcome.as_deref()) => self.code == code::REFUSED,
+            _ => false,
+        };
+        self.killed || asked_for || own.contains(&self.code)
     }
 }
 

@@ -134,26 +134,45 @@ impl<'a> Play<'a> {
 
     /// Brings a run that did not end to its end.
     fn end(&mut self) {
-        let attempts = self.story.faults.len() + ATTEMPTS;
+        if !self.is_known() {
+            // It was lost before it began, if at all: what it may have of the servers is given back.
+            if self.run.is_some() && !self.has_ended() {
+                self.take_up(Verb::Abort);
+                self.endings.pop();
+            }
+            return;
+        }
+        let (attempts, mut verb) = (self.story.faults.len() + ATTEMPTS, self.story.ending);
         for _ in 0..attempts {
-            let Some(run) = self.run.clone() else { return };
-            if self.has_ended() || !self.is_known() {
+            if self.has_ended() {
                 break;
             }
-            self.command(&[self.story.ending.word().to_owned(), run, "--yes".into(), "--json".into()]);
+            let said = self.take_up(verb);
+            let refused = said.code == code::REFUSED && !self.has_ended();
+            if refused && verb == Verb::Resume {
+                if !self.a_leads() {
+                    self.found(format!("a run cannot be taken up, and A is not back as a primary\n{said}"));
+                }
+                verb = Verb::Abort;
+            }
         }
         // To take up a run that has ended changes nothing, and is no error.
-        if self.has_ended()
-            && self.is_known()
-            && self.story.ending == Verb::Resume
-            && let Some(run) = self.run.clone()
-        {
-            let said = self.command(&["resume".into(), run, "--yes".into(), "--json".into()]);
-            self.endings.pop();
+        if self.has_ended() && self.story.ending == Verb::Resume {
+            let said = self.take_up(Verb::Resume);
             if said.code != code::DONE {
                 self.found(format!("a run that has ended cannot be taken up without an error\n{said}"));
             }
         }
+    }
+
+    fn take_up(&mut self, verb: Verb) -> Said {
+        let run = self.run.clone().unwrap_or_default();
+        self.command(&[verb.word().to_owned(), run, "--yes".into(), "--json".into()])
+    }
+
+    fn a_leads(&self) -> bool {
+        let info = self.stage.world.a().try_client().and_then(|mut client| client.try_info());
+        info.is_ok_and(|info| info.get("role").is_some_and(|role| role == "master"))
     }
 
     fn has_ended(&self) -> bool {
@@ -196,7 +215,7 @@ impl<'a> Play<'a> {
             }
             std::thread::sleep(LOOK);
         };
-        let ending = self.ending(&said);
+        let ending = self.ending(&args, &said);
         let outcome = ending.outcome.as_deref().unwrap_or("nothing");
         self.faults.tell(format!("coord ended with {}: {outcome}", said.code));
         self.endings.push(ending);
@@ -204,14 +223,18 @@ impl<'a> Play<'a> {
         said
     }
 
-    fn ending(&self, said: &Said) -> Ending {
+    fn ending(&self, args: &[&str], said: &Said) -> Ending {
         let result = said.events().into_iter().rfind(|event| event["event"] == "result").unwrap_or_default();
         let text = |name: &str| result[name].as_str().map(ToOwned::to_owned);
+        let verb = Verb::of(args);
+        // A run's own result tells how long it took. Else it is the command that was refused, and the run is as it was.
+        let of_the_run = verb.is_none() || result["seconds"].is_object() || result["outcome"] == "rolled-back";
         Ending {
             command: said.command.clone(),
+            verb,
             code: said.code,
             killed: self.faults.killed_coord,
-            outcome: text("outcome"),
+            outcome: text("outcome").filter(|_| of_the_run),
             primary: text("primary"),
             names: format!("{} {}", result["missing"], result["kept"]),
         }

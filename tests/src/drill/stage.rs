@@ -85,6 +85,8 @@ impl Stage {
         }
         self.world.start();
         story.data.load(&mut self.world.a().client());
+        let survivors = story.survivors().iter().map(|name| self.world.host(name));
+        survivors.for_each(|host| host.await_in_sync_with(self.world.a()));
         for host in self.world.hosts().iter().filter(|host| host.name != C) {
             self.settings.insert(host.name.clone(), ask(host, witness::settings(&mut host.client())));
         }

@@ -82,6 +82,7 @@ pub struct Comeback {
     pub with_clients: bool,
 }
 
+/// What takes up a run that stopped half-way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     Resume,
@@ -124,6 +125,11 @@ impl Verb {
             Verb::Resume => "resume",
             Verb::Abort => "abort",
         }
+    }
+
+    /// The one that a command line begins with.
+    pub fn of(command: &[&str]) -> Option<Self> {
+        [Verb::Resume, Verb::Abort].into_iter().find(|verb| command.first() == Some(&verb.word()))
     }
 }
 

@@ -103,11 +103,15 @@ async fn a_start_that_goes_on_keeps_its_limit_and_is_cleared_up_after_it() {
     state("activating");
     fake.unit.start(&args(), 1).await.unwrap();
     fake.unit.settle().await.unwrap();
-    assert!(fake.unit.is_left());
+    assert!(fake.unit.is_left() && fake.unit.is_loading().await.unwrap());
     assert!(fake.unit.clear_up().await.unwrap_err().to_string().contains("starting"));
-    state("active");
+    // An agent that comes after the one that has started it sees how it ends.
+    let mut joined = fake.unit.join().unwrap();
+    assert_eq!(joined.ended().await, None);
+    state("failed");
+    assert!(fake.end(&mut joined).await.to_string().contains("cache.service ended while starting: failed"));
     fake.unit.clear_up().await.unwrap();
-    assert!(!fake.unit.is_left());
+    assert!(!fake.unit.is_left() && fake.unit.join().is_none());
 }
 
 #[tokio::test]

@@ -284,3 +284,20 @@ fn a_code_that_is_not_documented_or_belies_the_outcome_is_found() {
     (evidence.endings[0].code, evidence.endings[0].killed) = (-1, true);
     finds(&evidence, &[]);
 }
+
+#[test]
+fn what_takes_up_a_run_has_codes_of_its_own() {
+    use super::super::story::Verb::{Abort, Resume};
+    let taken_up = |verb, code, outcome: Option<&str>| {
+        let outcome = outcome.map(ToOwned::to_owned);
+        Ending { verb: Some(verb), code, outcome, ..Ending::default() }.is_documented()
+    };
+    // What was asked for is no failure; what serves stays; a run that lives elsewhere is left alone.
+    assert!(taken_up(Abort, code::DONE, Some("rolled-back")));
+    assert!(taken_up(Abort, code::REFUSED, Some("done")));
+    assert!(taken_up(Resume, code::DONE, Some("rolled-back")));
+    assert!(taken_up(Resume, code::REFUSED, None));
+    assert!(!taken_up(Abort, code::DONE, Some("refused")));
+    assert!(!taken_up(Resume, code::DONE, None));
+    assert!(!taken_up(Resume, 1, Some("done")));
+}
