@@ -10,6 +10,7 @@ mod disturbed;
 mod feed;
 mod gate;
 mod harness;
+mod held_off;
 mod killed;
 mod live;
 mod overlap;
