@@ -73,6 +73,7 @@ pub(super) async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -
     for undo in &run.undo_failures {
         let step = run.step(undo.index).map_or("step", Step::name);
         error.causes.push(format!("undo of {step}: {}", undo.fault));
+        error.causes.extend(undo.fault.hint.iter().map(|hint| format!("  by hand: {hint}")));
     }
     error.told = true;
     error.state = states(context, plan).await;
