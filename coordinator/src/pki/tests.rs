@@ -38,7 +38,7 @@ fn files_belong_to_their_owner_alone_and_nothing_temporary_stays() {
     let mut names: Vec<_> =
         std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["b.pem", "ca.key", "ca.pem", "operator.pem"]);
+    assert_eq!(names, ["b.pem", "ca.key", "ca.pem", "issued.jsonl", "operator.pem"]);
 }
 
 #[test]
