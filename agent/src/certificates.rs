@@ -45,7 +45,7 @@ impl Certificates {
                 warn!(path = %renewed.display(), "the renewed identity is not taken: {error}");
             }
         }
-        match read_list(state) {
+        match durable::read_if_there(&state.join(REVOKED), REVOCATIONS_BYTES_MAX as u64) {
             Ok(None) => {}
             Ok(Some(list)) => drop(credentials.revoke(&list).map_err(|error| unfit(state, &error))?),
             // To go on would be to believe what was revoked.
@@ -107,16 +107,4 @@ fn unwritten(error: &io::Error) -> Fault {
     Fault::new(FaultKind::Host, "write what is believed into the agent's state directory")
         .because(error)
         .hint("see that the agent's state directory can be written and has space")
-}
-
-fn read_list(state: &Path) -> io::Result<Option<Vec<u8>>> {
-    let path = state.join(REVOKED);
-    match std::fs::metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-        Ok(found) if found.len() > REVOCATIONS_BYTES_MAX as u64 => {
-            Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} bytes are too many", found.len())))
-        }
-        Ok(_) => std::fs::read(&path).map(Some),
-    }
 }
