@@ -25,6 +25,7 @@ pub mod host;
 pub mod info;
 pub mod instance;
 pub mod journals;
+pub mod metrics;
 pub mod names;
 pub mod notify;
 pub mod observe;

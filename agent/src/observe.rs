@@ -254,6 +254,7 @@ mod tests {
             disk_reserve_bytes: 0,
             memory_reserve_bytes: 0,
             lanes: 1,
+            metrics: None,
             instances: vec![config.clone()],
         };
         Instance::new(config, &agent)

@@ -20,7 +20,7 @@ use crate::journals::Journals;
 use crate::tasks::Tasks;
 use crate::transfer::Offers;
 use crate::visitors::Visitors;
-use crate::{actions, notify, observe, reach};
+use crate::{actions, metrics, notify, observe, reach};
 
 /// Most connections at a time, greeted or not: a few coordinators and the agents of a group.
 const CONNECTIONS_MAX: usize = 256;
@@ -60,6 +60,10 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
     let agent = Arc::new(Agent { host, config, instances, offers, dialer, notes, claims, journals, certificates });
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
     actions::recover(&agent);
+    if let Some(listen) = agent.config.metrics {
+        let served = metrics::serve(Arc::clone(&agent), listen).await;
+        served.with_context(|| format!("serve the pages for monitoring at {listen}"))?;
+    }
     notify::ready();
     actions::guard(&agent);
     tokio::spawn(deposed::herald(Arc::clone(&agent)));

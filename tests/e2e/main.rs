@@ -14,6 +14,7 @@ mod harness;
 mod held_off;
 mod killed;
 mod live;
+mod monitoring;
 mod overlap;
 mod peers;
 mod plain;
