@@ -14,6 +14,7 @@ pub mod adopt;
 pub mod agent;
 pub mod claims;
 pub mod cli;
+mod compare;
 pub mod config;
 pub mod deposed;
 pub mod discover;
