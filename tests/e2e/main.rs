@@ -3,6 +3,7 @@
 mod access;
 mod changed;
 mod clone;
+mod compare;
 mod copy;
 mod deposed;
 mod discover;

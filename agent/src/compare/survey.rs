@@ -13,6 +13,7 @@ pub(super) async fn survey(
     mut show: impl FnMut(u32, u64),
 ) -> Result<(), Stopped> {
     for db in pair.databases().await? {
+        baton_hold::at(|| "compare-database-before".to_owned()).await;
         pair.select(db).await?;
         tallies.enter(db);
         let mut cursor = Some(b"0".to_vec());
