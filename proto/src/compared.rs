@@ -82,3 +82,40 @@ pub struct Example {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub types: Option<[String; 2]>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+    use crate::control::AsideFacts;
+    use crate::lineage::Lineage;
+    use crate::report::Keyspace;
+
+    /// What an agent tells and a coordinator reads that know nothing of comparing.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct OldFacts {
+        file: String,
+        bytes: u64,
+        past_fork_bytes: Option<u64>,
+        keyspace: Keyspace,
+        lineage: Lineage,
+    }
+
+    #[test]
+    fn who_knows_nothing_of_comparing_is_understood_and_understands() {
+        let lineage = Lineage { id: "0123456789012345678901234567890123456789".parse().unwrap(), offset: 7 };
+        let old = OldFacts {
+            file: "/data/baton-re-1.diverged.rdb".into(),
+            bytes: 9,
+            past_fork_bytes: None,
+            keyspace: Keyspace::new(),
+            lineage,
+        };
+        let mut facts: AsideFacts = codec::decode(&codec::encode(&old).unwrap()).unwrap();
+        assert_eq!(facts.compared, None);
+        facts.compared = Some(Compared::NotMade { why: "it is stopped".into() });
+        let bytes = codec::encode(&facts).unwrap();
+        assert_eq!(codec::decode::<AsideFacts>(&bytes).unwrap(), facts);
+        assert_eq!(codec::decode::<OldFacts>(&bytes).unwrap(), old);
+    }
+}

@@ -13,7 +13,7 @@ pub(super) async fn survey(
     mut show: impl FnMut(u32, u64),
 ) -> Result<(), Stopped> {
     for db in pair.databases().await? {
-        baton_hold::at(|| "compare-database-before".to_owned()).await;
+        baton_hold::at(|| format!("compare-database-{db}")).await;
         pair.select(db).await?;
         tallies.enter(db);
         let mut cursor = Some(b"0".to_vec());
@@ -87,8 +87,9 @@ async fn absent(side: &mut Side, keys: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Stopp
 /// Judges keys, and those that seem to differ once more: the other side serves writes, and times to live run out.
 async fn settle(pair: &mut Pair, keys: &[Vec<u8>]) -> Result<Vec<Verdict>, Stopped> {
     let mut verdicts = judge(pair, keys).await?;
-    let doubtful = || keys.iter().enumerate();
-    let (places, again): (Vec<usize>, Vec<Vec<u8>>) = doubtful()
+    let (places, again): (Vec<usize>, Vec<Vec<u8>>) = keys
+        .iter()
+        .enumerate()
         .filter(|(at, _)| verdicts.get(*at).is_some_and(Verdict::is_doubtful))
         .map(|(at, key)| (at, key.clone()))
         .unzip();
