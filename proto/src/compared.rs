@@ -55,7 +55,7 @@ pub struct Differences {
     pub differing: u64,
     /// Those among them that are told apart by their serialised form alone, as streams are: they may mean the same.
     pub by_form: u64,
-    /// Keys on both whose values were not compared: a stream or a name that is too large.
+    /// Keys that were not compared: a stream, an element or a name is too large.
     pub unread: u64,
 }
 

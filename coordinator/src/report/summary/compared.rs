@@ -52,7 +52,7 @@ pub(super) fn write(compared: &Compared, between: (&InstanceRef, &InstanceRef), 
         writeln!(out, "  differs   {} of them are {says}", Count(by_form))?;
     }
     if unread > 0 {
-        writeln!(out, "  differs   {} on both were too large to be compared", Count(unread))?;
+        writeln!(out, "  differs   {} were too large to be compared", Count(unread))?;
     }
     let (seen, seen_successor, time) = (Count(seen), Count(seen_successor), Seconds(comparison.seconds));
     writeln!(out, "  compared  {seen} keys of {deposed}, {seen_successor} of {successor}, in {time}")?;
@@ -135,7 +135,7 @@ mod tests {
                 "differs   only on c: \"two\" in 2",
                 "differs   other values: \"three\" (list, set)",
                 "differs   1 of them are streams or values of modules, told apart by DUMP alone: they may mean the same",
-                "differs   2 on both were too large to be compared",
+                "differs   2 were too large to be compared",
                 &format!("compared  {} keys of a, 3 of c, in 1.5s", Count(9000)),
             ]
         );
