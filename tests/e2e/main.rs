@@ -7,6 +7,7 @@ mod copy;
 mod deposed;
 mod discover;
 mod disturbed;
+mod drill;
 mod feed;
 mod gate;
 mod harness;
