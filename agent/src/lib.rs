@@ -12,6 +12,7 @@
 pub mod actions;
 pub mod adopt;
 pub mod agent;
+pub mod certificates;
 pub mod claims;
 pub mod cli;
 pub mod config;
@@ -35,3 +36,4 @@ pub mod server;
 pub mod service;
 pub mod tasks;
 pub mod transfer;
+pub mod visitors;

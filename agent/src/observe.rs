@@ -60,6 +60,7 @@ pub async fn observe(agent: &Agent) -> HostReport {
         condition: condition::of_host(),
         instances,
         depositions: agent.notes.all(),
+        certificate: Some(agent.certificates.facts()),
     }
 }
 

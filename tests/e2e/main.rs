@@ -1,6 +1,7 @@
 //! End to end: real `coord`, real agents, real servers. Each test has a world of its own (`baton_tests::world`).
 
 mod access;
+mod certificates;
 mod changed;
 mod clone;
 mod copy;
