@@ -37,27 +37,46 @@ const ADDRESSES_MAX: usize = 4;
 
 /// Tries to reach a server as this instance would reach it as its primary.
 pub async fn reach(instance: &Instance, to: &HostPort) -> Reach {
+    match attempt(instance, to).await {
+        Ok((reach, _)) | Err(reach) => reach,
+    }
+}
+
+/// Connects to a server as this instance would to its primary, and logs in as it would.
+pub(crate) async fn connect(instance: &Instance, to: &HostPort) -> Result<TcpStream, Reach> {
+    match attempt(instance, to).await? {
+        (Reach { verdict: ReachVerdict::Open, .. }, stream) => Ok(stream),
+        (reach, _) => Err(reach),
+    }
+}
+
+/// What somebody said who accepted, with the connection; or why nobody did.
+async fn attempt(instance: &Instance, to: &HostPort) -> Result<(Reach, TcpStream), Reach> {
     let Approach { login, source } = match approach(instance).await {
         Ok(approach) => approach,
-        Err(fault) => return verdict(ReachVerdict::Unreachable, format!("it is not known how to log in: {fault}")),
+        Err(fault) => {
+            return Err(verdict(ReachVerdict::Unreachable, format!("it is not known how to log in: {fault}")));
+        }
     };
     let addresses = match timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((to.host.as_str(), to.port))).await {
         Ok(Ok(addresses)) => addresses.take(ADDRESSES_MAX).collect::<Vec<_>>(),
         Ok(Err(error)) => {
-            return verdict(ReachVerdict::Unreachable, format!("the address of {} is not found: {error}", to.host));
+            let detail = format!("the address of {} is not found: {error}", to.host);
+            return Err(verdict(ReachVerdict::Unreachable, detail));
         }
         Err(_) => {
-            return verdict(ReachVerdict::Unreachable, format!("the address of {} is not found in time", to.host));
+            let detail = format!("the address of {} is not found in time", to.host);
+            return Err(verdict(ReachVerdict::Unreachable, detail));
         }
     };
     let mut seen = verdict(ReachVerdict::Unreachable, format!("{} has no address", to.host));
     for address in addresses {
         seen = match timeout(CONNECT_TIMEOUT, open(address, source)).await {
             Ok(Ok(mut stream)) => match timeout(TALK_TIMEOUT, attempt::talk(&mut stream, &login)).await {
-                Ok(reach) => return reach,
+                Ok(reach) => return Ok((reach, stream)),
                 Err(_) => {
                     let detail = format!("{address} accepts, and says nothing within {} s", TALK_TIMEOUT.as_secs());
-                    return Reach { hung: true, ..verdict(ReachVerdict::Busy, detail) };
+                    return Err(Reach { hung: true, ..verdict(ReachVerdict::Busy, detail) });
                 }
             },
             Ok(Err(error)) => unopened(address, &error),
@@ -67,7 +86,7 @@ pub async fn reach(instance: &Instance, to: &HostPort) -> Reach {
             ),
         };
     }
-    seen
+    Err(seen)
 }
 
 /// Dials another agent. The datagrams take the way that a transfer would.

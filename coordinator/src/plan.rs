@@ -102,6 +102,8 @@ pub struct Intent {
     pub hung_is_dead: bool,
     /// The longest that the source may have been without its primary.
     pub max_data_age_seconds: Option<u64>,
+    /// Compare what a deposed primary holds with its successor, for so long at most.
+    pub compare_seconds: Option<u32>,
 }
 
 impl Intent {
@@ -117,6 +119,7 @@ impl Intent {
             expect_lineage: None,
             hung_is_dead: false,
             max_data_age_seconds: None,
+            compare_seconds: None,
         }
     }
 }
