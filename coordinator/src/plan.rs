@@ -268,6 +268,16 @@ impl Plan {
         instances
     }
 
+    /// The lost primary's own instance, if its agent may have been told of the run. It need not answer.
+    pub fn outsiders(&self) -> Vec<InstanceRef> {
+        let instances = self.instances();
+        let own = self.steps.iter().filter_map(|step| match step {
+            Step::Depose { own, .. } => own.as_ref(),
+            _ => None,
+        });
+        own.filter(|own| !instances.contains(own)).cloned().collect()
+    }
+
     /// Who is the primary once the run is done, and who its replicas are.
     pub fn outcome(&self) -> (Option<&InstanceRef>, Vec<&InstanceRef>) {
         let siblings = self.siblings.iter();

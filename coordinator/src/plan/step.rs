@@ -285,6 +285,17 @@ impl Step {
         moves || self.deposes() || matches!(self, Backlog { .. } | Stop { .. } | Start { .. } | Boot { .. })
     }
 
+    /// Whose agent undoes it, where that is one.
+    pub fn undone_on(&self) -> Option<&InstanceRef> {
+        use Step::{Backlog, Boot, HandOver, Install, Snapshot, Start, Stop, Transfer};
+        match self {
+            Snapshot { source: on, .. } | Backlog { source: on, .. } | HandOver { from: on, .. } => Some(on),
+            Transfer { target: on, .. } | Stop { target: on, .. } | Install { target: on } => Some(on),
+            Start { target: on, .. } | Boot { target: on } => Some(on),
+            _ => None,
+        }
+    }
+
     /// Whether it deposes a primary. That is taken back by a run that is rolled back, and by no other.
     pub fn deposes(&self) -> bool {
         matches!(self, Step::Depose { deposition, .. } if deposition.standing == Standing::Deposed)
