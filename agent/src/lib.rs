@@ -34,4 +34,5 @@ pub mod serve;
 pub mod server;
 pub mod service;
 pub mod tasks;
+pub mod tls;
 pub mod transfer;
