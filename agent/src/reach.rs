@@ -236,3 +236,5 @@ pub async fn end_rehearsal(instance: &Instance) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
