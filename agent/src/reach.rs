@@ -123,7 +123,9 @@ async fn speak(stream: TcpStream, address: SocketAddr, approach: &Approach) -> R
         }
     });
     match other.await {
-        Ok(Some(why)) => by_tls(format!("{why} (`tls-replication {}`)", if approach.tls.is_some() { "yes" } else { "no" })),
+        Ok(Some(why)) => {
+            by_tls(format!("{why} (`tls-replication {}`)", if approach.tls.is_some() { "yes" } else { "no" }))
+        }
         _ => reach,
     }
 }

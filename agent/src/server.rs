@@ -267,7 +267,9 @@ pub(crate) async fn connect_bare(endpoint: &Endpoint, credentials: &Credentials)
     let connected = async {
         let opened: io::Result<BareStream> = match endpoint {
             Endpoint::Unix(path) => UnixStream::connect(path).await.map(|stream| Box::new(stream) as BareStream),
-            Endpoint::Tcp(address) | Endpoint::Tls(address, _) => open_local(address).await.map(|stream| Box::new(stream) as BareStream),
+            Endpoint::Tcp(address) | Endpoint::Tls(address, _) => {
+                open_local(address).await.map(|stream| Box::new(stream) as BareStream)
+            }
         };
         let mut stream = opened.map_err(|error| unopened(endpoint, &error))?;
         // Only where somebody listens: a server that is stopped is stopped, whatever its certificates are.

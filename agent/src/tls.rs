@@ -18,8 +18,8 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-pub use self::files::Files;
 use self::files::Asks;
+pub use self::files::Files;
 use self::trust::{Anybody, Chain, Clients, Mistrust};
 
 /// Why TLS does not come about, in words.
@@ -40,7 +40,9 @@ impl From<io::Error> for TlsError {
     fn from(error: io::Error) -> Self {
         match mistrust(&error) {
             Some(words) => Self::Mistrust(words),
-            None if error.kind() == ErrorKind::UnexpectedEof => Self::Broken("it broke the TLS handshake off".to_owned()),
+            None if error.kind() == ErrorKind::UnexpectedEof => {
+                Self::Broken("it broke the TLS handshake off".to_owned())
+            }
             None => Self::Broken(format!("no TLS: {error}")),
         }
     }

@@ -199,7 +199,10 @@ impl Host {
     pub fn speak_tls(&self) {
         let file = |name: &str| self.tls_dir().join(name).display().to_string();
         self.configure(|conf| {
-            conf.set("port", 0).set("tls-port", SERVER_PORT).set("tls-replication", "yes").set("tls-auth-clients", "yes");
+            conf.set("port", 0)
+                .set("tls-port", SERVER_PORT)
+                .set("tls-replication", "yes")
+                .set("tls-auth-clients", "yes");
             conf.set("tls-ca-cert-file", file("ca.pem"));
             conf.set("tls-cert-file", file("cert.pem")).set("tls-key-file", file("key.pem"));
         });

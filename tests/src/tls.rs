@@ -62,7 +62,8 @@ impl Authority {
 /// Goes on by TLS over a connection.
 pub(crate) fn over(stream: TcpStream, files: &Path) -> Stream {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let chain = CertificateDer::pem_file_iter(files.join("cert.pem")).expect("a certificate").map(Result::unwrap).collect();
+    let chain =
+        CertificateDer::pem_file_iter(files.join("cert.pem")).expect("a certificate").map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(files.join("key.pem")).expect("a key");
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

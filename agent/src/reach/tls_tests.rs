@@ -69,7 +69,11 @@ async fn tls_on_one_side_only_is_told() {
     let far = ca.equip(dirs[1].path(), "far", 9);
     let plain = tried(&dirs, &near, |port| format!("port {port}\n")).await;
     assert_eq!((plain.verdict, plain.tls), (ReachVerdict::Unauthorised, true), "{}", plain.detail);
-    assert!(plain.detail.contains("speaks no TLS there") && plain.detail.contains("tls-replication yes"), "{}", plain.detail);
+    assert!(
+        plain.detail.contains("speaks no TLS there") && plain.detail.contains("tls-replication yes"),
+        "{}",
+        plain.detail
+    );
     let encrypted = tried(&dirs, "", |port| format!("port 0\ntls-port {port}\n{far}")).await;
     assert_eq!((encrypted.verdict, encrypted.tls), (ReachVerdict::Unauthorised, true), "{}", encrypted.detail);
     assert!(encrypted.detail.contains("it speaks TLS there"), "{}", encrypted.detail);

@@ -78,7 +78,8 @@ fn files_are_found_from_the_data_directory_and_a_client_may_have_its_own() {
     assert_eq!(one.own(), Some(&("/data/a".into(), "/b".into())));
     assert_eq!((one.client(), one.asks), (one.own(), Asks::Anybody));
     assert_eq!(one.trust_in_words(), "/data/cas");
-    let two = files("tls-cert-file a\ntls-key-file b\ntls-client-cert-file c\ntls-client-key-file d\ntls-auth-clients no");
+    let two =
+        files("tls-cert-file a\ntls-key-file b\ntls-client-cert-file c\ntls-client-key-file d\ntls-auth-clients no");
     assert_eq!((two.client(), two.asks), (Some(&("/data/c".into(), "/data/d".into())), Asks::Nobody));
     assert_eq!(files("tls-cert-file a").own(), None, "a certificate without a key is none");
 }
@@ -144,8 +145,11 @@ async fn files_that_do_not_do_are_named() {
     let why = |conf: &str| acceptor(&files(conf)).err().unwrap();
     std::fs::write(dir.path().join("key.pem"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
     assert!(why(&conf).contains("do not fit"), "{}", why(&conf));
-    std::fs::write(dir.path().join("key.pem"), "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
-        .unwrap();
+    std::fs::write(
+        dir.path().join("key.pem"),
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    )
+    .unwrap();
     assert!(why(&conf).contains("key.pem holds no key"), "{}", why(&conf));
     std::fs::remove_file(dir.path().join("cert.pem")).unwrap();
     assert!(why(&conf).contains("cert.pem"), "{}", why(&conf));
