@@ -6,6 +6,7 @@ use std::sync::Arc;
 use baton_proto::{HostName, InstanceName};
 use baton_wire::Dialer;
 
+use crate::certificates::Certificates;
 use crate::claims::Claims;
 use crate::config::AgentConfig;
 use crate::deposed::Notes;
@@ -25,4 +26,5 @@ pub struct Agent {
     pub notes: Notes,
     pub claims: Claims,
     pub journals: Journals,
+    pub certificates: Certificates,
 }

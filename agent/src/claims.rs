@@ -185,14 +185,8 @@ fn path(state: &Path, instance: &InstanceName) -> PathBuf {
 }
 
 fn read(path: &Path) -> io::Result<Option<Claim>> {
-    let found = match std::fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        found => found?,
-    };
-    if found.len() > NOTE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} bytes are too many", found.len())));
-    }
-    Ok(Some(serde_json::from_slice(&std::fs::read(path)?)?))
+    let text = durable::read_if_there(path, NOTE_BYTES_MAX)?;
+    Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
 }
 
 fn unwritten(error: &io::Error) -> Fault {

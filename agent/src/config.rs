@@ -36,6 +36,8 @@ pub struct AgentConfig {
     pub memory_reserve_bytes: u64,
     /// Connections that a pull uses, each with a socket of its own.
     pub lanes: usize,
+    /// Where pages for monitoring are served, over plain HTTP.
+    pub metrics: Option<SocketAddr>,
     pub instances: Vec<InstanceConfig>,
 }
 

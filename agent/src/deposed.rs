@@ -126,11 +126,8 @@ impl Notes {
 }
 
 fn read(path: &Path) -> io::Result<Held> {
-    let bytes = std::fs::metadata(path)?.len();
-    if bytes > NOTE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{bytes} bytes are too many")));
-    }
-    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    let text = durable::read_if_there(path, NOTE_BYTES_MAX)?.ok_or(io::ErrorKind::NotFound)?;
+    Ok(serde_json::from_slice(&text)?)
 }
 
 fn is_about(note: &Deposition, agent: &Agent, instance: &Instance) -> bool {

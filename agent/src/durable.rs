@@ -5,7 +5,7 @@
 //! lock. All of this blocks; callers in async code that write more than a note go through `spawn_blocking`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,21 @@ pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()?;
     drop(file);
     rename(&temp, path)
+}
+
+/// Reads a file that need not be there. A larger one than it can be is an error: something else stands there.
+pub fn read_if_there(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        let text = format!("{} is larger than {bytes_max} bytes", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(Some(bytes))
 }
 
 /// Renames within a directory, and makes the new name last.
@@ -92,6 +107,16 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         replace_file(&path, b"new", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_file_is_read_if_it_is_there_and_no_larger_than_it_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("note");
+        assert_eq!(read_if_there(&path, 4).unwrap(), None);
+        fs::write(&path, "four").unwrap();
+        assert_eq!(read_if_there(&path, 4).unwrap().as_deref(), Some(&b"four"[..]));
+        assert_eq!(read_if_there(&path, 3).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub async fn observe(agent: &Agent) -> HostReport {
         condition: condition::of_host(),
         instances,
         depositions: agent.notes.all(),
+        certificate: Some(agent.certificates.facts()),
     }
 }
 
@@ -254,6 +255,7 @@ mod tests {
             disk_reserve_bytes: 0,
             memory_reserve_bytes: 0,
             lanes: 1,
+            metrics: None,
             instances: vec![config.clone()],
         };
         Instance::new(config, &agent)

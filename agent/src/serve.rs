@@ -6,11 +6,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use baton_proto::control::{Answer, Order, Reply, Request};
 use baton_proto::{Fault, FaultKind, HostName, InstanceName};
-use baton_wire::{Arrival, Dialer, Identity, Listener, Peer, Responder, Role};
+use baton_wire::{Arrival, Dialer, Listener, Peer, Responder, Role};
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use crate::agent::{Agent, SOFTWARE};
+use crate::certificates::Certificates;
 use crate::claims::Claims;
 use crate::config::AgentConfig;
 use crate::deposed::{self, Notes};
@@ -18,7 +19,8 @@ use crate::instance::Instance;
 use crate::journals::Journals;
 use crate::tasks::Tasks;
 use crate::transfer::Offers;
-use crate::{actions, notify, observe, reach};
+use crate::visitors::Visitors;
+use crate::{actions, metrics, notify, observe, reach};
 
 /// Most connections at a time, greeted or not: a few coordinators and the agents of a group.
 const CONNECTIONS_MAX: usize = 256;
@@ -27,11 +29,15 @@ const CONNECTIONS_MAX: usize = 256;
 struct Desk {
     agent: Arc<Agent>,
     tasks: Tasks,
+    visitors: Visitors,
 }
 
 /// Runs until `stop` resolves. Tasks and servers that the agent started are left to themselves then.
 pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let identity = Identity::load(&config.identity)?;
+    std::fs::create_dir_all(&config.state)
+        .with_context(|| format!("create state directory {}", config.state.display()))?;
+    let certificates = Certificates::load(&config.identity, &config.state)?;
+    let identity = certificates.credentials().identity();
     let Role::Agent(host) = identity.role().clone() else {
         anyhow::bail!(
             "identity {} is that of the {}; an agent needs one made by `coord pki issue HOST`",
@@ -39,27 +45,29 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
             identity.role()
         );
     };
-    std::fs::create_dir_all(&config.state)
-        .with_context(|| format!("create state directory {}", config.state.display()))?;
-    let listener = Listener::bind(&identity, config.listen, SOFTWARE)
+    let listener = Listener::bind(certificates.credentials(), config.listen, SOFTWARE)
         .with_context(|| format!("listen on {} (UDP)", config.listen))?;
     let instances = config
         .instances
         .iter()
         .map(|instance| (instance.name.clone(), Arc::new(Instance::new(instance.clone(), &config))));
     let instances: BTreeMap<_, _> = instances.collect();
-    let dialer = Dialer::new(&identity, SOFTWARE)?;
+    let dialer = Dialer::new(certificates.credentials(), SOFTWARE)?;
     let offers = Offers::start().context("start the threads that pack snapshots")?;
     let notes = Notes::load(&config.state).context("read the notes of replaced primaries")?;
     let claims = Claims::load(&host, &config.state, instances.keys());
     let journals = Journals::open(&config.state).context("open the journals of runs")?;
-    let agent = Arc::new(Agent { host, config, instances, offers, dialer, notes, claims, journals });
+    let agent = Arc::new(Agent { host, config, instances, offers, dialer, notes, claims, journals, certificates });
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
     actions::recover(&agent);
+    if let Some(listen) = agent.config.metrics {
+        let served = metrics::serve(Arc::clone(&agent), listen).await;
+        served.with_context(|| format!("serve the pages for monitoring at {listen}"))?;
+    }
     notify::ready();
     actions::guard(&agent);
     tokio::spawn(deposed::herald(Arc::clone(&agent)));
-    let desk = Arc::new(Desk { agent, tasks: Tasks::default() });
+    let desk = Arc::new(Desk { agent, tasks: Tasks::default(), visitors: Visitors::default() });
     tokio::select! {
         () = accept(&desk, &listener) => {}
         () = stop => info!("agent is stopping; servers go on"),
@@ -94,6 +102,7 @@ async fn converse(desk: Arc<Desk>, arrival: Arrival) {
         }
     };
     debug!(peer = %address, role = %peer.role(), "connected");
+    desk.visitors.enter(&peer);
     // Bounded by the transport's limit on open streams.
     while let Some(asking) = peer.next().await {
         let (desk, peer) = (Arc::clone(&desk), Arc::clone(&peer));
@@ -167,6 +176,13 @@ impl Desk {
             }
             Request::Recall { run, at } => self.agent.journals.recall(&run, at),
             Request::Runs => Ok(Reply::Runs(self.agent.journals.list())),
+            Request::SigningRequest => self.agent.certificates.signing_request(),
+            Request::Renew { chain } => self.agent.certificates.renew(&chain),
+            Request::Revoke { list } => {
+                let taken = self.agent.certificates.revoke(&list)?;
+                self.visitors.turn_out(self.agent.certificates.credentials());
+                Ok(taken)
+            }
             Request::Begin(order) => self.begin(name, order).await.map(Reply::Task),
             Request::Watch { task, seen } => {
                 self.agent.claims.heard(&task.run);

@@ -101,7 +101,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
     let config = cli.config.as_deref();
     match &cli.verb {
-        Verb::Pki(command) => return pki::run(command, console).map(|()| Exit::Done),
+        Verb::Pki(command) if !command.asks_agents() => return pki::run(command, console).map(|()| Exit::Done),
         Verb::Checks(args) => {
             checks::run(args, console);
             return Ok(Exit::Done);
@@ -119,6 +119,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
         | Verb::Abort(_)
         | Verb::Runs(_)
         | Verb::Show(_)
+        | Verb::Pki(_)
         | Verb::Rate(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -140,7 +141,8 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
             Verb::Runs(_) => runs::list_everywhere(&context).await,
             Verb::Show(args) => runs::show(&context, args).await,
             Verb::Rate(args) => rate::run(&context, args).await,
-            Verb::Pki(_) | Verb::Checks(_) | Verb::Install(_) | Verb::Papers { .. } => Ok(Exit::Done),
+            Verb::Pki(command) => pki::run_at_agents(command, &context).await,
+            Verb::Checks(_) | Verb::Install(_) | Verb::Papers { .. } => Ok(Exit::Done),
         }
     })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use baton_proto::claim::Turn;
 use baton_proto::control::{Action, Order, Outcome, Progress, RECORD_BYTES_MAX, Reach, Reply, Request, TaskId};
-use baton_proto::report::{HostReport, InstanceReport};
+use baton_proto::report::{CertificateFacts, HostReport, InstanceReport};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, RunId};
 use baton_wire::{Dialer, Link};
 use tokio::sync::Mutex;
@@ -176,6 +176,30 @@ impl Agents {
             }
         }
         Ok(text)
+    }
+
+    /// Has a host's agent make a new key. Yields the request for its certificate.
+    pub async fn signing_request(&self, host: &HostName) -> Result<String, Fault> {
+        match self.ask(host, &Request::SigningRequest).await? {
+            Reply::SigningRequest { pem } => Ok(pem),
+            other => Err(unexpected(host, &other)),
+        }
+    }
+
+    /// Brings the certificate of that key, and the authority's.
+    pub async fn renew(&self, host: &HostName, chain: String) -> Result<CertificateFacts, Fault> {
+        match self.ask(host, &Request::Renew { chain }).await? {
+            Reply::Renewed(facts) => Ok(facts),
+            other => Err(unexpected(host, &other)),
+        }
+    }
+
+    /// Tells a host's agent which certificates are revoked.
+    pub async fn revoke(&self, host: &HostName, list: Vec<u8>) -> Result<CertificateFacts, Fault> {
+        match self.ask(host, &Request::Revoke { list }).await? {
+            Reply::Renewed(facts) => Ok(facts),
+            other => Err(unexpected(host, &other)),
+        }
     }
 
     /// The runs of which a host keeps the journal.

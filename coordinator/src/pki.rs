@@ -1,20 +1,23 @@
 //! The private certificate authority: makes it, and signs the identities of operators and agents with it.
 //!
 //! A directory holds it: `ca.key`, `ca.pem`, and `operator.pem`, the identity of who made it. Nothing that stands there is
-//! ever written over. Roles are names in the certificates; `baton-wire` reads them. Revocation is not here: an identity
-//! that leaked is answered with a new authority.
+//! ever written over, but for the list of what was revoked. Roles are names in the certificates; `baton-wire` reads them.
 
+pub mod ledger;
 mod place;
 
 use std::path::{Path, PathBuf};
 
 use baton_proto::HostName;
+use baton_wire::{Facts, Role};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, RevokedCertParams, SanType, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 
+use self::ledger::{Entry, Ledger};
 use crate::error::{CoordError, Exit};
 
 /// Names of the files in the directory.
@@ -46,6 +49,12 @@ pub enum PkiError {
     NoAuthority { path: PathBuf, reason: String },
     #[error("host name `{0}` cannot be in a certificate: {1}")]
     HostName(HostName, &'static str),
+    #[error("{} cannot be read: {error}", path.display())]
+    Ledger { path: PathBuf, error: serde_json::Error },
+    #[error("no certificate of the {0} is valid, or none is known of: {1} lists them")]
+    NoneValid(Role, String),
+    #[error("the signing request is not understood: {0}")]
+    Request(rcgen::Error),
     #[error("make certificate: {0}")]
     Certificate(#[from] rcgen::Error),
 }
@@ -66,7 +75,8 @@ impl PkiError {
             )),
             Self::NoAuthority { .. } => Some("make one with `coord pki init DIR`".into()),
             Self::HostName(..) => Some("name the host as DNS would: letters, digits and `-` in each part".into()),
-            Self::File { .. } | Self::Certificate(_) => None,
+            Self::NoneValid(..) => Some("identities that were made before there was a list of them end with their time; a new authority ends them at once".into()),
+            Self::File { .. } | Self::Certificate(_) | Self::Ledger { .. } | Self::Request(_) => None,
         }
     }
 }
@@ -106,11 +116,11 @@ pub fn init(dir: &Path, operator: &str) -> Result<Made, PkiError> {
     let authority = Authority { issuer: Issuer::new(params, key), certificate_pem: certificate.pem() };
     let operator = uri_name(operator);
     let identity = authority.sign(operator_params(&operator, now)?)?;
-
     let [ca_key, ca_certificate, operator_path] = paths;
     place::secret(&ca_key, &key_pem)?;
     place::public(&ca_certificate, &authority.certificate_pem)?;
     place::secret(&operator_path, &identity)?;
+    note_issued(dir, &identity)?;
     Ok(Made { authority: ca_certificate, operator: operator_path, operator_name: operator })
 }
 
@@ -122,7 +132,62 @@ pub fn issue(host: &HostName, dir: &Path, out: &Path) -> Result<(), PkiError> {
     }
     let authority = Authority::load(dir)?;
     let identity = authority.sign(agent_params(host, OffsetDateTime::now_utc())?)?;
-    place::secret(out, &identity)
+    place::secret(out, &identity)?;
+    note_issued(dir, &identity)
+}
+
+/// Makes the identity of another operator, by name: the journal and the agents tell who gave which order.
+pub fn operator(name: &str, dir: &Path, out: &Path) -> Result<String, PkiError> {
+    if out.symlink_metadata().is_ok() {
+        return Err(PkiError::Exists(out.to_owned()));
+    }
+    let (authority, name) = (Authority::load(dir)?, uri_name(name));
+    let identity = authority.sign(operator_params(&name, OffsetDateTime::now_utc())?)?;
+    place::secret(out, &identity)?;
+    note_issued(dir, &identity)?;
+    Ok(name)
+}
+
+/// Signs the key of an agent that asks for a new certificate. Yields it and the authority's: no secret.
+pub fn renew(host: &HostName, dir: &Path, request: &str) -> Result<String, PkiError> {
+    check_host(host)?;
+    let authority = Authority::load(dir)?;
+    let request = CertificateSigningRequestParams::from_pem(request).map_err(PkiError::Request)?;
+    // Of what it asks for only the key is taken: who it is, its address in the inventory says.
+    let params = agent_params(host, OffsetDateTime::now_utc())?;
+    let certificate = params.signed_by(&request.public_key, &authority.issuer)?.pem();
+    note_issued(dir, &certificate)?;
+    Ok([certificate, authority.certificate_pem].concat())
+}
+
+/// Revokes every certificate of a role, but for those that are to stay. Yields the serial numbers, and the list that agents
+/// are to be given.
+pub fn revoke(role: &Role, dir: &Path, but: &[String]) -> Result<(Vec<String>, Vec<u8>), PkiError> {
+    let authority = Authority::load(dir)?;
+    let valid = Ledger::read(dir)?.valid(Some(role), unix_now());
+    let serials: Vec<String> =
+        valid.into_iter().map(|valid| valid.serial).filter(|serial| !but.contains(serial)).collect();
+    if serials.is_empty() {
+        return Err(PkiError::NoneValid(role.clone(), "`coord pki list`".into()));
+    }
+    for serial in &serials {
+        ledger::append(dir, &Entry::Revoked { serial: serial.clone(), at_unix: unix_now() })?;
+    }
+    let list = authority.list(&Ledger::read(dir)?)?;
+    ledger::replace_list(dir, &list)?;
+    Ok((serials, list))
+}
+
+fn note_issued(dir: &Path, bundle: &str) -> Result<(), PkiError> {
+    // The first certificate of what was signed is the new one.
+    let facts =
+        Facts::of_pem(bundle.as_bytes()).map_err(|reason| PkiError::NoAuthority { path: dir.to_owned(), reason })?;
+    let (serial, role) = (hex::HEXLOWER.encode(&facts.serial), facts.role.to_string());
+    ledger::append(dir, &Entry::Issued { serial, role, at_unix: unix_now(), expires_unix: facts.expires_unix })
+}
+
+pub fn unix_now() -> u64 {
+    u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0)
 }
 
 /// Name of the operator where the environment gives none.
@@ -228,6 +293,30 @@ impl Authority {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok([certificate.pem(), key.serialize_pem(), self.certificate_pem.clone()].concat())
+    }
+}
+
+impl Authority {
+    /// The list of all that was revoked. Its number grows with each; it does not end, since agents are given the next when
+    /// there is one.
+    fn list(&self, ledger: &Ledger) -> Result<Vec<u8>, PkiError> {
+        let now = OffsetDateTime::now_utc();
+        let revoked = ledger.revoked().filter_map(|serial| hex::HEXLOWER.decode(serial.as_bytes()).ok());
+        let entry = |serial: Vec<u8>| RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now - CLOCK_SKEW,
+            next_update: now + Duration::days(CA_DAYS),
+            crl_number: SerialNumber::from(ledger.revocations()),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(params.signed_by(&self.issuer)?.der().to_vec())
     }
 }
 

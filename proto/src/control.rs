@@ -20,7 +20,7 @@ use crate::fault::Fault;
 use crate::lineage::Lineage;
 use crate::name::{HostName, HostPort, InstanceName, RunId};
 use crate::rdb::RdbHead;
-use crate::report::{HostReport, Keyspace};
+use crate::report::{CertificateFacts, HostReport, Keyspace};
 
 /// How long an agent holds a `Begin` or `Watch` until there is news: long enough that a watcher asks seldom, short enough
 /// that progress is seen to move.
@@ -50,6 +50,15 @@ pub enum Request {
     Recall { run: RunId, at: u64 },
     /// Tell of which runs a journal is kept.
     Runs,
+    /// Make a new key, and tell the request for its certificate.
+    SigningRequest,
+    /// Show the certificate of that key from now on. `chain` is it and the authority's, as PEM.
+    Renew { chain: String },
+    /// Believe none of these certificates: a list that the authority has signed (DER, RFC 5280). Connections of theirs end.
+    Revoke {
+        #[serde(with = "serde_bytes")]
+        list: Vec<u8>,
+    },
     /// Start an action, or join it.
     Begin(Order),
     /// Wait for news of a task.
@@ -101,6 +110,10 @@ pub enum Reply {
         bytes: u64,
     },
     Runs(Vec<RunId>),
+    SigningRequest {
+        pem: String,
+    },
+    Renewed(CertificateFacts),
     Task(TaskState),
     /// `was` is the limit until now, for each offer of the run.
     Limited {

@@ -29,6 +29,17 @@ pub struct HostReport {
     /// Primaries that were replaced, as far as this agent has heard.
     #[serde(default)]
     pub depositions: Vec<Held>,
+    #[serde(default)]
+    pub certificate: Option<CertificateFacts>,
+}
+
+/// What an agent shows, and whom it believes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateFacts {
+    /// When its certificate ends.
+    pub expires_unix: u64,
+    /// Number of the list of revoked certificates that it goes by. 0: none.
+    pub revocations: u64,
 }
 
 /// One server process, running or not.

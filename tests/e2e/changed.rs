@@ -6,7 +6,7 @@ use baton_tests::coord::code;
 use baton_tests::servers::{REDIS_7_0, ServerProgram};
 use baton_tests::wait::wait_for;
 use baton_tests::world::{B, C, World};
-use baton_wire::{Dialer, Identity};
+use baton_wire::{Credentials, Dialer};
 
 use crate::runs::{in_the_middle, in_the_middle_of};
 use crate::scene::{Lost, TURN, claim};
@@ -55,7 +55,7 @@ fn a_replica_that_moved_since_the_plan_is_not_fenced() {
         instance: InstanceName::new("default").unwrap(),
         action: Action::Fence { expect: Lineage { id, offset: offset + 14 } },
     };
-    let identity = Identity::load(&lost.world.dir().join("pki/operator.pem")).unwrap();
+    let identity = Credentials::load(&lost.world.dir().join("pki/operator.pem")).unwrap();
     let address = HostPort::new(b.agent_address().ip().to_string(), b.agent_address().port());
     let state = tokio::runtime::Runtime::new().unwrap().block_on(async {
         let link = Dialer::new(&identity, "a test").unwrap().dial(&address, &HostName::new(B).unwrap()).await.unwrap();

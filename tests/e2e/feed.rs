@@ -20,7 +20,7 @@ use baton_tests::host::{Host, SERVER_PORT};
 use baton_tests::servers::ServerProgram;
 use baton_tests::wait::wait_for;
 use baton_tests::world::{B, C, World};
-use baton_wire::{Dialer, Identity};
+use baton_wire::{Credentials, Dialer};
 use tokio::runtime::Runtime;
 
 use crate::scene::{
@@ -91,7 +91,7 @@ impl Story {
         let (world, pull) = (self.lost.world.dir().to_owned(), self.pull(None));
         let agent = self.c().agent_address();
         self.runtime.spawn(async move {
-            let identity = Identity::load(&world.join("pki/operator.pem")).unwrap();
+            let identity = Credentials::load(&world.join("pki/operator.pem")).unwrap();
             begin(&identity, agent, C, pull).await
         })
     }
@@ -178,12 +178,12 @@ fn ticket() -> Ticket {
 }
 
 async fn order(world: &World, host: &str, action: Action) -> Result<Outcome, Fault> {
-    let identity = Identity::load(&world.dir().join("pki/operator.pem")).unwrap();
+    let identity = Credentials::load(&world.dir().join("pki/operator.pem")).unwrap();
     begin(&identity, world.host(host).agent_address(), host, action).await
 }
 
 /// Gives an order and waits for its end. Each is a task of its own.
-async fn begin(identity: &Identity, agent: SocketAddr, host: &str, action: Action) -> Result<Outcome, Fault> {
+async fn begin(identity: &Credentials, agent: SocketAddr, host: &str, action: Action) -> Result<Outcome, Fault> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let address = HostPort::new(agent.ip().to_string(), agent.port());
     let dialer = Dialer::new(identity, "a test").unwrap();

@@ -2,6 +2,7 @@
 
 mod access;
 mod acl;
+mod certificates;
 mod changed;
 mod clone;
 mod copy;
@@ -14,6 +15,7 @@ mod harness;
 mod held_off;
 mod killed;
 mod live;
+mod monitoring;
 mod overlap;
 mod peers;
 mod plain;

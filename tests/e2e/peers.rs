@@ -17,7 +17,7 @@ use baton_tests::dataset::Dataset;
 use baton_tests::host::AGENT_PORT;
 use baton_tests::servers::{REDIS_7_0, ServerProgram};
 use baton_tests::world::{B, C, World};
-use baton_wire::{Dialer, Identity, Link, Listener, Peer, Role};
+use baton_wire::{Credentials, Dialer, Link, Listener, Peer, Role};
 use tokio::runtime::Runtime;
 
 use crate::scene::{FAILOVER, Lost, TURN};
@@ -26,11 +26,11 @@ fn host(name: &str) -> HostName {
     HostName::new(name).unwrap()
 }
 
-fn identity(world: &World, file: &str) -> Identity {
-    Identity::load(&world.dir().join(file)).unwrap()
+fn identity(world: &World, file: &str) -> Credentials {
+    Credentials::load(&world.dir().join(file)).unwrap()
 }
 
-async fn dial(identity: &Identity, to: SocketAddr, name: &str) -> Link {
+async fn dial(identity: &Credentials, to: SocketAddr, name: &str) -> Link {
     let address = HostPort::new(to.ip().to_string(), to.port());
     Dialer::new(identity, "a test").unwrap().dial(&address, &host(name)).await.unwrap()
 }
@@ -94,8 +94,8 @@ trait Lie: Send + Sync + 'static {
 
 struct LyingSource {
     real: SocketAddr,
-    operator: Identity,
-    target: Identity,
+    operator: Credentials,
+    target: Credentials,
 }
 
 impl LyingSource {

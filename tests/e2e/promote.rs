@@ -1,7 +1,8 @@
 //! `coord failover --mode promote`: B takes A's place at once, C becomes its replica.
 
-use baton_tests::servers::REDIS_7_0;
-use baton_tests::world::{B, C};
+use baton_tests::hold::Hold;
+use baton_tests::servers::{REDIS_7_0, ServerProgram};
+use baton_tests::world::{A, B, C, World};
 
 use crate::scene::{Lost, counts, on_every_server, resyncs};
 
@@ -31,6 +32,25 @@ fn service_is_back_before_the_snapshot_is_taken_and_that_is_told() {
         |step: &str| steps.iter().position(|other| other == step).unwrap_or_else(|| panic!("no {step}: {said}"));
     assert!(place("promote") < place("snapshot"), "{said}");
     lost.assert_promoted();
+}
+
+#[test]
+fn a_source_that_is_restarted_right_after_it_was_promoted_is_a_primary() {
+    let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+    world.b().configure(|conf| {
+        conf.set("appendonly", "yes").set("appendfsync", "always");
+    });
+    let lost = Lost::with_little_in(world);
+    let hold = Hold::set(lost.world.dir(), "snapshot-before");
+    let running = lost.world.start_coord(&["failover", A, "--to", C, "--mode", "promote", "--yes", "--json"]);
+    hold.wait();
+    lost.world.b().kill_server();
+    lost.world.b().start_server();
+    assert_eq!(lost.world.b().info("role"), "master");
+    assert_eq!(lost.world.b().content(), lost.before);
+    drop(hold);
+    running.wait();
+    assert_eq!(lost.world.b().info("role"), "master");
 }
 
 #[test]

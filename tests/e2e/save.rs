@@ -14,7 +14,7 @@ use baton_tests::process::{kill_and_wait, tail};
 use baton_tests::servers::{REDIS_7_0, ServerProgram};
 use baton_tests::wait::{PATIENCE, wait_for};
 use baton_tests::world::{B, C, World};
-use baton_wire::{Dialer, Identity, Link};
+use baton_wire::{Credentials, Dialer, Link};
 use tokio::runtime::Runtime;
 
 use crate::scene::{TURN, blake3_of, claim, files, on_every_server};
@@ -173,7 +173,7 @@ fn task(name: &str) -> TaskId {
 }
 
 async fn dial(world: &World) -> Link {
-    let identity = Identity::load(&world.dir().join("pki/operator.pem")).unwrap();
+    let identity = Credentials::load(&world.dir().join("pki/operator.pem")).unwrap();
     let to = world.b().agent_address();
     let address = HostPort::new(to.ip().to_string(), to.port());
     Dialer::new(&identity, "a test").unwrap().dial(&address, &HostName::new(B).unwrap()).await.unwrap()

@@ -12,7 +12,7 @@ use baton_tests::servers::{REDIS_7_0, ServerProgram};
 use baton_tests::wait::{wait_for, wait_until};
 use baton_tests::world::{A, B, D, World};
 use baton_tests::writer::Writers;
-use baton_wire::{Dialer, Identity};
+use baton_wire::{Credentials, Dialer};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
@@ -196,7 +196,7 @@ impl Busy {
         let task = TaskId { run: run.clone(), name: "busy".into() };
         let instance = InstanceName::new("default").unwrap();
         let order = Request::Begin(Order { task, turn: TURN, instance, action });
-        let identity = Identity::load(&world.dir().join("pki/operator.pem")).unwrap();
+        let identity = Credentials::load(&world.dir().join("pki/operator.pem")).unwrap();
         let agent = world.host(host).agent_address();
         let address = HostPort::new(agent.ip().to_string(), agent.port());
         Runtime::new().unwrap().block_on(async {

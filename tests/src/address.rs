@@ -4,8 +4,8 @@
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Addresses of one process. A whole suite uses a few hundred.
-const PER_PROCESS: u32 = 1024;
+/// Addresses of one process. A whole suite uses some two thousand: the kill matrix makes a world for each of its cells.
+const PER_PROCESS: u32 = 8192;
 /// The first address given out, 127.16.0.0: below it a person's own experiments and the demo have their place.
 const FIRST: u32 = 0x7f10_0000;
 /// Slots of PER_PROCESS up to 127.254.255.255.

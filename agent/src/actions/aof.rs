@@ -47,6 +47,10 @@ pub(super) async fn enable(instance: &Instance, limit: Duration, progress: &Prog
                 }
                 break;
             }
+        } else if watch.has_ended() {
+            let fault = Fault::new(FaultKind::Server, "the server ended while its append-only file was written");
+            let fault = watch.missed.into_iter().fold(fault, Fault::because);
+            return Err(mark.explain(fault).await.hint("see why it ended, then start it and repeat"));
         }
         progress.report(Progress { doing: "writing the append-only file".into(), ..Progress::default() });
         if !pace.wait().await {

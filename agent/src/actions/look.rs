@@ -1,11 +1,17 @@
 //! A look at the running server, as every action begins and ends with one.
 
+use std::time::Duration;
+
 use baton_proto::report::Running;
 use baton_proto::{Fault, FaultKind};
+use tokio::time::Instant;
 
 use crate::info::{Info, parse_running};
 use crate::instance::Instance;
-use crate::server::Server;
+use crate::server::{ConnectError, Server};
+
+/// How long nothing may listen where a server did, until it has ended: one that is started again listens before it loads.
+const ENDED_AFTER: Duration = Duration::from_secs(5);
 
 /// What a server said of itself at one moment.
 pub(super) struct Look {
@@ -51,11 +57,13 @@ pub(super) struct Watch<'a> {
     server: Option<Server>,
     /// Why the last look failed.
     pub(super) missed: Option<Fault>,
+    /// Since when nothing listens.
+    deaf_since: Option<Instant>,
 }
 
 impl<'a> Watch<'a> {
     pub(super) fn new(instance: &'a Instance, server: Option<Server>) -> Self {
-        Self { instance, server, missed: None }
+        Self { instance, server, missed: None, deaf_since: None }
     }
 
     /// Looks once. None: no answer, see `missed`.
@@ -73,10 +81,20 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Whether the server has ended, and is not just busy: what is waited for will not come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.deaf_since.is_some_and(|since| since.elapsed() > ENDED_AFTER)
+    }
+
     async fn try_look(&mut self) -> Result<Look, Fault> {
         let mut server = match self.server.take() {
             Some(server) => server,
-            None => connect(self.instance).await?,
+            None => {
+                let connected = self.instance.connect().await;
+                let deaf = matches!(connected, Err(ConnectError::Stopped(_)));
+                self.deaf_since = deaf.then(|| self.deaf_since.unwrap_or_else(Instant::now));
+                connected.map_err(|error| error.fault(self.instance.name()))?
+            }
         };
         let look = look(self.instance, &mut server).await?;
         self.server = Some(server);
@@ -89,5 +107,33 @@ impl<'a> Watch<'a> {
             self.server = Some(connect(self.instance).await?);
         }
         self.server.as_mut().ok_or_else(|| Fault::new(FaultKind::Internal, "no connection"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::tests::with_conf;
+
+    #[tokio::test]
+    async fn a_server_has_ended_when_nothing_listened_for_a_while_and_not_when_it_is_only_silent() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let instance = with_conf(dir.path(), &format!("bind 127.0.0.1\nport {port}\n"));
+        let mut watch = Watch::new(&instance, None);
+        // It takes connections, and closes them.
+        let silent = std::thread::spawn(move || drop(listener.accept()));
+        assert!(watch.look().await.is_none());
+        silent.join().unwrap();
+        tokio::time::pause();
+        tokio::time::advance(ENDED_AFTER * 2).await;
+        assert!(!watch.has_ended());
+        // Now its port is free.
+        assert!(watch.look().await.is_none());
+        assert!(!watch.has_ended(), "it may be about to be started again");
+        tokio::time::advance(ENDED_AFTER * 2).await;
+        assert!(watch.look().await.is_none());
+        assert!(watch.has_ended());
     }
 }

@@ -85,6 +85,10 @@ pub(super) async fn promote(instance: &Instance) -> Result<Outcome, Fault> {
         warn!(instance = %instance.name(), "a primary until the server's next restart only: {fault}");
     }
     drop_note(instance)?;
+    // A restart before the run's end would read the fence from the file, and nobody would take writes.
+    if let Err(fault) = persist::persist_with(instance, &mut server).await {
+        warn!(instance = %instance.name(), "a primary until the server's next restart only: {fault}");
+    }
     info!(instance = %instance.name(), lineage = %after.replication.lineage, "promoted");
     Ok(Outcome::Promoted { lineage: after.replication.lineage })
 }
@@ -147,6 +151,10 @@ async fn linked(
             }
             seen = link_fields(&info);
             progress.report(sync_progress(&running, &info));
+        } else if watch.has_ended() {
+            let fault = Fault::new(FaultKind::Server, format!("the server ended before it was linked to {to}"));
+            let fault = watch.missed.into_iter().fold(fault, Fault::because);
+            return Err(mark.explain(fault).await.hint("see why it ended, then start it and repeat"));
         }
         if !pace.wait().await {
             break;

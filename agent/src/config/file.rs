@@ -34,6 +34,7 @@ pub(super) struct File {
     disk_reserve: Option<Size>,
     memory_reserve: Option<Size>,
     lanes: Option<Spanned<usize>>,
+    metrics: Option<SocketAddr>,
     #[serde(default)]
     instance: Vec<Spanned<Instance>>,
 }
@@ -229,6 +230,7 @@ pub(super) fn parse(text: &str, base: &Path, state_directory: Option<&Path>) -> 
         disk_reserve_bytes: file.disk_reserve.map_or(DISK_RESERVE_BYTES, |size| size.0),
         memory_reserve_bytes: file.memory_reserve.map_or(MEMORY_RESERVE_BYTES, |size| size.0),
         lanes,
+        metrics: file.metrics,
         instances,
     })
 }

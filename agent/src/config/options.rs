@@ -57,6 +57,13 @@ pub(super) const TOP: Table = Table {
             example: "2",
             about: "Connections that a transfer to this host uses, each on a core of its own.",
         },
+        Opt {
+            name: "metrics",
+            kind: "address and TCP port",
+            default: Some("no pages"),
+            example: "\"127.0.0.1:9121\"",
+            about: "Where pages for monitoring are served over plain HTTP: `/metrics` for Prometheus, `/primary` and `/replica` for load balancers.",
+        },
     ],
 };
 

@@ -18,6 +18,7 @@ fn instance(dir: &Path, service: ServiceConfig, password_file: Option<PathBuf>) 
         disk_reserve_bytes: 0,
         memory_reserve_bytes: 0,
         lanes: 1,
+        metrics: None,
         instances: vec![config.clone()],
     };
     Instance::new(config, &agent)

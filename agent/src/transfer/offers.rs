@@ -10,6 +10,7 @@ mod pinned;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_proto::chunk::ChunkIndex;
@@ -52,6 +53,7 @@ struct Shared {
 /// The snapshots that this agent offers.
 pub struct Offers {
     tickets: Mutex<Tickets<Arc<Offer>>>,
+    sent: AtomicU64,
     /// The saves that are followed.
     growths: Mutex<BTreeMap<RunId, Growth>>,
     /// The streams that are kept.
@@ -86,6 +88,7 @@ impl Offers {
         };
         Ok(Self {
             tickets: Mutex::default(),
+            sent: AtomicU64::new(0),
             growths: Mutex::default(),
             windows: Mutex::default(),
             shared: Arc::new(shared),
@@ -213,8 +216,14 @@ impl Offers {
         self.admit(peer, ticket)?.chunk(peer, ChunkIndex(index), held).await
     }
 
+    /// Bytes of chunks that have left since the agent was started.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Waits until so many bytes of a run may leave.
     pub async fn pace(&self, run: &RunId, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
         let offer = locked(&self.tickets).offered(run).cloned();
         if let Some(offer) = offer {
             offer.pace(bytes).await;

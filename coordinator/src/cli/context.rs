@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use baton_wire::{Dialer, Identity, Role};
+use baton_wire::{Credentials, Dialer, Role};
 
 use crate::client::Agents;
 use crate::error::CoordError;
@@ -26,7 +26,8 @@ impl Context {
     /// Reads `coord.toml` and the identity. Must be called within a tokio runtime.
     pub fn open(config: Option<&Path>, console: Console) -> Result<Context, CoordError> {
         let inventory = Inventory::find(config, &Places::of_environment())?;
-        let identity = Identity::load(&inventory.identity).map_err(CoordError::usage)?;
+        let credentials = Credentials::load(&inventory.identity).map_err(CoordError::usage)?;
+        let identity = credentials.identity();
         let operator = match identity.role() {
             Role::Operator(name) => name.clone(),
             Role::Agent(host) => {
@@ -35,7 +36,7 @@ impl Context {
                     .hint("name the operator's in coord.toml: `coord pki init` made it as operator.pem"));
             }
         };
-        let dialer = Dialer::new(&identity, SOFTWARE)?;
+        let dialer = Dialer::new(&credentials, SOFTWARE)?;
         let agents = Agents::new(dialer, &inventory);
         let journals = Journals::new(&inventory.state);
         Ok(Context { console, operator, inventory, agents, journals })

@@ -87,7 +87,7 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
     let begun = async {
         let file = context.journals.create(&plan.run)?;
         let mut journal = Kept::new(file, String::new(), &context.agents, &seat, hosts.clone());
-        journal.append(&Event::Begun { plan: Box::new(plan.clone()) }).await?;
+        journal.append(&Event::Begun { plan: Box::new(plan.clone()), by: context.operator.clone() }).await?;
         Ok::<_, JournalError>(journal)
     };
     match begun.await {

@@ -167,7 +167,7 @@ async fn next_epoch(context: &Context, found: &Found, instances: &[InstanceRef])
 }
 
 fn is_of(begun: &Event, run: &RunId) -> bool {
-    matches!(begun, Event::Begun { plan } if plan.run == *run)
+    matches!(begun, Event::Begun { plan, .. } if plan.run == *run)
 }
 
 /// Waits until nothing is heard of a coordinator, unless one is at work.

@@ -176,7 +176,7 @@ pub(super) fn state(run: &Run) -> String {
 
 fn describe(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Begun { .. } => "begun".into(),
+        Event::Begun { by, .. } => format!("begun by {by}"),
         Event::StepStarted { step, .. } => format!("{step} started"),
         Event::StepDone { step, seconds, learnt, .. } if is_begun_only(step, learnt) => {
             format!("{step} begun in {}, to be sent while it is written", units::Seconds(*seconds))

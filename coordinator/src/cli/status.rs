@@ -124,6 +124,12 @@ fn write(out: &mut dyn Write, selection: &Selection, topology: &Topology, world:
         table::unreachable(out, &unreachable)?;
         gap = "\n";
     }
+    let hosts: Vec<&HostName> = selection.hosts.iter().map(|(name, _)| *name).collect();
+    let notes = table::hosts::notes(&hosts, world, crate::pki::unix_now());
+    if !notes.is_empty() {
+        write!(out, "{gap}")?;
+        table::notes(out, &notes)?;
+    }
     if gap.is_empty() {
         writeln!(out, "no instance: the agents that answered have none in their agent.toml")?;
     }

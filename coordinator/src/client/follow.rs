@@ -108,6 +108,8 @@ pub(super) fn name(reply: &Reply) -> &'static str {
         Reply::Claimed => "a claim",
         Reply::Recorded { .. } | Reply::Recalled { .. } => "a journal",
         Reply::Runs(_) => "runs",
+        Reply::SigningRequest { .. } => "a signing request",
+        Reply::Renewed(_) => "a certificate",
         Reply::Task(_) => "a task",
         Reply::Limited { .. } => "a limit",
         Reply::Opened { .. } | Reply::Extent(_) => "a manifest",

@@ -22,7 +22,7 @@ fn taken_up(run: &Run, to: Aim, world: World) -> Event {
 /// All that a run wrote that failed at this step, or nowhere.
 async fn journal(plan: &Plan, fail_at: Option<(&'static str, FaultKind)>) -> Vec<Event> {
     let puppet = Puppet { fail_at, ..Puppet::default() };
-    let mut log = Memory { events: vec![Event::Begun { plan: Box::new(plan.clone()) }], room: None };
+    let mut log = Memory { events: vec![Event::Begun { plan: Box::new(plan.clone()), by: "op".into() }], room: None };
     drive(&mut Run::new(plan.clone()), &puppet, &mut log, &Nobody, &mut Never).await.unwrap();
     log.events
 }

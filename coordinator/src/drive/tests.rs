@@ -157,7 +157,7 @@ impl Interrupts for Always {
 }
 
 async fn driven(plan: Plan, puppet: &Puppet) -> (Run, End, Vec<Event>) {
-    let mut log = Memory { events: vec![Event::Begun { plan: Box::new(plan.clone()) }], room: None };
+    let mut log = Memory { events: vec![Event::Begun { plan: Box::new(plan.clone()), by: "op".into() }], room: None };
     let mut run = Run::new(plan);
     let end = drive(&mut run, puppet, &mut log, &Nobody, &mut Never).await.unwrap();
     (run, end, log.events)

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use baton_proto::control::{Reach, ReachVerdict, Reply, Request};
-use baton_wire::{Dialer, Identity, Listener};
+use baton_wire::{Credentials, Dialer, Listener};
 
 use super::*;
 use crate::inventory::Places;
@@ -40,7 +40,7 @@ async fn futures_run_together_and_keep_their_order() {
 fn agent(dir: &Path, name: &str, report: HostReport) -> HostPort {
     let bundle = dir.join(format!("{name}.pem"));
     pki::issue(&host(name), dir, &bundle).unwrap();
-    let listener = Listener::bind(&Identity::load(&bundle).unwrap(), ([127, 0, 0, 1], 0).into(), "fake").unwrap();
+    let listener = Listener::bind(&Credentials::load(&bundle).unwrap(), ([127, 0, 0, 1], 0).into(), "fake").unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Some(arrival) = listener.accept().await {
@@ -89,7 +89,7 @@ async fn a_survey_asks_every_agent_and_has_the_silent_primary_tried() {
         [hosts.machine-b]\nagent = \"{b}\"\n[hosts.machine-c]\nagent = \"{c}\"\n"
     );
     let inventory = Inventory::parse(&text, &temp.path().join("coord.toml"), &Places::default()).unwrap();
-    let agents = Agents::new(Dialer::new(&Identity::load(&operator).unwrap(), "coord test").unwrap(), &inventory);
+    let agents = Agents::new(Dialer::new(&Credentials::load(&operator).unwrap(), "coord test").unwrap(), &inventory);
 
     let (world, topology) = survey(&inventory, &agents).await;
 

@@ -1,6 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 
-use baton_wire::{Dialer, Identity, Listener, Role};
+use baton_wire::{Credentials, Dialer, Identity, Listener, Role};
 
 use super::*;
 
@@ -38,7 +38,7 @@ fn files_belong_to_their_owner_alone_and_nothing_temporary_stays() {
     let mut names: Vec<_> =
         std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["b.pem", "ca.key", "ca.pem", "operator.pem"]);
+    assert_eq!(names, ["b.pem", "ca.key", "ca.pem", "issued.jsonl", "operator.pem"]);
 }
 
 #[test]
@@ -114,14 +114,14 @@ fn operators_get_names_that_fit_a_uri() {
 #[tokio::test]
 async fn issued_identities_are_accepted_by_both_ends_of_a_connection() {
     let (_temp, dir) = made();
-    let operator = Identity::load(&dir.join("operator.pem")).unwrap();
+    let operator = Credentials::load(&dir.join("operator.pem")).unwrap();
     let dialer = Dialer::new(&operator, "coord test").unwrap();
     for (index, name) in ["machine-b", "db_1", "db1.example.net", "7a", "10.x0", &"x".repeat(63)].iter().enumerate() {
         let name = host(name);
         let out = dir.join(format!("agent{index}.pem"));
         issue(&name, &dir, &out).unwrap();
         let listener =
-            Listener::bind(&Identity::load(&out).unwrap(), ([127, 0, 0, 1], 0).into(), "agent test").unwrap();
+            Listener::bind(&Credentials::load(&out).unwrap(), ([127, 0, 0, 1], 0).into(), "agent test").unwrap();
         let address = listener.local_addr().unwrap();
         let served = tokio::spawn(async move {
             let peer = listener.accept().await.unwrap().greet().await.unwrap();

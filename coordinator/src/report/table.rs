@@ -3,6 +3,7 @@
 //! Plain text without colours or borders, so that it can be read in a log, searched and pasted into a ticket. Its first
 //! column marks what needs a look. Programs read `--json` instead.
 
+pub mod hosts;
 mod issues;
 pub mod row;
 pub mod sights;
@@ -70,6 +71,11 @@ pub fn spares(out: &mut dyn Write, spares: &[InstanceRef], world: &World) -> io:
         ]);
     }
     print(out, &table)
+}
+
+/// Writes what needs a look beside the groups, if anything does.
+pub fn notes(out: &mut dyn Write, notes: &[String]) -> io::Result<()> {
+    lines(out, "NOTES", notes)
 }
 
 /// Writes the hosts whose agents did not answer, and why.

@@ -13,6 +13,9 @@ pub enum Event {
     /// Always the first.
     Begun {
         plan: Box<Plan>,
+        /// The operator by name.
+        #[serde(default)]
+        by: String,
     },
     StepStarted {
         index: usize,

@@ -108,7 +108,7 @@ impl Run {
     /// Rebuilds a run from its events.
     pub fn replay(events: impl IntoIterator<Item = Event>) -> Result<Run, MachineError> {
         let mut events = events.into_iter();
-        let Some(Event::Begun { plan }) = events.next() else {
+        let Some(Event::Begun { plan, .. }) = events.next() else {
             return Err(MachineError::NoPlan);
         };
         let mut run = Run::new(*plan);

@@ -173,6 +173,7 @@ impl Populate for World {
     fn with(mut self, name: &str, agent: &str, instances: Vec<InstanceReport>) -> Self {
         let report = HostReport {
             depositions: Vec::new(),
+            certificate: None,
             host: host(name),
             software: "baton-agent 0.1.0".into(),
             clock_unix_ms: NOW * 1000,

@@ -52,12 +52,21 @@ pub struct Identity {
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) key: PrivateKeyDer<'static>,
     pub(crate) authority: CertificateDer<'static>,
-    role: Role,
+    facts: Facts,
+}
+
+/// What stands in a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    pub role: Role,
+    pub serial: Vec<u8>,
+    /// Seconds since 1970.
+    pub expires_unix: u64,
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identity({}, key hidden)", self.role)
+        write!(f, "Identity({}, key hidden)", self.facts.role)
     }
 }
 
@@ -79,7 +88,7 @@ impl Identity {
     }
 
     /// Reads certificate, key and CA certificate, in any order: the CA is the certificate that says so.
-    fn parse(pem: &[u8]) -> Result<Identity, String> {
+    pub fn parse(pem: &[u8]) -> Result<Identity, String> {
         let (mut certificate, mut authority, mut key) = (None, None, None);
         for block in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
             let (kind, der) = block.map_err(|error| format!("not a PEM bundle: {error}"))?;
@@ -98,12 +107,16 @@ impl Identity {
         let certificate = certificate.ok_or("it holds no certificate of a host or operator")?;
         let authority = authority.ok_or("it holds no CA certificate")?;
         let key = key.ok_or("it holds no private key (PKCS#8)")?;
-        let role = role_of(&certificate)?;
-        Ok(Identity { certificate, key, authority, role })
+        let facts = facts_of(&certificate)?;
+        Ok(Identity { certificate, key, authority, facts })
     }
 
     pub fn role(&self) -> &Role {
-        &self.role
+        &self.facts.role
+    }
+
+    pub fn facts(&self) -> &Facts {
+        &self.facts
     }
 }
 
@@ -117,8 +130,23 @@ fn is_authority(der: &CertificateDer<'_>) -> Result<bool, String> {
     Ok(parsed(der)?.is_ca())
 }
 
+impl Facts {
+    /// Reads the first certificate of a PEM text.
+    pub fn of_pem(pem: &[u8]) -> Result<Facts, String> {
+        let first = CertificateDer::pem_slice_iter(pem).next().ok_or("it holds no certificate")?;
+        facts_of(&first.map_err(|error| error.to_string())?)
+    }
+}
+
+/// Reads what a verified certificate says.
+pub(crate) fn facts_of(der: &CertificateDer<'_>) -> Result<Facts, String> {
+    let certificate = parsed(der)?;
+    let expires_unix = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    Ok(Facts { role: role_of(der)?, serial: certificate.raw_serial().to_vec(), expires_unix })
+}
+
 /// Reads the role that a verified certificate carries. A certificate with none, or with two, has none.
-pub(crate) fn role_of(der: &CertificateDer<'_>) -> Result<Role, String> {
+fn role_of(der: &CertificateDer<'_>) -> Result<Role, String> {
     let certificate = parsed(der)?;
     let names = certificate.subject_alternative_name().map_err(|error| format!("unreadable names: {error}"))?;
     let uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {

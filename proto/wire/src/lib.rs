@@ -16,8 +16,10 @@ mod link;
 mod listener;
 mod socket;
 mod tls;
+mod trust;
 mod words;
 
-pub use identity::{Identity, IdentityError, Role};
+pub use identity::{Facts, Identity, IdentityError, Role};
 pub use link::{DialError, Dialer, Link};
 pub use listener::{Arrival, Asking, Listener, Peer, Responder};
+pub use trust::{Credentials, REVOCATIONS_BYTES_MAX, TrustError};

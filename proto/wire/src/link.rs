@@ -10,7 +10,8 @@ use baton_proto::hello::Hello;
 use baton_proto::{Fault, FaultKind, HostName, HostPort};
 use quinn::{Connection, Endpoint, ReadExactError, ReadToEndError, RecvStream, WriteError};
 
-use crate::identity::{Identity, Role, role_of};
+use crate::identity::{Facts, Role, facts_of};
+use crate::trust::Credentials;
 use crate::{knock, socket, tls, words};
 
 /// How long a host may take to be found, and again how long to shake hands and agree on a version. Longer than three lost
@@ -60,8 +61,8 @@ pub struct Dialer {
 
 impl Dialer {
     /// Must be called within a tokio runtime.
-    pub fn new(identity: &Identity, software: &str) -> anyhow::Result<Dialer> {
-        Self::with(tls::client(identity)?, software)
+    pub fn new(credentials: &Credentials, software: &str) -> anyhow::Result<Dialer> {
+        Self::with(tls::client(credentials)?, software)
     }
 
     fn with(config: quinn::ClientConfig, software: &str) -> anyhow::Result<Dialer> {
@@ -103,7 +104,7 @@ impl Dialer {
         let endpoint = endpoint.ok_or_else(|| broken("this host has no IPv6".into()))?;
         let connecting = endpoint.connect(address, host.as_str()).map_err(|error| broken(error.to_string()))?;
         let connection = connecting.await.map_err(|error| broken(words::connection(&error)))?;
-        match peer_role(&connection) {
+        match peer_facts(&connection).map(|facts| facts.role) {
             Ok(Role::Agent(found)) if found == *host => {}
             Ok(role) => {
                 return Err(DialError::Stranger { address, found: format!("the {role}"), wanted: host.clone() });
@@ -227,11 +228,11 @@ impl Link {
     }
 }
 
-pub(crate) fn peer_role(connection: &Connection) -> Result<Role, String> {
+pub(crate) fn peer_facts(connection: &Connection) -> Result<Facts, String> {
     let identity = connection.peer_identity().ok_or("it showed no certificate")?;
     let chain = identity.downcast::<Vec<rustls_pki_types::CertificateDer<'static>>>();
     let chain = chain.map_err(|_| "its certificate is of no known kind")?;
-    role_of(chain.first().ok_or("it showed no certificate")?)
+    facts_of(chain.first().ok_or("it showed no certificate")?)
 }
 
 pub(crate) fn defect(error: codec::CodecError) -> Fault {

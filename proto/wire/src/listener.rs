@@ -12,8 +12,9 @@ use baton_proto::{Fault, FaultKind};
 use bytes::Bytes;
 use quinn::{Connection, Endpoint, Incoming, SendStream};
 
-use crate::identity::{Identity, Role};
-use crate::link::{defect, peer_role};
+use crate::identity::{Facts, Role};
+use crate::link::{defect, peer_facts};
+use crate::trust::Credentials;
 use crate::{congestion, socket, tls, words};
 
 /// How long a newcomer has for its handshake and greeting. It bounds what a port scan can hold.
@@ -32,8 +33,8 @@ pub struct Listener {
 
 impl Listener {
     /// Must be called within a tokio runtime.
-    pub fn bind(identity: &Identity, listen: SocketAddr, software: &str) -> anyhow::Result<Listener> {
-        let endpoint = socket::server(listen, tls::server(identity)?, identity)?;
+    pub fn bind(credentials: &Credentials, listen: SocketAddr, software: &str) -> anyhow::Result<Listener> {
+        let endpoint = socket::server(listen, tls::server(credentials)?, &credentials.identity())?;
         Ok(Listener { endpoint, software: software.into() })
     }
 
@@ -74,7 +75,7 @@ impl Arrival {
     async fn greet_inner(self) -> Result<Peer, Fault> {
         let broken = |error| Fault::new(FaultKind::Peer, "handshake failed").because(words::connection(&error));
         let connection = self.incoming.await.map_err(broken)?;
-        let role = peer_role(&connection).map_err(|error| Fault::new(FaultKind::NotAllowed, error))?;
+        let facts = peer_facts(&connection).map_err(|error| Fault::new(FaultKind::NotAllowed, error))?;
         let (mut send, mut recv) = connection.accept_bi().await.map_err(broken)?;
         let greeting = recv.read_to_end(REQUEST_BYTES_MAX).await;
         let greeting = greeting.map_err(|error| Fault::new(FaultKind::Peer, "read greeting").because(error))?;
@@ -89,7 +90,7 @@ impl Arrival {
             let _ = send.stopped().await;
         }
         let version = agreed?;
-        Ok(Peer { connection, role, version })
+        Ok(Peer { connection, facts, version })
     }
 }
 
@@ -97,13 +98,18 @@ impl Arrival {
 #[derive(Clone)]
 pub struct Peer {
     connection: Connection,
-    role: Role,
+    facts: Facts,
     version: u16,
 }
 
 impl Peer {
     pub fn role(&self) -> &Role {
-        &self.role
+        &self.facts.role
+    }
+
+    /// What stands in its certificate.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// The newest protocol version that both sides speak.

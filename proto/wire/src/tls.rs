@@ -6,12 +6,10 @@ use std::time::Duration;
 use baton_proto::hello::ALPN;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
-use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
 
 use crate::congestion::ModelBased;
-use crate::identity::Identity;
+use crate::trust::Credentials;
 
 /// How long a connection lives without a packet. With [`KEEP_ALIVE`] it only ends so when the peer is gone.
 const IDLE_MS: u32 = 15_000;
@@ -40,12 +38,6 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-fn roots(identity: &Identity) -> anyhow::Result<Arc<RootCertStore>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(identity.authority.clone())?;
-    Ok(Arc::new(roots))
-}
-
 fn transport() -> Arc<TransportConfig> {
     let mut acknowledgements = AckFrequencyConfig::default();
     acknowledgements.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY_PACKETS)).max_ack_delay(Some(ACK_DELAY));
@@ -69,11 +61,13 @@ fn transport() -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-pub(crate) fn client(identity: &Identity) -> anyhow::Result<quinn::ClientConfig> {
+pub(crate) fn client(credentials: &Credentials) -> anyhow::Result<quinn::ClientConfig> {
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots(identity)?)
-        .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
+        // The verifier of webpki below it does all there is to do; it only can be exchanged.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(credentials.clone()))
+        .with_client_cert_resolver(Arc::new(credentials.clone()));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     // A resumed session skips the check of certificates.
     tls.resumption = rustls::client::Resumption::disabled();
@@ -82,12 +76,11 @@ pub(crate) fn client(identity: &Identity) -> anyhow::Result<quinn::ClientConfig>
     Ok(config)
 }
 
-pub(crate) fn server(identity: &Identity) -> anyhow::Result<quinn::ServerConfig> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots(identity)?, provider()).build()?;
+pub(crate) fn server(credentials: &Credentials) -> anyhow::Result<quinn::ServerConfig> {
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
+        .with_client_cert_verifier(Arc::new(credentials.clone()))
+        .with_cert_resolver(Arc::new(credentials.clone()));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.send_tls13_tickets = 0;
     tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use baton_proto::control::{Reply, Request};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceName};
-use baton_wire::{Dialer, Identity, Listener, Role};
+use baton_wire::{Credentials, Dialer, Identity, Listener, Role};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use time::{Duration, OffsetDateTime};
 
@@ -45,17 +45,17 @@ impl Authority {
         path
     }
 
-    fn agent(&self, host: &str) -> Identity {
+    fn agent(&self, host: &str) -> Credentials {
         load(&self.bundle(&format!("baton://agent/{host}"), Some(host), false))
     }
 
-    fn operator(&self) -> Identity {
+    fn operator(&self) -> Credentials {
         load(&self.bundle("baton://operator/olga", None, false))
     }
 }
 
-fn load(path: &Path) -> Identity {
-    Identity::load(path).unwrap()
+fn load(path: &Path) -> Credentials {
+    Credentials::load(path).unwrap()
 }
 
 fn host(name: &str) -> HostName {
@@ -63,11 +63,11 @@ fn host(name: &str) -> HostName {
 }
 
 /// Listens as an agent that answers every request with the asker's role.
-fn serve(identity: &Identity) -> HostPort {
+fn serve(identity: &Credentials) -> HostPort {
     serve_at(identity, SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
-fn serve_at(identity: &Identity, at: SocketAddr) -> HostPort {
+fn serve_at(identity: &Credentials, at: SocketAddr) -> HostPort {
     let listener = Listener::bind(identity, at, "baton-agent test").unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -85,7 +85,7 @@ fn serve_at(identity: &Identity, at: SocketAddr) -> HostPort {
     HostPort::new(address.ip().to_string(), address.port())
 }
 
-async fn ask(identity: &Identity, address: &HostPort, of: &str) -> Result<Reply, Fault> {
+async fn ask(identity: &Credentials, address: &HostPort, of: &str) -> Result<Reply, Fault> {
     let link = Dialer::new(identity, "coord test").unwrap().dial(address, &host(of)).await?;
     link.ask(&Request::Observe).await
 }
@@ -212,5 +212,5 @@ fn an_identity_that_others_can_read_is_refused_with_the_command_that_mends_it() 
     let error = Identity::load(&path).unwrap_err().to_string();
     assert!(error.contains("0644") && error.contains("chmod 600"), "{error}");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(*load(&path).role(), Role::Agent(host("machine-b")));
+    assert_eq!(*load(&path).identity().role(), Role::Agent(host("machine-b")));
 }

@@ -9,7 +9,7 @@ use baton_proto::data::Ticket;
 use baton_proto::{Fault, FaultKind, HostName, HostPort};
 use baton_tests::host::AGENT_PORT;
 use baton_tests::world::B;
-use baton_wire::{Dialer, Identity, Link, Listener, Peer};
+use baton_wire::{Credentials, Dialer, Link, Listener, Peer};
 use tokio::sync::watch;
 
 use crate::peers;
@@ -35,13 +35,13 @@ pub(super) struct GoBetween {
     /// Whether the time of the deed has come: until then whoever asks waits.
     due: watch::Sender<bool>,
     real: SocketAddr,
-    target: Arc<Identity>,
+    target: Arc<Credentials>,
 }
 
 impl GoBetween {
     /// Stands in before B's agent.
     pub(super) fn before(story: &Story, deed: Deed) -> GoBetween {
-        let identity = |file: &str| Identity::load(&story.lost.world.dir().join(file)).unwrap();
+        let identity = |file: &str| Credentials::load(&story.lost.world.dir().join(file)).unwrap();
         let address = SocketAddr::from((baton_tests::address::fresh(), AGENT_PORT));
         let (real, target) = (story.lost.world.b().agent_address(), Arc::new(identity("machine-c/machine-c.pem")));
         let between = GoBetween { deed: Arc::new(Mutex::new(deed)), due: watch::Sender::new(true), real, target };

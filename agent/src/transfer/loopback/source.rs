@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use baton_proto::Fault;
 use baton_proto::control::{Reply, Request};
 use baton_proto::data::{Extent, FrameHead};
-use baton_wire::{Identity, Listener, Peer, Responder};
+use baton_wire::{Credentials, Listener, Peer, Responder};
 use bytes::Bytes;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -80,7 +80,7 @@ impl Authority {
     }
 
     /// Makes the identity of a host's agent.
-    pub(super) fn identity(&self, dir: &Path, host: &str) -> Identity {
+    pub(super) fn identity(&self, dir: &Path, host: &str) -> Credentials {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.subject_alt_names.push(SanType::URI(format!("baton://agent/{host}").try_into().unwrap()));
@@ -90,7 +90,7 @@ impl Authority {
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
         std::io::Write::write_all(&mut file, (certificate + &key.serialize_pem() + &self.pem).as_bytes()).unwrap();
-        Identity::load(&path).unwrap()
+        Credentials::load(&path).unwrap()
     }
 }
 
@@ -111,7 +111,7 @@ struct Shared {
 }
 
 impl Source {
-    pub(super) fn start(identity: Identity, hooks: Hooks) -> Source {
+    pub(super) fn start(identity: Credentials, hooks: Hooks) -> Source {
         let listener = Listener::bind(&identity, ([127, 0, 0, 1], 0).into(), "test").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (served, askers, cut) = (AtomicU32::new(0), Mutex::default(), watch::Sender::new(0));

@@ -41,6 +41,12 @@ fn host_line(name: &HostName, host: &Host) -> Value {
             "memory_available_bytes": report.memory_available_bytes,
             "clock_offset_ms": clock.offset_ms,
             "clock_uncertainty_ms": clock.uncertainty_ms,
+            "certificate_expires_unix": report.certificate.map(|facts| facts.expires_unix),
+            "revocations": report.certificate.map(|facts| facts.revocations),
+            "held": report.instances.iter().filter_map(|instance| {
+                let claim = instance.claim.as_ref()?;
+                Some((instance.name.to_string(), json!({ "run": claim.run, "by": claim.by, "since_unix": claim.since_unix })))
+            }).collect::<std::collections::BTreeMap<_, _>>(),
             "instances": report.instances.iter().map(|instance| &instance.name).collect::<Vec<_>>(),
         }),
     };

@@ -77,7 +77,7 @@ fn packed() -> PackingFacts {
 fn copied(packing: PackingFacts) -> Run {
     let done = |index, step: &str, seconds, learnt| Event::StepDone { index, step: step.into(), seconds, learnt };
     Run::replay([
-        Event::Begun { plan: Box::new(plan()) },
+        Event::Begun { plan: Box::new(plan()), by: "op".into() },
         done(0, "snapshot", 0.1, Vec::new()),
         done(1, "transfer", 7.2, vec![snapshot(), pulled(packing)]),
         Event::Ended { end: End::Done },

@@ -1,0 +1,108 @@
+//! Certificates while everything runs: renewed, revoked, ended, and more than one operator.
+
+use std::fs;
+
+use baton_proto::control::{Reply, Request};
+use baton_proto::{HostName, HostPort};
+use baton_tests::coord::code;
+use baton_tests::servers::{REDIS_7_0, ServerProgram};
+use baton_tests::world::{A, B, C, World};
+use baton_wire::{Credentials, Dialer, Link};
+use tokio::runtime::Runtime;
+
+use crate::scene::{FAILOVER, Lost};
+
+fn dial(world: &World, file: &str, host: &str) -> (Runtime, Result<Link, baton_proto::Fault>) {
+    let runtime = Runtime::new().unwrap();
+    let agent = world.host(host).agent_address();
+    let address = HostPort::new(agent.ip().to_string(), agent.port());
+    let link = runtime.block_on(async {
+        let dialer = Dialer::new(&Credentials::load(&world.dir().join(file)).unwrap(), "a test").unwrap();
+        dialer.dial(&address, &HostName::new(host).unwrap()).await.map_err(baton_proto::Fault::from)
+    });
+    (runtime, link)
+}
+
+fn world() -> World {
+    World::in_sync(&ServerProgram::named(REDIS_7_0))
+}
+
+#[test]
+fn an_operator_who_is_revoked_is_cut_off_at_once_and_stays_so_after_a_restart() {
+    let world = world();
+    world.coord(&["pki", "operator", "bob", "--dir", "pki", "--out", "bob.pem"]).ends_with(code::DONE);
+    world.coord(&["pki", "list", "--dir", "pki"]).says(&["operator bob", "agent of machine-b", "days"]);
+    let (runtime, link) = dial(&world, "bob.pem", B);
+    let link = link.unwrap();
+    assert!(matches!(runtime.block_on(link.ask(&Request::Observe)), Ok(Reply::Observed(_))));
+    let said = world.coord(&["pki", "revoke", "--operator", "bob", "--dir", "pki"]).ends_with(code::DONE);
+    said.says(&["revoked     1 certificate of the operator bob", "told        machine-b (list 1)"]);
+    let fault = runtime.block_on(link.ask(&Request::Observe)).unwrap_err();
+    assert!(format!("{fault:?}").contains("revoked"), "{fault:?}");
+    assert!(dial(&world, "bob.pem", B).1.is_err(), "nor does a new connection get in");
+    world.b().restart_agent();
+    assert!(dial(&world, "bob.pem", B).1.is_err(), "nor after a restart");
+    world.coord(&["status"]).ends_with(code::DONE);
+}
+
+#[test]
+fn a_host_that_is_revoked_gets_no_snapshot_and_is_believed_by_nobody() {
+    let lost = Lost::with_little_on(REDIS_7_0);
+    lost.world.coord(&["pki", "revoke", C, "--dir", "pki"]);
+    // Its own agent knows as well; the others let it in no more, and `coord` does not believe it.
+    let (_, link) = dial(&lost.world, "machine-c/machine-c.pem", B);
+    assert!(link.map(drop).unwrap_err().to_string().contains("it refused our certificate: revoked"));
+    lost.assert_b_is_untouched();
+    let said = lost.world.coord(&["status", "--json"]);
+    said.says(&["revoked"]);
+    // A new identity, and it is one of them again.
+    lost.world.c().kill_agent();
+    fs::remove_file(lost.world.c().dir.join("machine-c.pem")).unwrap();
+    lost.world.issue(C, "machine-c/machine-c.pem");
+    lost.world.c().start_agent();
+    lost.failover_done(&[]);
+    lost.assert_replaced();
+}
+
+#[test]
+fn every_agent_is_given_a_new_certificate_while_it_runs_and_the_old_ones_are_of_no_more_use() {
+    let world = world();
+    let pid = world.b().agent_pid();
+    fs::copy(world.b().dir.join("machine-b.pem"), world.dir().join("stolen.pem")).unwrap();
+    let said = world.coord(&["pki", "rotate", "--dir", "pki", "--revoke"]).ends_with(code::DONE);
+    said.says(&["renewed     machine-a", "renewed     machine-b", "renewed     machine-c", "told        machine-a"]);
+    assert_eq!(world.b().agent_pid(), pid);
+    world.coord(&["status"]).ends_with(code::DONE);
+    assert!(dial(&world, "stolen.pem", A).1.is_err(), "what was stolen opens nothing");
+    world.hosts().iter().for_each(|host| host.restart_agent());
+    let said = world.coord(&["status", "--json"]).ends_with(code::DONE);
+    assert_eq!(said.events().iter().filter(|event| event["answers"] == true).count(), 3, "{said}");
+    world.coord(&["switchover", A, "--to", B, "--yes"]).ends_with(code::DONE);
+}
+
+#[test]
+fn an_agent_that_was_away_is_told_of_later_and_the_status_says_so() {
+    let world = world();
+    world.coord(&["pki", "operator", "bob", "--dir", "pki", "--out", "bob.pem"]).ends_with(code::DONE);
+    world.c().kill_agent();
+    let said = world.coord(&["pki", "revoke", "--operator", "bob", "--dir", "pki"]).ends_with(code::DEGRADED);
+    said.says(&["machine-c", "coord pki push"]);
+    world.c().start_agent();
+    world.coord(&["status"]).says(&["machine-c does not know all that was revoked", "coord pki push"]);
+    world.coord(&["pki", "push", "--dir", "pki"]).ends_with(code::DONE).says(&["told        machine-c (list 1)"]);
+    let said = world.coord(&["status"]);
+    assert!(!said.stdout.contains("revoked"), "{said}");
+}
+
+#[test]
+fn orders_and_journals_name_the_operator_who_gave_them() {
+    let lost = Lost::with_little_on(REDIS_7_0);
+    lost.world.coord(&["pki", "operator", "bob", "--dir", "pki", "--out", "bob.pem"]).ends_with(code::DONE);
+    let toml = fs::read_to_string(lost.world.dir().join("coord.toml")).unwrap();
+    fs::write(lost.world.dir().join("bob.toml"), toml.replace("pki/operator.pem", "bob.pem")).unwrap();
+    let args = [&["--config", "bob.toml"], &FAILOVER[..], &["--yes", "--json"]].concat();
+    let run = lost.world.coord(&args).ends_with(code::DONE).run();
+    lost.world.coord(&["show", &run]).says(&["begun by bob"]);
+    let log = fs::read_to_string(lost.world.b().agent_log()).unwrap();
+    assert!(log.contains("operator=\"bob\""), "{log}");
+}

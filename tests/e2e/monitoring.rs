@@ -1,0 +1,102 @@
+//! The pages for monitoring: what a balancer is told before, while and after a primary is lost, and what Prometheus reads.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use baton_tests::host::{Host, quoted};
+use baton_tests::servers::{REDIS_7_0, ServerProgram};
+use baton_tests::wait::wait_for;
+use baton_tests::world::{A, B, C, World};
+
+use crate::scene::{LITTLE_BYTES, Lost};
+
+const PORT: u16 = 9121;
+
+/// Asks for a page: its status, and its text.
+fn page(host: &Host, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect((host.ip, PORT)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+fn status(host: &Host, path: &str) -> u16 {
+    page(host, path).0
+}
+
+fn world() -> World {
+    let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+    for host in world.hosts() {
+        host.configure_agent(|toml| {
+            toml.top.set("metrics", quoted(&format!("{}:{PORT}", host.ip)));
+        });
+    }
+    world
+}
+
+/// A sample of the metrics.
+fn metric(host: &Host, name: &str) -> Option<String> {
+    let (_, text) = page(host, "/metrics");
+    let line = text.lines().find(|line| line.starts_with(name) && line[name.len()..].starts_with([' ', '{']))?;
+    line.rsplit_once(' ').map(|(_, value)| value.to_owned())
+}
+
+#[test]
+fn balancers_follow_a_failover_and_a_deposed_primary_gets_no_clients() {
+    let world = world();
+    world.start();
+    baton_tests::dataset::Dataset::mixed(3, LITTLE_BYTES).load(&mut world.a().client());
+    world.b().await_in_sync_with(world.a());
+    assert_eq!([A, B, C].map(|host| status(world.host(host), "/primary")), [200, 503, 503]);
+    assert_eq!([A, B, C].map(|host| status(world.host(host), "/replica")), [503, 200, 503]);
+    wait_for("B is close behind", || match page(world.b(), "/replica?max_lag=1kB") {
+        (200, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let lost = Lost::after(world);
+    assert_eq!(status(lost.world.b(), "/replica"), 503, "its primary is gone");
+    lost.failover_done(&[]);
+    assert_eq!([B, C].map(|host| status(lost.world.host(host), "/primary")), [503, 200]);
+    assert_eq!(status(lost.world.b(), "/replica/default?max_lag=10MB"), 200);
+    lost.world.a().start_server();
+    lost.world.a().start_agent();
+    wait_for("A gets no clients", || match page(lost.world.a(), "/primary") {
+        (503, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
+fn metrics_tell_what_stands_and_rubbish_gets_an_answer_or_none() {
+    let world = world();
+    world.start();
+    let b = world.b();
+    assert_eq!(metric(b, "baton_instance_up").as_deref(), Some("1"));
+    assert_eq!(metric(b, "baton_instance_primary").as_deref(), Some("0"));
+    assert_eq!(metric(b, "baton_instance_link_up").as_deref(), Some("1"));
+    assert!(metric(b, "baton_certificate_expiry_timestamp_seconds").unwrap().parse::<u64>().unwrap() > 1_700_000_000);
+    assert_eq!(metric(world.c(), "baton_instance_up").as_deref(), Some("0"));
+    let (code, text) = page(b, "/metrics");
+    assert_eq!(code, 200);
+    for line in text.lines() {
+        let fits = line.starts_with("# HELP baton_") || line.starts_with("# TYPE baton_") || line.starts_with("baton_");
+        assert!(fits, "{line}");
+    }
+    for (path, code) in [("/", 404), ("/primary/none", 404), ("/replica?max_lag=ten", 400), ("/health", 200)] {
+        assert_eq!(status(b, path), code, "{path}");
+    }
+    let lost = Lost::after(world);
+    lost.failover_done(&[]);
+    assert!(metric(lost.world.b(), "baton_sent_bytes_total").unwrap().parse::<u64>().unwrap() > 0);
+    for rubbish in
+        [&b"\x16\x03\x01\0\xa5\x01\0"[..], b"GET", b"POST /metrics HTTP/1.1\r\nHost: a\r\n\r\n", &[b'A'; 100_000]]
+    {
+        let mut stream = TcpStream::connect((lost.world.b().ip, PORT)).unwrap();
+        let _ = stream.write_all(rubbish);
+    }
+    assert_eq!(status(lost.world.b(), "/health"), 200);
+}
