@@ -69,5 +69,5 @@ async fn connect(instance: &Instance, order: &Comparing) -> Result<Pair, Stopped
         Stopped(format!("{} cannot be asked: {}", order.with, show::escaped(reach.detail.as_bytes(), show::LINE)))
     })?;
     // How its commands may be renamed is only known on its own host: one that is will be told as unknown to it.
-    Ok(Pair { here, there: Side::new(order.with.to_string(), Box::new(stream), Default::default()) })
+    Ok(Pair { here, there: Side::new(order.with.to_string(), stream, Default::default()) })
 }

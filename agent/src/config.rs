@@ -53,6 +53,8 @@ pub struct InstanceConfig {
     pub user: Option<String>,
     /// The file that holds that user's password, if it is not `requirepass` of `redis.conf`.
     pub password_file: Option<PathBuf>,
+    /// Authorities that are trusted beside those of `redis.conf` when the agent speaks TLS to the server.
+    pub tls_ca: Option<PathBuf>,
     pub service: ServiceConfig,
 }
 

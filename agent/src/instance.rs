@@ -216,12 +216,9 @@ impl Instance {
 
     async fn open(&self, conf: &RedisConf) -> Result<(BareStream, Endpoint), ConnectError> {
         let credentials = self.credentials(conf)?;
-        let endpoints = endpoints::endpoints(conf);
+        let endpoints = endpoints::endpoints(conf, self.config.tls_ca.as_deref());
         if endpoints.is_empty() {
-            let reason = match conf.tls_port() {
-                Some(port) => format!("it speaks TLS only, on port {port}; give it a `unixsocket` for this agent"),
-                None => "redis.conf gives it neither a `port` nor a `unixsocket`".to_owned(),
-            };
+            let reason = "redis.conf gives it neither a `port`, nor a `tls-port`, nor a `unixsocket`".to_owned();
             return Err(ConnectError::Silent(reason));
         }
         let mut worst = None;

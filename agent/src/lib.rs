@@ -37,5 +37,6 @@ pub mod serve;
 pub mod server;
 pub mod service;
 pub mod tasks;
+pub mod tls;
 pub mod transfer;
 pub mod visitors;

@@ -245,6 +245,7 @@ mod tests {
             address: None,
             user: None,
             password_file: None,
+            tls_ca: None,
             service: ServiceConfig::Exec(vec!["redis-server".into(), "redis.conf".into()]),
         };
         let agent = AgentConfig {

@@ -1,6 +1,6 @@
 //! Whether one server could follow another: tried for real, from the host and with the login that it would use.
 //!
-//! `reach` speaks the first words of a replica to a server on another host. `rehearse` listens where a stopped server
+//! `reach` speaks the first words of a replica to a server on another host, by TLS if the replica would. `rehearse` listens where a stopped server
 //! would, and answers as it would answer strangers: so the way to a server can be tried before it is started. Not here:
 //! whether the login may `PSYNC`; only a real attempt tells, and that would start a resync.
 
@@ -10,6 +10,7 @@ mod rehearsal;
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use baton_proto::control::{Answer, Reach, ReachVerdict, Reply};
@@ -24,12 +25,17 @@ use crate::actions;
 use crate::info::Info;
 use crate::instance::Instance;
 use crate::redis_conf::RedisConf;
+use crate::server::BareStream;
+use crate::server::greeting::{self, Line};
 use crate::service;
+use crate::tls::{self, Files, TlsError};
 
 /// How long one address may take to accept. A host that drops packets says nothing for ever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the answers may take, all together.
 const TALK_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it may take to see whether it speaks TLS where plain words came to nothing, or the other way round.
+const OTHER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the name of a host may take to be found.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most addresses of a host that are tried.
@@ -43,7 +49,7 @@ pub async fn reach(instance: &Instance, to: &HostPort) -> Reach {
 }
 
 /// Connects to a server as this instance would to its primary, and logs in as it would.
-pub(crate) async fn connect(instance: &Instance, to: &HostPort) -> Result<TcpStream, Reach> {
+pub(crate) async fn connect(instance: &Instance, to: &HostPort) -> Result<BareStream, Reach> {
     match attempt(instance, to).await? {
         (Reach { verdict: ReachVerdict::Open, .. }, stream) => Ok(stream),
         (reach, _) => Err(reach),
@@ -51,8 +57,8 @@ pub(crate) async fn connect(instance: &Instance, to: &HostPort) -> Result<TcpStr
 }
 
 /// What somebody said who accepted, with the connection; or why nobody did.
-async fn attempt(instance: &Instance, to: &HostPort) -> Result<(Reach, TcpStream), Reach> {
-    let Approach { login, source } = match approach(instance).await {
+async fn attempt(instance: &Instance, to: &HostPort) -> Result<(Reach, BareStream), Reach> {
+    let approach = match approach(instance).await {
         Ok(approach) => approach,
         Err(fault) => {
             return Err(verdict(ReachVerdict::Unreachable, format!("it is not known how to log in: {fault}")));
@@ -71,14 +77,8 @@ async fn attempt(instance: &Instance, to: &HostPort) -> Result<(Reach, TcpStream
     };
     let mut seen = verdict(ReachVerdict::Unreachable, format!("{} has no address", to.host));
     for address in addresses {
-        seen = match timeout(CONNECT_TIMEOUT, open(address, source)).await {
-            Ok(Ok(mut stream)) => match timeout(TALK_TIMEOUT, attempt::talk(&mut stream, &login)).await {
-                Ok(reach) => return Ok((reach, stream)),
-                Err(_) => {
-                    let detail = format!("{address} accepts, and says nothing within {} s", TALK_TIMEOUT.as_secs());
-                    return Err(Reach { hung: true, ..verdict(ReachVerdict::Busy, detail) });
-                }
-            },
+        seen = match timeout(CONNECT_TIMEOUT, open(address, approach.source)).await {
+            Ok(Ok(stream)) => return speak(stream, address, &approach).await,
             Ok(Err(error)) => unopened(address, &error),
             Err(_) => verdict(
                 ReachVerdict::Silent,
@@ -102,7 +102,58 @@ pub async fn knock(dialer: &Dialer, host: &HostName, address: &HostPort) -> Answ
 }
 
 fn verdict(verdict: ReachVerdict, detail: impl Into<String>) -> Reach {
-    Reach { verdict, detail: detail.into(), hung: false }
+    Reach { verdict, detail: detail.into(), hung: false, tls: false }
+}
+
+/// TLS stands between them, or what it would be made of.
+fn by_tls(detail: impl Into<String>) -> Reach {
+    Reach { tls: true, ..verdict(ReachVerdict::Unauthorised, detail) }
+}
+
+/// Speaks to whoever accepted, as the instance would, and if that comes to nothing finds out whether it should have spoken
+/// otherwise: a server waits in silence for the rest of a command that it takes a TLS handshake for.
+async fn speak(stream: TcpStream, address: SocketAddr, approach: &Approach) -> Result<(Reach, BareStream), Reach> {
+    let said = timeout(TALK_TIMEOUT, async {
+        let mut stream: BareStream = match &approach.tls {
+            None => Box::new(stream),
+            Some(files) => match tls::connect(stream, files).await {
+                Ok(stream) => Box::new(stream),
+                Err(TlsError::Own(why)) => {
+                    return Err(by_tls(format!("this instance's own TLS cannot be used: {why}")));
+                }
+                Err(TlsError::Mistrust(why)) => return Err(by_tls(why)),
+                Err(TlsError::Broken(why)) => return Err(verdict(ReachVerdict::Busy, why)),
+            },
+        };
+        let reach = attempt::talk(&mut stream, &approach.login).await;
+        Ok((reach, stream))
+    });
+    let said = said.await.unwrap_or_else(|_| {
+        let detail = format!("{address} accepts, and says nothing within {} s", TALK_TIMEOUT.as_secs());
+        Err(Reach { hung: true, ..verdict(ReachVerdict::Busy, detail) })
+    });
+    let reach = match said {
+        Ok((reach, stream)) if reach.verdict != ReachVerdict::Busy => return Ok((reach, stream)),
+        Err(reach) if reach.verdict != ReachVerdict::Busy => return Err(reach),
+        Ok((reach, _)) | Err(reach) => reach,
+    };
+    let other = timeout(OTHER_TIMEOUT, async {
+        let mut stream = open(address, approach.source).await.ok()?;
+        match approach.tls {
+            None => tls::is_spoken(stream).await.then_some("it speaks TLS there, and this instance does not"),
+            Some(_) => {
+                let answer = greeting::ask(&mut stream, &["PING"]).await.ok()?;
+                matches!(answer, Line::Status(_) | Line::Error(_))
+                    .then_some("it speaks no TLS there, and this instance does")
+            }
+        }
+    });
+    match other.await {
+        Ok(Some(why)) => {
+            Err(by_tls(format!("{why} (`tls-replication {}`)", if approach.tls.is_some() { "yes" } else { "no" })))
+        }
+        _ => Err(reach),
+    }
 }
 
 fn unopened(address: SocketAddr, error: &io::Error) -> Reach {
@@ -135,6 +186,8 @@ struct Approach {
     login: Login,
     /// The address from which it connects.
     source: Option<IpAddr>,
+    /// Of what its TLS is made, if it speaks it with its primary.
+    tls: Option<Files>,
 }
 
 /// What the running server would use, else what `redis.conf` says that it will.
@@ -142,7 +195,11 @@ async fn approach(instance: &Instance) -> Result<Approach, Fault> {
     let conf = instance.conf()?;
     Ok(match running_approach(instance, &conf).await {
         Some(approach) => approach,
-        None => Approach { login: Login::of_conf(&conf), source: stopped_source(instance, &conf).await },
+        None => Approach {
+            login: Login::of_conf(&conf),
+            source: stopped_source(instance, &conf).await,
+            tls: conf.tls_replication().then(|| Files::of_conf(&conf, None)),
+        },
     })
 }
 
@@ -160,7 +217,9 @@ async fn running_approach(instance: &Instance, conf: &RedisConf) -> Option<Appro
         None if version.connects_from_bind() => some("bind").and_then(|bind| first(bind.split_whitespace())),
         given => given.and_then(|address| address.parse().ok()),
     };
-    Some(Approach { login: Login { user: some("masteruser"), password: some("masterauth") }, source })
+    let dir = some("dir").map_or_else(|| conf.dir(), PathBuf::from);
+    let tls = some("tls-replication").is_some_and(|word| word == "yes").then(|| Files::of(&dir, some));
+    Some(Approach { login: Login { user: some("masteruser"), password: some("masterauth") }, source, tls })
 }
 
 async fn stopped_source(instance: &Instance, conf: &RedisConf) -> Option<IpAddr> {
@@ -205,3 +264,5 @@ pub async fn end_rehearsal(instance: &Instance) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

@@ -1,7 +1,7 @@
 //! A connection to one Redis or Valkey server of this host. The only module that knows the Redis client.
 //!
-//! A connection is made in three steps, so that each failure is told apart: the socket (nothing listens: stopped), the
-//! greeting (`AUTH`, `PING`: refused, silent, or alive), and only then the client. A server that is loading, or whose
+//! A connection is made in steps, so that each failure is told apart: the socket (nothing listens: stopped), the
+//! TLS where it is spoken, the greeting (`AUTH`, `PING`: refused, silent, or alive), and only then the client. A server that is loading, or whose
 //! primary is down, is alive. Not here: which server, and with what password; see [`crate::instance`].
 
 mod errors;
@@ -25,6 +25,8 @@ use tokio::time::timeout;
 pub use errors::{ConnectError, ServerError};
 use greeting::Line;
 
+use crate::tls;
+
 /// How long the socket and the greeting may take together. The server is on this host: what is slower than this is
 /// busy with one long command, or hangs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,6 +39,7 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     Tcp(HostPort),
+    Tls(HostPort, Box<tls::Files>),
     Unix(PathBuf),
 }
 
@@ -44,6 +47,7 @@ impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Tls(address, _) => write!(f, "{address} (TLS)"),
             Self::Unix(path) => path.display().fmt(f),
         }
     }
@@ -263,9 +267,16 @@ pub(crate) async fn connect_bare(endpoint: &Endpoint, credentials: &Credentials)
     let connected = async {
         let opened: io::Result<BareStream> = match endpoint {
             Endpoint::Unix(path) => UnixStream::connect(path).await.map(|stream| Box::new(stream) as BareStream),
-            Endpoint::Tcp(address) => open_local(address).await.map(|stream| Box::new(stream) as BareStream),
+            Endpoint::Tcp(address) | Endpoint::Tls(address, _) => {
+                open_local(address).await.map(|stream| Box::new(stream) as BareStream)
+            }
         };
         let mut stream = opened.map_err(|error| unopened(endpoint, &error))?;
+        // Only where somebody listens: a server that is stopped is stopped, whatever its certificates are.
+        if let Endpoint::Tls(_, files) = endpoint {
+            let broken = |error| ConnectError::Silent(format!("{endpoint}: {error}"));
+            stream = Box::new(tls::connect(stream, files).await.map_err(broken)?);
+        }
         greet(&mut stream, endpoint, credentials).await?;
         Ok(stream)
     };
@@ -273,7 +284,10 @@ pub(crate) async fn connect_bare(endpoint: &Endpoint, credentials: &Credentials)
 }
 
 async fn greet(stream: &mut BareStream, endpoint: &Endpoint, credentials: &Credentials) -> Result<(), ConnectError> {
-    let broken = |error: io::Error| ConnectError::Silent(format!("{endpoint}: {error}"));
+    let broken = |error: io::Error| {
+        let why = tls::mistrust(&error).unwrap_or_else(|| error.to_string());
+        ConnectError::Silent(format!("{endpoint}: {why}"))
+    };
     if let Some(password) = &credentials.password {
         let auth = greeting::auth(credentials.user.as_deref(), password);
         judge(greeting::ask(stream, &auth).await.map_err(broken)?, endpoint, credentials)?;

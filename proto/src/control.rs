@@ -152,6 +152,10 @@ pub struct Reach {
     /// who does not know this it is `Busy`.
     #[serde(default)]
     pub hung: bool,
+    /// Whether it is TLS that stands between them: one side speaks it and the other does not, or does not trust it. To who
+    /// does not know this it is `Unauthorised`.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 impl Reach {

@@ -1,6 +1,7 @@
 //! End to end: real `coord`, real agents, real servers. Each test has a world of its own (`baton_tests::world`).
 
 mod access;
+mod acl;
 mod certificates;
 mod changed;
 mod clone;
@@ -32,4 +33,5 @@ mod scene;
 mod status;
 mod stream;
 mod switchover;
+mod tls;
 mod transfer;

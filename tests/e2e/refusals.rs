@@ -18,7 +18,7 @@ use crate::scene::{FAILOVER, LITTLE_BYTES, Lost, lagging_sibling};
 
 /// Asserts that a failover is refused with these words and leaves everything as it was, and that a dry run says the same.
 #[track_caller]
-fn assert_refused(world: &World, more: &[&str], exit: i32, words: &[&str]) -> Said {
+pub(crate) fn assert_refused(world: &World, more: &[&str], exit: i32, words: &[&str]) -> Said {
     let before = Footprint::of(world);
     let dry = world.coord(&[&FAILOVER[..], &["--dry-run"], more].concat()).ends_with(exit).says(words);
     let said = world.coord(&[&FAILOVER[..], &["--yes"], more].concat()).ends_with(exit).says(words).says(&["hint:"]);

@@ -189,6 +189,30 @@ impl Host {
         working_below(&self.data_dir())
     }
 
+    /// Where the certificates are of a server that speaks TLS.
+    pub fn tls_dir(&self) -> PathBuf {
+        self.dir.join("tls")
+    }
+
+    /// Has the server speak TLS alone, on the same port, with whom shows a certificate, also with its primary. An authority
+    /// writes the files.
+    pub fn speak_tls(&self) {
+        let file = |name: &str| self.tls_dir().join(name).display().to_string();
+        self.configure(|conf| {
+            conf.set("port", 0)
+                .set("tls-port", SERVER_PORT)
+                .set("tls-replication", "yes")
+                .set("tls-auth-clients", "yes");
+            conf.set("tls-ca-cert-file", file("ca.pem"));
+            conf.set("tls-cert-file", file("cert.pem")).set("tls-key-file", file("key.pem"));
+        });
+    }
+
+    fn is_tls_only(&self) -> bool {
+        let conf = self.conf.lock().unwrap();
+        conf.value("port") == Some("0") && conf.value("tls-port").is_some()
+    }
+
     /// What clients of the server log in with.
     pub fn password(&self) -> Option<String> {
         self.conf.lock().unwrap().value("requirepass").map(|value| value.trim_matches('"').to_owned())
@@ -196,7 +220,11 @@ impl Host {
 
     pub fn try_client(&self) -> Result<Client, String> {
         let password = self.password();
-        let connect = || Client::connect(self.address(), password.as_deref());
+        let files = self.tls_dir();
+        let connect = || match self.is_tls_only() {
+            true => Client::connect_tls(self.address(), password.as_deref(), &files),
+            false => Client::connect(self.address(), password.as_deref()),
+        };
         match self.network.get() {
             Some(network) => namespace::within(network, connect).map_err(|error| format!("{error:#}"))?,
             None => connect(),

@@ -31,6 +31,7 @@ pub mod relay;
 pub mod resp;
 pub mod rng;
 pub mod servers;
+pub mod tls;
 pub mod wait;
 pub mod world;
 pub mod writer;

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
+
+use crate::tls;
 
 /// Longest answer that is waited for: a digest or a save of the largest data set.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -44,10 +47,42 @@ impl Value {
 /// Why a call has no answer: the server's own error line, or the connection's end.
 pub type Failure = String;
 
+/// What a connection is over.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<tls::Stream>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
 }
 
 /// Puts a command into the form in which it is sent.
@@ -63,10 +98,23 @@ pub fn encode<A: AsRef<[u8]>>(args: &[A], out: &mut Vec<u8>) {
 
 impl Client {
     pub fn connect(address: SocketAddr, password: Option<&str>) -> Result<Self, Failure> {
+        Self::connect_by(address, password, None)
+    }
+
+    /// The same by TLS, with the certificate of this directory.
+    pub fn connect_tls(address: SocketAddr, password: Option<&str>, files: &Path) -> Result<Self, Failure> {
+        Self::connect_by(address, password, Some(files))
+    }
+
+    fn connect_by(address: SocketAddr, password: Option<&str>, files: Option<&Path>) -> Result<Self, Failure> {
         let lost = |error: io::Error| format!("connect to {address}: {error}");
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(lost)?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(lost)?;
         stream.set_nodelay(true).map_err(lost)?;
+        let stream = match files {
+            None => Stream::Plain(stream),
+            Some(files) => Stream::Tls(Box::new(tls::over(stream, files))),
+        };
         let mut client = Self { stream: BufReader::new(stream) };
         if let Some(password) = password {
             client.try_call(&["AUTH", password])?;
@@ -92,7 +140,8 @@ impl Client {
 
     /// Sends commands that are in their form already; their answers are read with [`Client::answer`].
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.stream.get_mut().write_all(bytes).map_err(|error| format!("connection lost: {error}"))
+        let stream = self.stream.get_mut();
+        stream.write_all(bytes).and_then(|()| stream.flush()).map_err(|error| format!("connection lost: {error}"))
     }
 
     pub fn answer(&mut self) -> Result<Value, Failure> {

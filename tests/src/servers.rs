@@ -12,6 +12,10 @@ pub const REDIS_6_2: &str = "redis-6.2";
 pub const REDIS_7_0: &str = "redis-7.0";
 pub const VALKEY_9_1: &str = "valkey-9.1";
 
+/// Those of them that speak TLS. Redis 6.2 and Valkey 9.1 come out of wheels that were built without it.
+pub const BUILT_WITH_TLS: [&str; 1] = [REDIS_7_0];
+pub const BUILT_WITHOUT_TLS: [&str; 2] = [REDIS_6_2, VALKEY_9_1];
+
 /// A server program and its version.
 #[derive(Debug, Clone)]
 pub struct ServerProgram {

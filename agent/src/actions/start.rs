@@ -152,7 +152,9 @@ fn taken(conf: &RedisConf) -> Option<SocketAddr> {
     let addresses = addresses.map(|bind| if bind == "*" { "0.0.0.0" } else { bind });
     // A name, or an address that this host lacks, is left to the server to judge.
     let addresses = addresses.filter_map(|bind| bind.parse::<IpAddr>().ok());
-    let mut sockets = addresses.map(|ip| SocketAddr::new(ip, conf.port())).filter(|socket| socket.port() != 0);
+    let ports = [conf.port(), conf.tls_port().unwrap_or(0)];
+    let sockets = addresses.flat_map(|ip| ports.map(|port| SocketAddr::new(ip, port)));
+    let mut sockets = sockets.filter(|socket| socket.port() != 0);
     sockets.find(|socket| TcpListener::bind(socket).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse))
 }
 

@@ -47,6 +47,7 @@ pub(super) struct Instance {
     address: Option<HostPort>,
     user: Option<Spanned<String>>,
     password_file: Option<FilePath>,
+    tls_ca: Option<FilePath>,
     service: Service,
 }
 
@@ -270,6 +271,7 @@ fn checked(file: Instance, whole: Range<usize>, base: &Path) -> Result<(Instance
         address: file.address,
         user: file.user.map(Spanned::into_inner),
         password_file: file.password_file.map(|path| path.below(base)),
+        tls_ca: file.tls_ca.map(|path| path.below(base)),
         service,
     };
     Ok((config, places))

@@ -107,6 +107,13 @@ pub(super) const INSTANCE: Table = Table {
             about: "Holds that user's password, and nothing else.",
         },
         Opt {
+            name: "tls_ca",
+            kind: "file",
+            default: Some("`tls-ca-cert-file` and `tls-ca-cert-dir` of the server's configuration alone"),
+            example: "\"/etc/baton/redis-ca.pem\"",
+            about: "Certificates of authorities that the agent trusts beside those, where it speaks TLS to the server.",
+        },
+        Opt {
             name: "service",
             kind: "`{ systemd = UNIT }`, `{ exec = [PROGRAM, ...] }` or `{ command = { start, stop, status } }`",
             default: None,

@@ -86,7 +86,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_known_ones() {
     );
     assert_eq!(
         mistake(&format!("{HEAD}{INSTANCE}  pasword_file = \"x\"\n")),
-        "6:3: unknown field `pasword_file`, expected one of `name`, `config`, `address`, `user`, `password_file`, `service`"
+        "6:3: unknown field `pasword_file`, expected one of `name`, `config`, `address`, `user`, `password_file`, `tls_ca`, `service`"
     );
     assert_eq!(
         mistake(&format!("{HEAD}{}", INSTANCE.replace("exec", "exce"))),

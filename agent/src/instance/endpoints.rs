@@ -1,23 +1,29 @@
 //! PURE: where a server can be reached, from its own host and from others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use baton_proto::HostPort;
 
 use crate::redis_conf::RedisConf;
 use crate::server::Endpoint;
+use crate::tls::Files;
 
 /// Most addresses tried: Redis itself binds at most sixteen.
 const ENDPOINTS_MAX: usize = 17;
 
 /// Where the agent finds the server on its own host: the socket file first, then loopback addresses, since protected
-/// mode lets nobody else in, then the others.
-pub(crate) fn endpoints(conf: &RedisConf) -> Vec<Endpoint> {
+/// mode lets nobody else in, then the others. TLS is spoken to those that have no plain port; `tls_ca` is trusted there
+/// beside what the server trusts.
+pub(crate) fn endpoints(conf: &RedisConf, tls_ca: Option<&Path>) -> Vec<Endpoint> {
     let mut endpoints: Vec<_> = conf.unix_socket().map(Endpoint::Unix).into_iter().collect();
+    let mut hosts: Vec<String> = bound(conf).into_iter().map(reachable).collect();
+    hosts.sort_by_key(|host| !host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()));
     if conf.port() != 0 {
-        let mut hosts: Vec<String> = bound(conf).into_iter().map(reachable).collect();
-        hosts.sort_by_key(|host| !host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()));
         endpoints.extend(hosts.into_iter().map(|host| Endpoint::Tcp(HostPort::new(host, conf.port()))));
+    } else if let Some(port) = conf.tls_port() {
+        let files = Box::new(Files::of_conf(conf, tls_ca));
+        endpoints.extend(hosts.into_iter().map(|host| Endpoint::Tls(HostPort::new(host, port), files.clone())));
     }
     endpoints.truncate(ENDPOINTS_MAX);
     endpoints
@@ -49,13 +55,21 @@ pub(super) fn address(configured: Option<&HostPort>, conf: &RedisConf, listen: I
         return address.clone();
     }
     let (announced_host, announced_port) = conf.announced();
-    let port = announced_port.unwrap_or(conf.port());
+    let port = announced_port.unwrap_or_else(|| port_for_others(conf));
     let told = announced_host.map(str::to_owned);
     let host = told.or_else(|| bound(conf).into_iter().find(|host| is_public(host, listen)));
     let otherwise = if listen.is_unspecified() { own_name.to_owned() } else { listen.to_string() };
     // By way of its text: only an address that its reader accepts may cross the wire.
     let checked = |host: String| HostPort::new(host, port).to_string().parse().ok();
     host.and_then(checked).or_else(|| checked(otherwise)).unwrap_or_else(|| HostPort::new(listen.to_string(), port))
+}
+
+/// As the server announces it to a primary, unless it is told what to announce.
+fn port_for_others(conf: &RedisConf) -> u16 {
+    match conf.tls_port() {
+        Some(port) if conf.tls_replication() || conf.port() == 0 => port,
+        _ => conf.port(),
+    }
 }
 
 /// Whether other hosts can be told this address. The usual loopback address is one only where the agent itself listens
@@ -70,8 +84,6 @@ fn is_public(host: &str, listen: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::redis_conf::{Source, parse};
 
@@ -81,7 +93,7 @@ mod tests {
     }
 
     fn shown(text: &str) -> Vec<String> {
-        endpoints(&conf(text)).iter().map(ToString::to_string).collect()
+        endpoints(&conf(text), None).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -91,6 +103,9 @@ mod tests {
         assert_eq!(shown("bind 10.0.0.2 -10.0.0.3 127.0.0.1\nport 7"), ["127.0.0.1:7", "10.0.0.2:7", "10.0.0.3:7"]);
         assert_eq!(shown("unixsocket r.sock\nport 0"), ["/data/r.sock"]);
         assert_eq!(shown("port 0"), [""; 0]);
+        assert_eq!(shown("port 0\ntls-port 7\nbind 10.0.0.2 127.0.0.1"), ["127.0.0.1:7 (TLS)", "10.0.0.2:7 (TLS)"]);
+        assert_eq!(shown("port 0\ntls-port 7\nunixsocket r.sock\nbind ::1"), ["/data/r.sock", "[::1]:7 (TLS)"]);
+        assert_eq!(shown("port 8\ntls-port 7"), ["127.0.0.1:8"]);
     }
 
     #[test]
@@ -104,6 +119,11 @@ mod tests {
         assert_eq!(told("bind -::1 fe80::2", "::1"), "[::1]:6379");
         assert_eq!(told("bind 10.0.0.9\nslave-announce-ip db1\nreplica-announce-port 70", "10.0.0.2"), "db1:70");
         assert_eq!(told("bind * -::*", "0.0.0.0"), "db-b:6379");
+        assert_eq!(told("bind 10.0.0.9\nport 0\ntls-port 7", "10.0.0.2"), "10.0.0.9:7");
+        assert_eq!(told("bind 10.0.0.9\nport 6\ntls-port 7", "10.0.0.2"), "10.0.0.9:6");
+        assert_eq!(told("bind 10.0.0.9\nport 6\ntls-port 7\ntls-replication yes", "10.0.0.2"), "10.0.0.9:7");
+        let announced = "bind 10.0.0.9\nport 0\ntls-port 7\nreplica-announce-port 70";
+        assert_eq!(told(announced, "10.0.0.2"), "10.0.0.9:70");
         let configured = HostPort::new("db2", 1);
         assert_eq!(address(Some(&configured), &conf("bind 10.0.0.9"), [10, 0, 0, 2].into(), ""), configured);
     }

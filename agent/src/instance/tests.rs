@@ -8,6 +8,7 @@ fn instance(dir: &Path, service: ServiceConfig, password_file: Option<PathBuf>) 
         address: None,
         user: None,
         password_file,
+        tls_ca: None,
         service,
     };
     let agent = AgentConfig {

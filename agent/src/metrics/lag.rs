@@ -5,17 +5,15 @@ use baton_proto::report::{Role, Running};
 
 use crate::info::Info;
 use crate::instance::Instance;
-use crate::server::{Credentials, Endpoint, Server};
+use crate::reach;
+use crate::server::{Endpoint, Server};
 
 /// Asks the primary where it stands. The error says why that is not known.
 pub(super) async fn bytes(instance: &Instance, running: &Running) -> Result<u64, String> {
     let Role::Replica { primary, .. } = &running.role else { return Err("it follows nobody".into()) };
-    let mut own = instance.connect().await.map_err(|error| error.to_string())?;
-    let told = own.all_config().await.map_err(|_| "its settings are not told to the agent".to_owned())?;
-    let some = |name: &str| told.get(name).filter(|value| !value.is_empty()).cloned();
-    let login = Credentials { user: some("masteruser"), password: some("masterauth") };
-    let mut server =
-        Server::connect(&Endpoint::Tcp(primary.clone()), &login).await.map_err(|error| error.to_string())?;
+    let stream = reach::connect(instance, primary).await.map_err(|reach| reach.detail)?;
+    let server = Server::over(stream, &Endpoint::Tcp(primary.clone())).await;
+    let mut server = server.map_err(|error| error.to_string())?;
     let text = server.info().await.map_err(|_| format!("{primary} does not tell"))?;
     let theirs: u64 = Info::parse(&text)
         .field("master_repl_offset")

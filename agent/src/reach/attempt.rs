@@ -10,9 +10,10 @@
 use baton_proto::control::{Reach, ReachVerdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::verdict;
+use super::{by_tls, verdict};
 use crate::redis_conf::RedisConf;
 use crate::server::greeting::{self, Line};
+use crate::tls;
 
 /// With what an instance logs in to its primary.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -75,8 +76,10 @@ pub(super) async fn talk(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), log
 
 /// A peer that broke off was there to do so.
 async fn hear(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), words: &[&str]) -> Result<Line, Reach> {
-    let broken = |error| verdict(ReachVerdict::Busy, format!("it broke the connection off: {error}"));
-    greeting::ask(stream, words).await.map_err(broken)
+    greeting::ask(stream, words).await.map_err(|error| match tls::mistrust(&error) {
+        Some(why) => by_tls(why),
+        None => verdict(ReachVerdict::Busy, format!("it broke the connection off: {error}")),
+    })
 }
 
 fn welcome(status: &str) -> Reach {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baton_proto::{Fault, FaultKind};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::doorman::{Doorman, Visitor};
 use crate::info::Info;
@@ -21,6 +22,7 @@ use crate::instance::{Instance, Rehearsal, endpoints};
 use crate::redis_conf::RedisConf;
 use crate::server::{ConnectError, Server};
 use crate::service;
+use crate::tls::{self, Files};
 
 /// Longest rehearsal: another agent needs seconds to try it.
 const SECONDS_MAX: u32 = 120;
@@ -52,24 +54,32 @@ pub(super) async fn start(instance: &Instance, until: Instant) -> Result<Rehears
         .because(occupant)
         .hint("stop that server, or name another target"));
     }
-    if conf.port() == 0 {
+    if conf.port() == 0 && conf.tls_port().is_none() {
         return Err(Fault::new(
             FaultKind::Refused,
             format!("instance `{}` has no TCP port for others", instance.name()),
         )
-        .hint(format!("give it a `port` in {}", instance.config().config.display())));
+        .hint(format!("give it a `port` or a `tls-port` in {}", instance.config().config.display())));
     }
-    let listeners = bind_all(&conf).await?;
+    let mut doors: Vec<(TcpListener, Option<TlsAcceptor>)> = Vec::new();
+    if conf.port() != 0 {
+        doors.extend(bind_all(&conf, conf.port()).await?.into_iter().map(|listener| (listener, None)));
+    }
+    if let Some(port) = conf.tls_port() {
+        let acceptor = tls::acceptor(&Files::of_conf(&conf, None)).map_err(|why| unfit(instance, &why))?;
+        let listeners = bind_all(&conf, port).await?.into_iter();
+        doors.extend(listeners.map(|listener| (listener, Some(acceptor.clone()))));
+    }
     let version = service::binary_version(&instance.config().service).await.ok();
     let name = format!("{} at {}", instance.name(), instance.address(&conf));
     let doorman = Arc::new(Doorman::of_conf(&conf, version, name));
     let (end, ends) = watch::channel(until);
-    let serving = listeners.into_iter().map(|listener| {
+    let serving = doors.into_iter().map(|(listener, tls)| {
         let doorman = Arc::clone(&doorman);
         let ends = ends.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = serve(&listener, &doorman) => {}
+                () = serve(&listener, tls.as_ref(), &doorman) => {}
                 () = passed(ends) => {}
             }
         })
@@ -92,7 +102,7 @@ async fn passed(ends: watch::Receiver<Instant>) {
 async fn occupant(instance: &Instance, conf: &RedisConf) -> Option<String> {
     match instance.connect_by(conf).await {
         Err(ConnectError::Stopped(_)) => None,
-        Err(error) if endpoints::endpoints(conf).is_empty() => Some(error.to_string()),
+        Err(error) if endpoints::endpoints(conf, None).is_empty() => Some(error.to_string()),
         Err(error) => Some(format!("a server is there already: {error}")),
         Ok(mut server) => Some(describe(&mut server).await),
     }
@@ -109,7 +119,7 @@ async fn describe(server: &mut Server) -> String {
 }
 
 /// Binds as the server will: an address marked by `-` may be missing, and so may IPv6 where all interfaces are meant.
-async fn bind_all(conf: &RedisConf) -> Result<Vec<TcpListener>, Fault> {
+async fn bind_all(conf: &RedisConf, port: u16) -> Result<Vec<TcpListener>, Fault> {
     let written = conf.bind();
     let all = ["*".to_owned(), "-::*".to_owned()];
     let mut listeners = Vec::new();
@@ -118,10 +128,10 @@ async fn bind_all(conf: &RedisConf) -> Result<Vec<TcpListener>, Fault> {
             Some(host) => (host, true),
             None => (word.as_str(), false),
         };
-        match bind(host, conf.port()).await {
+        match bind(host, port).await {
             Ok(listener) => listeners.push(listener),
             Err(error) if optional && is_absence(&error) => {}
-            Err(error) => return Err(not_bound(host, conf.port(), &error)),
+            Err(error) => return Err(not_bound(host, port, &error)),
         }
     }
     Ok(listeners)
@@ -148,6 +158,16 @@ async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// The server would not start with these certificates either.
+fn unfit(instance: &Instance, why: &str) -> Fault {
+    Fault::new(FaultKind::Refused, format!("the TLS of instance `{}` cannot be rehearsed", instance.name()))
+        .because(why)
+        .hint(format!(
+            "see the `tls-` settings in {}, and let the agent's user read their files",
+            instance.config().config.display()
+        ))
+}
+
 fn is_absence(error: &io::Error) -> bool {
     error.kind() == ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
@@ -168,7 +188,7 @@ fn not_bound(host: &str, port: u16, error: &io::Error) -> Fault {
 }
 
 /// Accepts until it is dropped.
-async fn serve(listener: &TcpListener, doorman: &Arc<Doorman>) {
+async fn serve(listener: &TcpListener, tls: Option<&TlsAcceptor>, doorman: &Arc<Doorman>) {
     let mut visits = JoinSet::new();
     loop {
         while visits.len() >= VISITORS_MAX {
@@ -176,9 +196,15 @@ async fn serve(listener: &TcpListener, doorman: &Arc<Doorman>) {
         }
         match listener.accept().await {
             Ok((stream, from)) => {
-                let doorman = Arc::clone(doorman);
+                let (doorman, tls) = (Arc::clone(doorman), tls.cloned());
                 visits.spawn(async move {
-                    let _ = timeout(VISIT_TIMEOUT, receive(stream, from, &doorman)).await;
+                    let visit = async {
+                        match tls {
+                            None => receive(stream, from, &doorman).await,
+                            Some(tls) => receive(tls.accept(stream).await?, from, &doorman).await,
+                        }
+                    };
+                    let _ = timeout(VISIT_TIMEOUT, visit).await;
                 });
             }
             // Out of descriptors, or the visitor left while it waited: others may come.
@@ -188,12 +214,16 @@ async fn serve(listener: &TcpListener, doorman: &Arc<Doorman>) {
     }
 }
 
-async fn receive(mut stream: TcpStream, from: SocketAddr, doorman: &Doorman) -> io::Result<()> {
+async fn receive(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    from: SocketAddr,
+    doorman: &Doorman,
+) -> io::Result<()> {
     if let Some(refusal) = doorman.turns_away(from.ip().to_canonical()) {
         stream.write_all(refusal.as_bytes()).await?;
         return stream.shutdown().await;
     }
-    let (reading, mut writing) = stream.split();
+    let (reading, mut writing) = tokio::io::split(stream);
     let mut reading = BufReader::new(reading.take(VISIT_BYTES_MAX));
     let mut visitor = Visitor::default();
     while let Some(words) = read_command(&mut reading).await? {

@@ -49,9 +49,12 @@ fn agent(dir: &Path, name: &str, report: HostReport) -> HostPort {
                 let Some((request, responder)) = asking.read().await else { continue };
                 let reply = match request {
                     Request::Observe => Reply::Observed(Box::new(report.clone())),
-                    Request::Reach { to, .. } => {
-                        Reply::Reached(Reach { verdict: ReachVerdict::Refused, detail: to.to_string(), hung: false })
-                    }
+                    Request::Reach { to, .. } => Reply::Reached(Reach {
+                        verdict: ReachVerdict::Refused,
+                        detail: to.to_string(),
+                        hung: false,
+                        tls: false,
+                    }),
                     Request::Knock { host, .. } => {
                         Reply::Knocked { shut: Some(Fault::new(FaultKind::Peer, format!("{host} does not answer"))) }
                     }

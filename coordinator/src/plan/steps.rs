@@ -232,6 +232,11 @@ pub fn streams(scene: &Scene) -> Result<(), (String, &'static str)> {
         )),
         // Promoted first, it serves by itself.
         Role::Replica { .. } if scene.intent.goal == Goal::Failover(Mode::Promote) => Ok(()),
+        // In its primary's place its agent is a plain one.
+        Role::Replica { .. } if scene.source.report.settings.tls_replication => Err((
+            "it replicates over TLS only, which its agent does not speak in the place of its primary".into(),
+            "use --snapshot save or bgsave, with room on its disk",
+        )),
         Role::Replica { .. } if running.version.continues_as_replica() => Ok(()),
         Role::Replica { .. } => Err((
             format!("{} cannot go on from where it stands", running.version),

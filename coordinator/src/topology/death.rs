@@ -189,7 +189,8 @@ mod tests {
     }
 
     fn hung(mut world: World) -> World {
-        let reach = Reach { verdict: ReachVerdict::Busy, detail: "accepts, and says nothing".into(), hung: true };
+        let reach =
+            Reach { verdict: ReachVerdict::Busy, detail: "accepts, and says nothing".into(), hung: true, tls: false };
         world.probes.push(Probe { from: named(B), to: at(A), answer: Ok(reach) });
         world
     }

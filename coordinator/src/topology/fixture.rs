@@ -196,7 +196,7 @@ impl Populate for World {
     }
 
     fn probe(mut self, from: &str, to: &str, verdict: ReachVerdict) -> Self {
-        let answer = Ok(Reach { verdict, detail: String::new(), hung: false });
+        let answer = Ok(Reach { verdict, detail: String::new(), hung: false, tls: false });
         self.probes.push(Probe { from: named(from), to: at(to), answer });
         self
     }

@@ -366,8 +366,8 @@ pub const CATALOGUE: &[Entry] = &[
     },
     Entry {
         id: "path-open",
-        asks: "Does each replica reach its primary to be, through `bind`, firewalls and protected mode? Its agent has logged in.",
-        remedy: "See `bind`, `protected-mode`, firewalls and `masterauth`.",
+        asks: "Does each replica reach its primary to be, through `bind`, firewalls and protected mode? Its agent has logged in, by TLS where the replica speaks it.",
+        remedy: "See `bind`, `protected-mode`, firewalls, `masterauth` and the `tls-` settings.",
         worst: Level::Refuse,
         verbs: &[FAILOVER, SWITCHOVER, CLONE, REJOIN],
     },

@@ -78,6 +78,14 @@ pub(super) fn is_open(scene: &Scene) -> Vec<Check> {
         let (from, to, address) = (replica.name, primary.name, &primary.report.address);
         let probe = scene.world.probes.iter().find(|probe| probe.from == *from && probe.to == *address);
         checks.push(match probe.map(|probe| &probe.answer) {
+            Some(Ok(reach)) if reach.tls => refuse(
+                ID,
+                format!("TLS from {from} to {to} at {address} fails: {}", reach.detail),
+                format!(
+                    "see `tls-replication`, `tls-ca-cert-file` and `tls-cert-file` in {} of {from}, and in {} of {to}",
+                    replica.report.settings.config_file, settings.config_file
+                ),
+            ),
             Some(Ok(reach)) => match reach.verdict {
                 ReachVerdict::Open | ReachVerdict::Rehearsal | ReachVerdict::Busy => {
                     ok(ID, format!("{from} reaches {to} at {address}"))

@@ -115,6 +115,19 @@ fn a_replica_without_its_primary_streams_only_in_a_failover_that_fences_it() {
         case.c.binary = Some(old);
         case.refusals().0.contains(&"source-save".to_owned())
     };
+    let by_tls = |goal| {
+        let mut case = Case::new(goal);
+        case.b.settings.tls_replication = true;
+        // Chosen by itself where its disk is full, but for this.
+        case.b.files.free_bytes = 0;
+        case.refusals().0
+    };
+    assert_eq!(
+        by_tls(Goal::Failover(Mode::Replace)),
+        ["source-disk"],
+        "its agent would take its primary's place in plain"
+    );
+    assert_eq!(by_tls(Goal::Failover(Mode::Promote)), Vec::<String>::new());
     assert!(old(Goal::Failover(Mode::Replace)), "it cannot go on from where it stands");
     assert!(!old(Goal::Failover(Mode::Promote)), "it serves by itself by then");
 }

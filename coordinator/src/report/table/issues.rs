@@ -122,6 +122,7 @@ fn tried(reach: &Reach) -> String {
         ReachVerdict::Rehearsal => "is held by an agent's rehearsal",
         ReachVerdict::Busy => "answers, but is not ready",
         ReachVerdict::Denied => "answers, but its protected mode lets nobody in",
+        ReachVerdict::Unauthorised if reach.tls => "answers, but TLS with it fails",
         ReachVerdict::Unauthorised => "answers, but refuses the replica's password",
         ReachVerdict::Refused => "has nobody listening",
         ReachVerdict::Silent => "does not answer",
