@@ -15,7 +15,9 @@ const PORT: u16 = 9121;
 
 /// Asks for a page: its status, and its text.
 fn page(host: &Host, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect((host.ip, PORT)).unwrap();
+    // An agent answers its peers a moment before it serves these pages.
+    let connect = || TcpStream::connect((host.ip, PORT)).map_err(|error| error.to_string());
+    let mut stream = wait_for("the pages are served", connect);
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
     let mut text = String::new();

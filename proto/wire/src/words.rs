@@ -15,8 +15,11 @@ pub(crate) fn connection(error: &ConnectionError) -> String {
         ConnectionError::TransportError(error) => {
             let code = u64::from(error.code);
             if (CRYPTO_ERROR_FIRST..=CRYPTO_ERROR_LAST).contains(&code) {
-                let stranger = error.reason.contains("UnknownIssuer");
-                let why = if stranger { "made by another CA than our own" } else { &error.reason };
+                let why = match error.reason.as_str() {
+                    reason if reason.contains("UnknownIssuer") => "made by another CA than our own",
+                    reason if reason.contains("Revoked") => "revoked",
+                    reason => reason,
+                };
                 format!("its certificate was refused here: {why}")
             } else {
                 format!("protocol error: {error}")
