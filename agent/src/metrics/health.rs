@@ -96,7 +96,7 @@ mod tests {
     fn running(role: &str) -> Running {
         let text = "redis_version:7.0.15\r\nprocess_id:1\r\nuptime_in_seconds:9\r\nconnected_clients:1\r\n\
             master_replid:c8f82b93fa07f703864ba1ffc7c2b2c42ac50bcb\r\nmaster_repl_offset:900\r\n\
-            second_repl_offset:-1\r\nrepl_backlog_active:0\r\nrepl_backlog_size:1048576\r\n";
+            master_replid2:0000000000000000000000000000000000000000\r\nsecond_repl_offset:-1\r\nrepl_backlog_active:0\r\nrepl_backlog_size:1048576\r\n";
         let mut running = Info::parse(&format!("{text}role:master\r\nconnected_slaves:0\r\n")).running(0).unwrap();
         if role != "primary" {
             let link =
