@@ -149,7 +149,9 @@ async fn act(
     match action {
         Action::Fence { expect } => replication::fence(instance, run, &expect).await,
         Action::Depose { deposition } => deposed::note(agent, instance, *deposition).await,
-        Action::SaveAside { deposition } => deposed::save_aside(agent, instance, run, &deposition, progress).await,
+        Action::SaveAside { deposition, compare } => {
+            deposed::save_aside(agent, instance, run, (&deposition, compare.as_ref()), progress).await
+        }
         Action::Promote => replication::promote(instance).await,
         Action::Follow { to, expect, timeout_seconds } => {
             replication::follow(instance, &to, expect.as_ref(), seconds(timeout_seconds), progress).await

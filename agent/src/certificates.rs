@@ -83,9 +83,11 @@ impl Certificates {
         let invalid = |error: String| Fault::new(FaultKind::Invalid, "it is no identity of this host").because(error);
         let identity = Identity::parse(bundle.as_bytes()).map_err(invalid)?;
         let expires_unix = identity.facts().expires_unix;
-        self.credentials.renew(identity)?;
+        self.credentials.check(&identity)?;
+        // Written first: what is shown must be there after a restart.
         durable::replace_file(&self.state.join(RENEWED), bundle.as_bytes(), 0o600)
             .map_err(|error| unwritten(&error))?;
+        self.credentials.renew(identity)?;
         info!(expires_unix, "the identity was renewed");
         Ok(Reply::Renewed(self.facts()))
     }

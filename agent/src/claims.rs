@@ -121,6 +121,11 @@ impl Claims {
         Ok(())
     }
 
+    /// The runs that have a server of this host.
+    pub fn runs(&self) -> Vec<RunId> {
+        self.table().held.values().map(|claim| claim.run.clone()).collect()
+    }
+
     /// Notes that a run's coordinator was heard of.
     pub fn heard(&self, run: &RunId) {
         if let Some(heard) = self.table().heard.get_mut(run) {

@@ -41,15 +41,16 @@ impl Journals {
     }
 
     /// Takes in a piece. The answer tells how much is kept or put together: a piece that does not follow on is not taken.
-    pub fn record(&self, run: &RunId, at: u64, text: &str, last: bool) -> Answer {
-        self.take(run, at, text, last).map(|bytes| Reply::Recorded { bytes: bytes as u64 }).map_err(|error| {
+    /// Journals of the runs `open`, which have a server here, are kept whatever their number.
+    pub fn record(&self, run: &RunId, at: u64, (text, last): (&str, bool), open: &[RunId]) -> Answer {
+        self.take(run, at, (text, last), open).map(|bytes| Reply::Recorded { bytes: bytes as u64 }).map_err(|error| {
             Fault::new(FaultKind::Host, format!("keep the journal of run {run}"))
                 .because(error)
                 .hint("see that the agent's state directory can be written and has space")
         })
     }
 
-    fn take(&self, run: &RunId, at: u64, text: &str, last: bool) -> io::Result<usize> {
+    fn take(&self, run: &RunId, at: u64, (text, last): (&str, bool), open: &[RunId]) -> io::Result<usize> {
         // One at a time: a journal is written by one coordinator, and pieces are small.
         let mut assembled = self.assembled.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.path(run);
@@ -82,7 +83,7 @@ impl Journals {
         whole.push_str(text);
         let bytes = whole.len();
         if last {
-            self.make_room(run)?;
+            self.make_room(run, open)?;
             durable::replace_file(&path, whole.as_bytes(), 0o600)?;
             assembled.remove(run);
         }
@@ -129,13 +130,13 @@ impl Journals {
             .collect()
     }
 
-    fn make_room(&self, run: &RunId) -> io::Result<()> {
+    fn make_room(&self, run: &RunId, open: &[RunId]) -> io::Result<()> {
         let mut found = self.found();
         if found.len() < JOURNALS_MAX || found.iter().any(|(_, known)| known == run) {
             return Ok(());
         }
         found.sort();
-        let oldest = found.first().map(|(_, run)| self.path(run));
+        let oldest = found.iter().find(|(_, run)| !open.contains(run)).map(|(_, run)| self.path(run));
         oldest.map_or(Ok(()), |path| durable::remove_file(&path).map(drop))
     }
 
@@ -163,7 +164,7 @@ mod tests {
     }
 
     fn recorded(journals: &Journals, at: u64, text: &str, last: bool) -> u64 {
-        match journals.record(&run(), at, text, last).unwrap() {
+        match journals.record(&run(), at, (text, last), &[]).unwrap() {
             Reply::Recorded { bytes } => bytes,
             other => panic!("{other:?}"),
         }
@@ -211,8 +212,10 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let journals = Journals::open(state.path()).unwrap();
         for number in 0..=JOURNALS_MAX {
-            journals.record(&RunId::new(&format!("fo-{number}")).unwrap(), 0, "x", true).unwrap();
+            let run = RunId::new(&format!("fo-{number}")).unwrap();
+            journals.record(&run, 0, ("x", true), &[RunId::new("fo-0").unwrap()]).unwrap();
         }
         assert_eq!(journals.list().len(), JOURNALS_MAX);
+        journals.recall(&RunId::new("fo-0").unwrap(), 0).unwrap();
     }
 }

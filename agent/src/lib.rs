@@ -15,6 +15,7 @@ pub mod agent;
 pub mod certificates;
 pub mod claims;
 pub mod cli;
+mod compare;
 pub mod config;
 pub mod deposed;
 pub mod discover;

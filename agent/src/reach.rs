@@ -25,6 +25,7 @@ use crate::actions;
 use crate::info::Info;
 use crate::instance::Instance;
 use crate::redis_conf::RedisConf;
+use crate::server::BareStream;
 use crate::server::greeting::{self, Line};
 use crate::service;
 use crate::tls::{self, Files, TlsError};
@@ -42,17 +43,36 @@ const ADDRESSES_MAX: usize = 4;
 
 /// Tries to reach a server as this instance would reach it as its primary.
 pub async fn reach(instance: &Instance, to: &HostPort) -> Reach {
+    match attempt(instance, to).await {
+        Ok((reach, _)) | Err(reach) => reach,
+    }
+}
+
+/// Connects to a server as this instance would to its primary, and logs in as it would.
+pub(crate) async fn connect(instance: &Instance, to: &HostPort) -> Result<BareStream, Reach> {
+    match attempt(instance, to).await? {
+        (Reach { verdict: ReachVerdict::Open, .. }, stream) => Ok(stream),
+        (reach, _) => Err(reach),
+    }
+}
+
+/// What somebody said who accepted, with the connection; or why nobody did.
+async fn attempt(instance: &Instance, to: &HostPort) -> Result<(Reach, BareStream), Reach> {
     let approach = match approach(instance).await {
         Ok(approach) => approach,
-        Err(fault) => return verdict(ReachVerdict::Unreachable, format!("it is not known how to log in: {fault}")),
+        Err(fault) => {
+            return Err(verdict(ReachVerdict::Unreachable, format!("it is not known how to log in: {fault}")));
+        }
     };
     let addresses = match timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((to.host.as_str(), to.port))).await {
         Ok(Ok(addresses)) => addresses.take(ADDRESSES_MAX).collect::<Vec<_>>(),
         Ok(Err(error)) => {
-            return verdict(ReachVerdict::Unreachable, format!("the address of {} is not found: {error}", to.host));
+            let detail = format!("the address of {} is not found: {error}", to.host);
+            return Err(verdict(ReachVerdict::Unreachable, detail));
         }
         Err(_) => {
-            return verdict(ReachVerdict::Unreachable, format!("the address of {} is not found in time", to.host));
+            let detail = format!("the address of {} is not found in time", to.host);
+            return Err(verdict(ReachVerdict::Unreachable, detail));
         }
     };
     let mut seen = verdict(ReachVerdict::Unreachable, format!("{} has no address", to.host));
@@ -66,7 +86,7 @@ pub async fn reach(instance: &Instance, to: &HostPort) -> Reach {
             ),
         };
     }
-    seen
+    Err(seen)
 }
 
 /// Dials another agent. The datagrams take the way that a transfer would.
@@ -92,24 +112,27 @@ fn by_tls(detail: impl Into<String>) -> Reach {
 
 /// Speaks to whoever accepted, as the instance would, and if that comes to nothing finds out whether it should have spoken
 /// otherwise: a server waits in silence for the rest of a command that it takes a TLS handshake for.
-async fn speak(stream: TcpStream, address: SocketAddr, approach: &Approach) -> Reach {
+async fn speak(stream: TcpStream, address: SocketAddr, approach: &Approach) -> Result<(Reach, BareStream), Reach> {
     let said = timeout(TALK_TIMEOUT, async {
-        match &approach.tls {
-            None => attempt::talk(&mut { stream }, &approach.login).await,
+        let mut stream: BareStream = match &approach.tls {
+            None => Box::new(stream),
             Some(files) => match tls::connect(stream, files).await {
-                Ok(mut stream) => attempt::talk(&mut stream, &approach.login).await,
-                Err(TlsError::Own(why)) => by_tls(format!("this instance's own TLS cannot be used: {why}")),
-                Err(TlsError::Mistrust(why)) => by_tls(why),
-                Err(TlsError::Broken(why)) => verdict(ReachVerdict::Busy, why),
+                Ok(stream) => Box::new(stream),
+                Err(TlsError::Own(why)) => {
+                    return Err(by_tls(format!("this instance's own TLS cannot be used: {why}")));
+                }
+                Err(TlsError::Mistrust(why)) => return Err(by_tls(why)),
+                Err(TlsError::Broken(why)) => return Err(verdict(ReachVerdict::Busy, why)),
             },
-        }
+        };
+        Ok((attempt::talk(&mut stream, &approach.login).await, stream))
     });
-    let reach = said.await.unwrap_or_else(|_| {
+    let said = said.await.unwrap_or_else(|_| {
         let detail = format!("{address} accepts, and says nothing within {} s", TALK_TIMEOUT.as_secs());
-        Reach { hung: true, ..verdict(ReachVerdict::Busy, detail) }
+        Err(Reach { hung: true, ..verdict(ReachVerdict::Busy, detail) })
     });
-    if reach.verdict != ReachVerdict::Busy {
-        return reach;
+    if said.as_ref().map_or_else(|reach| reach, |(reach, _)| reach).verdict != ReachVerdict::Busy {
+        return said;
     }
     let other = timeout(OTHER_TIMEOUT, async {
         let mut stream = open(address, approach.source).await.ok()?;
@@ -124,9 +147,10 @@ async fn speak(stream: TcpStream, address: SocketAddr, approach: &Approach) -> R
     });
     match other.await {
         Ok(Some(why)) => {
-            by_tls(format!("{why} (`tls-replication {}`)", if approach.tls.is_some() { "yes" } else { "no" }))
+            let word = if approach.tls.is_some() { "yes" } else { "no" };
+            Err(by_tls(format!("{why} (`tls-replication {word}`)")))
         }
-        _ => reach,
+        _ => said,
     }
 }
 

@@ -103,6 +103,8 @@ async fn converse(desk: Arc<Desk>, arrival: Arrival) {
     };
     debug!(peer = %address, role = %peer.role(), "connected");
     desk.visitors.enter(&peer);
+    // A list may have come between the handshake and now.
+    desk.visitors.turn_out(desk.agent.certificates.credentials());
     // Bounded by the transport's limit on open streams.
     while let Some(asking) = peer.next().await {
         let (desk, peer) = (Arc::clone(&desk), Arc::clone(&peer));
@@ -172,7 +174,7 @@ impl Desk {
             Request::Unclaim { run, turn } => self.agent.claims.unclaim(&run, turn).map(|()| Reply::Claimed),
             Request::Record { run, turn, at, text, last } => {
                 self.agent.claims.check_any(&run, turn)?;
-                self.agent.journals.record(&run, at, &text, last)
+                self.agent.journals.record(&run, at, (&text, last), &self.agent.claims.runs())
             }
             Request::Recall { run, at } => self.agent.journals.recall(&run, at),
             Request::Runs => Ok(Reply::Runs(self.agent.journals.list())),
@@ -181,6 +183,7 @@ impl Desk {
             Request::Revoke { list } => {
                 let taken = self.agent.certificates.revoke(&list)?;
                 self.visitors.turn_out(self.agent.certificates.credentials());
+                self.agent.dialer.turn_out(self.agent.certificates.credentials());
                 Ok(taken)
             }
             Request::Begin(order) => self.begin(name, order).await.map(Reply::Task),

@@ -18,6 +18,9 @@ use crate::client::follow::{Ask, follow};
 pub use crate::client::follow::{Followed, Until};
 use crate::inventory::Inventory;
 
+/// How often an order is given again that was refused since another has the run: a task of an earlier turn that was joined is
+/// refused so, and the next one is this turn's own.
+const HELD_MAX: usize = 1;
 /// Most pieces of a journal that are asked for: a little more than the largest journal holds.
 const PIECES_MAX: usize = 1024;
 
@@ -124,6 +127,11 @@ impl Agents {
         }
     }
 
+    /// Waits for a host's agent no longer than it takes to see that it is gone.
+    pub fn give_up(&self, host: &HostName) {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone());
+    }
+
     /// Has an instance for the run.
     pub async fn claim(&self, on: &InstanceRef, seat: &Seat) -> Result<(), Fault> {
         let request = Request::Claim { instance: on.instance.clone(), run: seat.run.clone(), turn: seat.turn };
@@ -221,8 +229,16 @@ impl Agents {
         action: Action,
         mut progress: impl FnMut(&Progress),
     ) -> Result<Outcome, Fault> {
+        let mut held = 0;
         loop {
-            let followed = self.begin(seat, name, on, action.clone(), Until::End, &mut progress).await?;
+            let begun = self.begin(seat, name, on, action.clone(), Until::End, &mut progress).await;
+            let followed = match begun {
+                Err(fault) if fault.kind == FaultKind::Held && held < HELD_MAX => {
+                    held += 1;
+                    continue;
+                }
+                begun => begun?,
+            };
             if let Followed::Done(outcome) = followed {
                 return Ok(outcome);
             }

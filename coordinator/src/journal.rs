@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use baton_proto::{Fault, RunId};
+use baton_proto::{Fault, HostName, RunId};
 use serde::{Deserialize, Serialize};
 
 use crate::run::Event;
@@ -41,6 +41,8 @@ pub enum JournalError {
     Large { path: PathBuf },
     #[error("write an event as JSON: {0}")]
     Event(serde_json::Error),
+    #[error("the journal that {host} keeps, line {line}: {error}")]
+    Copy { host: HostName, line: usize, error: serde_json::Error },
     #[error("no host that takes part keeps the journal: {0}")]
     NoCopy(Fault),
     #[error("{0}")]

@@ -102,6 +102,8 @@ pub struct Intent {
     pub hung_is_dead: bool,
     /// The longest that the source may have been without its primary.
     pub max_data_age_seconds: Option<u64>,
+    /// Compare what a deposed primary holds with its successor, for so long at most.
+    pub compare_seconds: Option<u32>,
 }
 
 impl Intent {
@@ -117,6 +119,7 @@ impl Intent {
             expect_lineage: None,
             hung_is_dead: false,
             max_data_age_seconds: None,
+            compare_seconds: None,
         }
     }
 }
@@ -263,6 +266,16 @@ impl Plan {
         instances.sort();
         instances.dedup();
         instances
+    }
+
+    /// The lost primary's own instance, if its agent may have been told of the run. It need not answer.
+    pub fn outsiders(&self) -> Vec<InstanceRef> {
+        let instances = self.instances();
+        let own = self.steps.iter().filter_map(|step| match step {
+            Step::Depose { own, .. } => own.as_ref(),
+            _ => None,
+        });
+        own.filter(|own| !instances.contains(own)).cloned().collect()
     }
 
     /// Who is the primary once the run is done, and who its replicas are.

@@ -13,6 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::claim::Turn;
+use crate::compared::{Compared, Comparing};
 use crate::data::{Budget, Extent, Manifest, PackingFacts, SnapshotId, Ticket};
 use crate::deposed::Deposition;
 use crate::digest::FileDigest;
@@ -222,8 +223,13 @@ pub enum Action {
     Fence { expect: Lineage },
     /// Keep the note of a replaced primary, tell that one's agent, and act by it where the primary is this host's.
     Depose { deposition: Box<Deposition> },
-    /// Save aside what a deposed primary holds, after it was fenced. The file is never dropped by Baton.
-    SaveAside { deposition: Box<Deposition> },
+    /// Save aside what a deposed primary holds, after it was fenced. The file is never dropped by Baton. If asked, tell in
+    /// which keys it differs from its successor: that is a report, and whether it can be made changes nothing.
+    SaveAside {
+        deposition: Box<Deposition>,
+        #[serde(default)]
+        compare: Option<Comparing>,
+    },
     /// Make a replica a primary.
     Promote,
     /// Make the instance a replica of `to`, and wait until the link is up. Refused if it does not stand at `expect`.
@@ -277,7 +283,10 @@ impl fmt::Display for Action {
         match self {
             Action::Fence { .. } => write!(f, "fence"),
             Action::Depose { deposition } => write!(f, "note what became of {}", deposition.name()),
-            Action::SaveAside { .. } => write!(f, "save aside what it holds"),
+            Action::SaveAside { compare: None, .. } => write!(f, "save aside what it holds"),
+            Action::SaveAside { compare: Some(comparing), .. } => {
+                write!(f, "save aside what it holds, and compare it with {}", comparing.with)
+            }
             Action::Promote => write!(f, "promote"),
             Action::Follow { to, .. } => write!(f, "follow {to}"),
             Action::HandOver { to, .. } => write!(f, "hand over to {to}"),
@@ -464,6 +473,9 @@ pub struct AsideFacts {
     pub keyspace: Keyspace,
     /// Where it stands, fenced.
     pub lineage: Lineage,
+    /// If it was asked for. An older agent does not know of it.
+    #[serde(default)]
+    pub compared: Option<Compared>,
 }
 
 /// A primary that has handed over, and follows its successor.

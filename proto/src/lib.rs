@@ -18,6 +18,7 @@
 pub mod chunk;
 pub mod claim;
 pub mod codec;
+pub mod compared;
 pub mod condition;
 pub mod control;
 pub mod data;

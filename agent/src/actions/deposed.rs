@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use baton_proto::compared::{Compared, Comparing};
 use baton_proto::control::{AsideFacts, Outcome, SaveMethod};
 use baton_proto::deposed::Deposition;
 use baton_proto::report::{Link, Role, Running};
@@ -13,7 +14,7 @@ use super::{guard, look, snapshot};
 use crate::agent::Agent;
 use crate::instance::Instance;
 use crate::tasks::ProgressSink;
-use crate::{deposed, durable, fence, names};
+use crate::{compare, deposed, durable, fence, names};
 
 /// Keeps a note. One about this host is acted by at the guard's next look; of another, its agent is told.
 pub(super) async fn note(agent: &Agent, instance: &Instance, mut note: Deposition) -> Result<Outcome, Fault> {
@@ -27,12 +28,12 @@ pub(super) async fn note(agent: &Agent, instance: &Instance, mut note: Depositio
 }
 
 /// Saves what a deposed primary holds under a name that no run removes. It is fenced before, so that nothing is written
-/// after the save has begun.
+/// after the save has begun. What it holds can still be compared then: it is until it follows.
 pub(super) async fn save_aside(
     agent: &Agent,
     instance: &Instance,
     run: &RunId,
-    note: &Deposition,
+    (note, compare): (&Deposition, Option<&Comparing>),
     progress: &ProgressSink,
 ) -> Result<Outcome, Fault> {
     let mut server = look::connect(instance).await?;
@@ -46,7 +47,10 @@ pub(super) async fn save_aside(
         }
         Role::Replica { primary, .. } if *primary == fence::address() => {}
         // It went on after the file was there: the step is done.
-        Role::Replica { .. } if aside.exists() => return facts(&aside, note, &running),
+        Role::Replica { .. } if aside.exists() => {
+            let why = "it follows its successor already, and holds what that holds".to_owned();
+            return facts(&aside, note, &running, compare.map(|_| Compared::NotMade { why }));
+        }
         Role::Replica { primary, link, .. } => {
             let linked = matches!(link, Link::Up { .. } | Link::Syncing);
             let how = if linked { "linked" } else { "not linked" };
@@ -70,10 +74,14 @@ pub(super) async fn save_aside(
             .hint("see who made it a primary, and repeat"));
     }
     info!(instance = %instance.name(), file = %aside.display(), "what it holds is saved aside");
-    facts(&aside, note, &now)
+    let compared = match compare {
+        Some(comparing) => Some(compare::compare(instance, comparing, progress).await),
+        None => None,
+    };
+    facts(&aside, note, &now, compared)
 }
 
-fn facts(aside: &Path, note: &Deposition, running: &Running) -> Result<Outcome, Fault> {
+fn facts(aside: &Path, note: &Deposition, running: &Running, compared: Option<Compared>) -> Result<Outcome, Fault> {
     let found = std::fs::metadata(aside)
         .map_err(|error| Fault::new(FaultKind::Host, format!("look at {}", aside.display())).because(error))?;
     Ok(Outcome::SavedAside(AsideFacts {
@@ -82,5 +90,6 @@ fn facts(aside: &Path, note: &Deposition, running: &Running) -> Result<Outcome, 
         past_fork_bytes: note.past_fork(&running.replication),
         keyspace: running.keyspace.clone(),
         lineage: running.replication.lineage.clone(),
+        compared,
     }))
 }

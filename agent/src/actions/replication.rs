@@ -80,10 +80,6 @@ pub(super) async fn promote(instance: &Instance) -> Result<Outcome, Fault> {
             until_role(instance, &mut server, "a primary", |role| matches!(role, Role::Primary { .. })).await?
         }
     };
-    // Its file names the fence: a restart before the run's end would bring it up as nobody's replica, and nobody would serve.
-    if let Err(fault) = persist::persist_with(instance, &mut server).await {
-        warn!(instance = %instance.name(), "a primary until the server's next restart only: {fault}");
-    }
     drop_note(instance)?;
     // A restart before the run's end would read the fence from the file, and nobody would take writes.
     if let Err(fault) = persist::persist_with(instance, &mut server).await {

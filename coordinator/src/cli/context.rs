@@ -36,6 +36,9 @@ impl Context {
                     .hint("name the operator's in coord.toml: `coord pki init` made it as operator.pem"));
             }
         };
+        if let Some(list) = crate::pki::ledger::list(&inventory.state)? {
+            credentials.revoke(&list).map_err(CoordError::usage)?;
+        }
         let dialer = Dialer::new(&credentials, SOFTWARE)?;
         let agents = Agents::new(dialer, &inventory);
         let journals = Journals::new(&inventory.state);

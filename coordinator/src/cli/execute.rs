@@ -13,7 +13,7 @@ use crate::error::{CoordError, Exit};
 use crate::journal::JournalError;
 use crate::journal::copies::Kept;
 use crate::observe;
-use crate::plan::{Level, Plan, Step};
+use crate::plan::{Level, Plan};
 use crate::report::progress::Display;
 use crate::report::{self, summary};
 use crate::run::{End, Event, Run};
@@ -86,7 +86,7 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
     let hosts = seat::hosts(&instances);
     let begun = async {
         let file = context.journals.create(&plan.run)?;
-        let mut journal = Kept::new(file, String::new(), &context.agents, &seat, hosts.clone());
+        let mut journal = Kept::new(file, String::new(), &context.agents, &seat, instances.clone());
         journal.append(&Event::Begun { plan: Box::new(plan.clone()), by: context.operator.clone() }).await?;
         Ok::<_, JournalError>(journal)
     };
@@ -158,10 +158,14 @@ pub async fn carry_out(
 
 /// Gives back what the run has, also of the lost primary's agent.
 pub async fn give_back(context: &Context, plan: &Plan, seat: &Seat) {
-    let own = plan.steps.iter().filter_map(|step| match step {
-        Step::Depose { own, .. } => own.as_ref(),
-        _ => None,
-    });
-    let hosts = seat::hosts(plan.instances().iter().chain(own));
-    seat::give_back(&context.agents, &hosts, seat).await;
+    let hosts = seat::hosts(plan.instances().iter().chain(&plan.outsiders()));
+    for fault in seat::give_back(&context.agents, &hosts, seat).await {
+        let run = &seat.run;
+        context.console.note(|out| {
+            writeln!(
+                out,
+                "warning: a host still holds what run {run} had: {fault}; when it answers, `coord abort {run}` frees it"
+            )
+        });
+    }
 }

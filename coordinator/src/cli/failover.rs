@@ -73,6 +73,7 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
         expect_lineage: args.expect_lineage.clone(),
         hung_is_dead: args.hung_is_dead,
         max_data_age_seconds: args.max_data_age.map(|age| age.as_secs()),
+        compare_seconds: None,
     };
     let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
     let cast = Cast::failover(&world, &topology, &failed, &to, source.as_ref())

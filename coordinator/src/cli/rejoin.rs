@@ -1,6 +1,7 @@
 //! `coord rejoin HOST`: makes a primary that was replaced a replica of its successor, after what it holds was saved aside.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use baton_proto::InstanceRef;
 use baton_proto::report::{Link, Role};
@@ -19,12 +20,29 @@ use crate::topology::World;
 pub struct RejoinArgs {
     /// The host, or host/instance, of the primary that was replaced
     deposed: String,
+    /// Tell in which keys it differs from its successor, before it follows: how many are on one side only or have other
+    /// values, with some of their names. A report: nothing depends on it
+    #[arg(long)]
+    compare: bool,
+    /// Compare for no longer than this; what was found until then is told
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = limit, requires = "compare")]
+    compare_limit: u32,
     #[command(flatten)]
     consent: Consent,
 }
 
 /// How many handovers the successor is followed through: each is one that leads no more, and follows the next.
 const HANDOVERS_MAX: usize = 16;
+/// The group lacks a replica for as long.
+const COMPARE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+fn limit(text: &str) -> Result<u32, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time < Duration::from_secs(1) || time > COMPARE_MAX {
+        return Err(format!("it must be between 1s and {}h", COMPARE_MAX.as_secs() / 3600));
+    }
+    u32::try_from(time.as_secs()).map_err(|error| error.to_string())
+}
 
 pub async fn run(context: &Context, args: &RejoinArgs) -> Result<Exit, CoordError> {
     let word = context.inventory.word(&args.deposed)?;
@@ -39,7 +57,8 @@ pub async fn run(context: &Context, args: &RejoinArgs) -> Result<Exit, CoordErro
     };
     let successor = leader(&world, &held.deposition.successor);
     let cast = Cast { group: None, source: successor, target: deposed, siblings: Vec::new(), passed_over: Vec::new() };
-    let intent = Intent::of(Goal::Rejoin);
+    let compare_seconds = args.compare.then_some(args.compare_limit);
+    let intent = Intent { compare_seconds, ..Intent::of(Goal::Rejoin) };
     try_paths(context, &cast, intent.goal, &mut world).await;
     let rehearsals = BTreeMap::new();
     let run = execute::new_run(context, "re")?;

@@ -4,27 +4,30 @@
 //!   find the journal ──> is somebody at work? ──> take the next turn ──> look at what is in doubt ──> drive
 //! ```
 //!
-//! The turn is taken before anything is looked at: from then on nobody else changes what was seen.
+//! The turn is taken before the journal is read for good and anything is looked at: from then on nobody else changes what was
+//! seen.
+
+mod doubt;
 
 use std::time::Duration;
 
-use baton_proto::report::Role;
-use baton_proto::{Fault, HostName, InstanceRef, RunId};
+use baton_proto::{Fault, FaultKind, HostName, InstanceRef, RunId};
 use clap::Args;
 use tokio::time::Instant;
 
 use crate::cli::context::Context;
 use crate::cli::execute::{self, carry_out};
 use crate::cli::runs;
-use crate::client::{Followed, Seat, Until};
+use crate::client::Seat;
 use crate::drive::Log;
 use crate::error::{CoordError, Exit};
+use crate::journal::JournalError;
 use crate::journal::copies::{self, Found, Kept};
 use crate::observe;
-use crate::plan::{Goal, Step};
+use crate::plan::Step;
 use crate::run::{Aim, End, Event, Next, Run};
 use crate::seat;
-use crate::topology::{World, lost};
+use crate::topology::World;
 
 #[derive(Args)]
 pub struct ResumeArgs {
@@ -36,6 +39,9 @@ pub struct ResumeArgs {
     /// Take the run from a coordinator that is still at work
     #[arg(long)]
     take_over: bool,
+    /// Abort without this host, which is gone for good: what cannot be undone there is left, and named
+    #[arg(long, value_name = "HOST")]
+    without: Vec<HostName>,
 }
 
 /// How long nothing may be heard of a coordinator that is at work: it asks for news four times a second.
@@ -44,65 +50,102 @@ const QUIET: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub async fn run(context: &Context, args: &ResumeArgs, aim: Aim) -> Result<Exit, CoordError> {
-    let (mut found, mut run) = match find(context, &args.run).await {
-        Ok(found) => found,
-        Err(error) => return never_begun(context, args, aim, error).await,
+    let found = match copies::find(&context.journals, &context.inventory, &context.agents, &args.run).await {
+        Err(unknown @ JournalError::Unknown { .. }) => return never_begun(context, args, aim, unknown).await,
+        found => found.map_err(runs::unreadable)?,
     };
+    let run = runs::replay(&found.records)?;
     let instances = run.plan.instances();
-    if !args.take_over && !run.is_over() {
-        await_quiet(context, &args.run, &instances).await?;
-        // It may have gone on in the meantime.
-        (found, run) = find(context, &args.run).await?;
-    }
     if run.is_over() {
         return over(context, &run, &found, aim).await;
     }
-    ask(context, args, &run, aim)?;
+    if !args.take_over {
+        await_quiet(context, &args.run, &instances).await?;
+    }
+    // The turn is chosen before anybody is asked: if another is taken meanwhile, this one is refused.
     let seat = Seat::new(args.run.clone(), next_epoch(context, &found, &instances).await);
-    let absent = seat::take_over(&context.agents, &instances, &seat).await;
-    let absent =
-        absent.map_err(|fault| CoordError::of_fault(Exit::Refused, format!("take up {}", args.run), &fault))?;
+    if ask(context, args, &run, aim)? && !args.take_over {
+        await_quiet(context, &args.run, &instances).await?;
+    }
+    for host in &args.without {
+        context.agents.give_up(host);
+    }
+    let mut absent =
+        seat::take_over(&context.agents, &instances, &seat).await.map_err(|fault| refused(args, &fault))?;
+    seat::take_over(&context.agents, &run.plan.outsiders(), &seat).await.map_err(|fault| refused(args, &fault))?;
+    absent.retain(|(instance, _)| aim == Aim::Resume || !args.without.contains(&instance.host));
     if aim == Aim::Resume
         && let Some((instance, fault)) = absent.first()
     {
-        return Err(halted(&args.run, format!("the agent of {} does not answer", instance.host), fault));
+        return Err(halted(args, aim, format!("the agent of {} does not answer", instance.host), fault));
     }
-    let served = match run.doubtful() {
-        Some(step) => Some(look(context, &seat, step).await.map_err(|fault| {
-            halted(&args.run, format!("it is not known whether step `{}` was done", step.name()), &fault)
+    // Nobody else writes into it any more: what stands there now is all there is.
+    let found = copies::find(&context.journals, &context.inventory, &context.agents, &args.run).await;
+    let found = found.map_err(runs::unreadable)?;
+    let mut run = runs::replay(&found.records)?;
+    if run.is_over() {
+        return over(context, &run, &found, aim).await;
+    }
+    let served = match (run.doubtful(), aim) {
+        (None, _) => None,
+        (Some(step), Aim::Resume) => Some(doubt::look(context, &seat, step).await.map_err(|fault| {
+            halted(args, aim, format!("it is not known whether step `{}` was done", step.name()), &fault)
         })?),
-        None => None,
+        // What is not known is not taken back.
+        (Some(step), Aim::Abort) => doubt::look(context, &seat, step).await.ok(),
     };
     if aim == Aim::Resume && served != Some(true) {
-        still_lost(context, &run).await?;
+        doubt::still_lost(context, &run).await?;
     }
-    let taken_up = Event::TakenUp { epoch: seat.turn.epoch, by: context.operator.clone(), to: aim, served };
+    let taken_up = Event::TakenUp {
+        epoch: seat.turn.epoch,
+        by: context.operator.clone(),
+        to: aim,
+        served,
+        absent: absent.into_iter().map(|(instance, _)| instance).collect(),
+        without: args.without.clone(),
+    };
     let unwritten =
         |error| CoordError::new(Exit::Halted, error).hint("mend `state` in coord.toml, then run this again");
     let file = context.journals.adopt(&args.run, &found.text).map_err(unwritten)?;
-    let hosts = seat::hosts(instances.iter());
-    let mut journal = Kept::new(file, found.text, &context.agents, &seat, hosts);
+    let mut journal = Kept::new(file, found.text, &context.agents, &seat, instances);
     journal.append(&taken_up).await.map_err(unwritten)?;
     run.apply(taken_up).map_err(|error| CoordError::new(Exit::Defect, error))?;
     let wanted = if aim == Aim::Abort { End::RolledBack } else { End::Done };
     carry_out(context, run, &mut journal, &seat, wanted).await
 }
 
-async fn find(context: &Context, run: &RunId) -> Result<(Found, Run), CoordError> {
-    let found = copies::find(&context.journals, &context.inventory, &context.agents, run).await;
-    let found = found.map_err(runs::unreadable)?;
-    let run = runs::replay(&found.records)?;
-    Ok((found, run))
+fn refused(args: &ResumeArgs, fault: &Fault) -> CoordError {
+    CoordError::of_fault(Exit::Refused, format!("take up {}", args.run), fault)
 }
 
 /// A coordinator that was lost between its claims and the first line of its journal has done nothing yet.
-async fn never_begun(context: &Context, args: &ResumeArgs, aim: Aim, error: CoordError) -> Result<Exit, CoordError> {
+async fn never_begun(
+    context: &Context,
+    args: &ResumeArgs,
+    aim: Aim,
+    unknown: JournalError,
+) -> Result<Exit, CoordError> {
     let id = &args.run;
     let world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
     let all = world.instances().map(|(instance, _)| instance);
     let held: Vec<InstanceRef> = all.filter(|instance| holds(&world, instance, id)).collect();
     if held.is_empty() {
-        return Err(error);
+        return Err(runs::unreadable(unknown));
+    }
+    // A journal that could not be told just now is not none.
+    for host in seat::hosts(&held) {
+        match context.agents.recall(&host, id).await {
+            Err(fault) if fault.kind == FaultKind::NotFound => {}
+            Err(fault) => {
+                return Err(halted(args, aim, format!("{host} does not tell its journal of run {id}"), &fault));
+            }
+            Ok(_) => {
+                let error =
+                    CoordError::new(Exit::Halted, format!("{host} keeps a journal of run {id} that is not understood"));
+                return Err(error.hint("take it up with the version of coord that began it"));
+            }
+        }
     }
     if aim == Aim::Resume {
         let error = CoordError::new(Exit::Preflight, format!("run {id} was lost before it began: nothing was changed"));
@@ -128,17 +171,20 @@ async fn never_begun(context: &Context, args: &ResumeArgs, aim: Aim, error: Coor
 /// A run that has ended only gives back what an agent that did not answer then still holds.
 async fn over(context: &Context, run: &Run, found: &Found, aim: Aim) -> Result<Exit, CoordError> {
     let id = &run.plan.run;
-    let instances = run.plan.instances();
+    let instances: Vec<InstanceRef> = run.plan.instances().into_iter().chain(run.plan.outsiders()).collect();
     let seat = Seat::new(id.clone(), next_epoch(context, found, &instances).await);
     let world = observe::observe(&context.inventory, &context.agents, &seat::hosts(&instances)).await;
     let held: Vec<InstanceRef> = instances.into_iter().filter(|instance| holds(&world, instance, id)).collect();
     let left = seat::take_over(&context.agents, &held, &seat).await;
     left.map_err(|fault| CoordError::of_fault(Exit::Refused, format!("give back what {id} has"), &fault))?;
     execute::give_back(context, &run.plan, &seat).await;
+    for instance in &held {
+        context.console.note(|out| writeln!(out, "{instance} was still held by run {id}, and is free now"));
+    }
     let state = runs::state(run);
     context.console.event(&crate::report::summary::event(run, end_of(run)));
     let stands = matches!(end_of(run), End::Done | End::Degraded);
-    if aim == Aim::Abort && stands {
+    if aim == Aim::Abort && stands && held.is_empty() {
         let mut error = CoordError::new(Exit::Refused, format!("run {id} has ended, {state}: what it did stands"));
         error.told = true;
         return Err(error.hint("to move the role of primary, see `coord switchover`"));
@@ -192,7 +238,8 @@ async fn await_quiet(context: &Context, run: &RunId, instances: &[InstanceRef]) 
     }
 }
 
-fn ask(context: &Context, args: &ResumeArgs, run: &Run, aim: Aim) -> Result<(), CoordError> {
+/// Tells whether a person was asked, which may have taken a while.
+fn ask(context: &Context, args: &ResumeArgs, run: &Run, aim: Aim) -> Result<bool, CoordError> {
     let console = context.console;
     let plan = &run.plan;
     let next = match (aim, run.doubtful(), run.next()) {
@@ -205,80 +252,24 @@ fn ask(context: &Context, args: &ResumeArgs, run: &Run, aim: Aim) -> Result<(), 
         writeln!(out, "next: {next}")
     });
     if args.yes {
-        return Ok(());
+        return Ok(false);
     }
     if !console.is_interactive() {
         return Err(CoordError::usage("nobody can be asked whether to go on").hint("say --yes, or run on a terminal"));
     }
     if console.confirms("go on?") {
-        return Ok(());
+        return Ok(true);
     }
     Err(CoordError::new(Exit::Interrupted, "not confirmed, nothing was changed"))
 }
 
-/// Whether a step in doubt has made its new primary. An order that its agent still carries out is waited for.
-async fn look(context: &Context, seat: &Seat, step: &Step) -> Result<bool, Fault> {
-    let agents = &context.agents;
-    let (on, task) = match step {
-        Step::Attach { replica, .. } => (replica, format!("attach-{}", replica.instance)),
-        Step::Promote { on } => (on, format!("promote-{}", on.instance)),
-        Step::HandOver { from, to, .. } => {
-            // Its agent gives up by itself.
-            settled(context, seat, from, &format!("hand-over-{}", from.instance)).await?;
-            let report = agents.observe_instance(&to.instance).await?;
-            return Ok(report.server.running().is_some_and(|now| matches!(now.role, Role::Primary { .. })));
-        }
-        _ => return Ok(false),
-    };
-    let done = async || {
-        let report = agents.observe_instance(on).await?;
-        let role = report.server.running().map(|now| &now.role);
-        Ok::<_, Fault>(match (step, role) {
-            (Step::Attach { to, .. }, Some(Role::Replica { primary, .. })) => *primary == to.address,
-            (Step::Promote { .. }, Some(Role::Primary { .. })) => true,
-            (Step::Attach { .. } | Step::Promote { .. }, None) => {
-                return Err(Fault::new(baton_proto::FaultKind::Server, format!("the server of {on} does not answer"))
-                    .hint(format!("start the server of {on}, then run this again")));
-            }
-            _ => false,
-        })
-    };
-    if done().await? {
-        return Ok(true);
-    }
-    settled(context, seat, on, &task).await?;
-    done().await
-}
-
-/// Waits for the end of a task, however it ends.
-async fn settled(context: &Context, seat: &Seat, on: &InstanceRef, task: &str) -> Result<(), Fault> {
-    match context.agents.join(&seat.run, task, on, Until::End, |_| {}).await {
-        Ok(Followed::Done(_) | Followed::Ready | Followed::Unknown) => Ok(()),
-        Err(fault) if fault.kind == baton_proto::FaultKind::Peer => Err(fault),
-        Err(_) => Ok(()),
-    }
-}
-
-/// A failover goes on only while the primary is lost: one that came back has what its clients wrote since.
-async fn still_lost(context: &Context, run: &Run) -> Result<(), CoordError> {
-    if !matches!(run.plan.goal, Goal::Failover(_)) || run.is_served() || matches!(run.next(), Next::Undo(_)) {
-        return Ok(());
-    }
-    let (world, topology) = observe::survey(&context.inventory, &context.agents).await;
-    let group = topology.groups.iter().find(|group| group.members().any(|member| *member == run.plan.source));
-    let Some(lives) = group.and_then(|group| lost::lives(group, &world)) else { return Ok(()) };
-    let mut error =
-        CoordError::new(Exit::Refused, format!("the primary that run {} was to replace lives", run.plan.run));
-    error.run = Some(Box::new(run.plan.run.clone()));
-    Err(error.because(lives).hint(format!(
-        "`coord abort {0}` puts back what it did; or stop that server, then `coord resume {0}`",
-        run.plan.run
-    )))
-}
-
-fn halted(run: &RunId, message: String, fault: &Fault) -> CoordError {
+fn halted(args: &ResumeArgs, aim: Aim, message: String, fault: &Fault) -> CoordError {
+    let run = &args.run;
     let mut error = CoordError::new(Exit::Halted, message).because(fault);
     error.run = Some(Box::new(run.clone()));
     let hint = fault.hint.clone().unwrap_or_else(|| "bring its agent back, then run this again".into());
-    error.hint(format!("{hint}; `coord abort {run}` undoes what can be undone meanwhile"))
+    match aim {
+        Aim::Resume => error.hint(format!("{hint}; `coord abort {run}` undoes what can be undone meanwhile")),
+        Aim::Abort => error.hint(hint),
+    }
 }

@@ -42,8 +42,8 @@ impl Hands for AgentHands<'_> {
         match step {
             Step::Fence { replicas } => self.fence(replicas, progress).await,
             Step::Depose { keepers, own, deposition } => self.depose(keepers, own.as_ref(), deposition, progress).await,
-            Step::SaveAside { deposed, primary, deposition } => {
-                self.save_aside(deposed, primary, deposition, progress).await
+            Step::SaveAside { deposed, primary, deposition, compare } => {
+                self.save_aside(deposed, primary, (deposition, compare.as_ref()), progress).await
             }
             Step::Promote { on } => self.promote(on, progress).await,
             Step::HandOver { from, to, seen_as, timeout_ms } => {

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use baton_proto::{Fault, FaultKind, HostName, RunId};
+use baton_proto::{Fault, FaultKind, HostName, InstanceRef, RunId};
 
 use super::{Journal, JournalError, Journals, Record, parse};
 use crate::client::{Agents, Seat};
@@ -25,13 +25,15 @@ const RETRY_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long a host may take to tell a journal.
 const RECALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a host is told anew that keeps another beginning than it should.
-const ATTEMPTS_MAX: usize = 2;
+const ATTEMPTS_MAX: usize = 3;
 
 /// The journal of a run that this coordinator drives.
 pub struct Kept<'a> {
     file: Journal,
     agents: &'a Agents,
     seat: &'a Seat,
+    /// All that the run changes.
+    instances: Vec<InstanceRef>,
     text: String,
     copies: Vec<Copy>,
 }
@@ -45,19 +47,27 @@ struct Copy {
 
 impl<'a> Kept<'a> {
     /// `text` is what the file holds already.
-    pub fn new(file: Journal, text: String, agents: &'a Agents, seat: &'a Seat, hosts: Vec<HostName>) -> Kept<'a> {
-        let copies = hosts.into_iter().map(|host| Copy { host, bytes: 0, answers: true }).collect();
-        Kept { file, agents, seat, text, copies }
+    pub fn new(
+        file: Journal,
+        text: String,
+        agents: &'a Agents,
+        seat: &'a Seat,
+        instances: Vec<InstanceRef>,
+    ) -> Kept<'a> {
+        let hosts = crate::seat::hosts(&instances).into_iter();
+        let copies = hosts.map(|host| Copy { host, bytes: 0, answers: true }).collect();
+        Kept { file, agents, seat, instances, text, copies }
     }
 
     /// Brings every copy up to the journal's end. Yields how many hosts keep all of it, or why none does.
     async fn copy(&mut self) -> Result<usize, JournalError> {
-        let (agents, seat, text) = (self.agents, self.seat, self.text.as_str());
+        let (agents, seat, text, instances) = (self.agents, self.seat, self.text.as_str(), self.instances.as_slice());
         let mut telling = Vec::new();
         for copy in &mut self.copies {
             telling.push(async move {
                 let limit = if copy.answers { COPY_TIMEOUT } else { RETRY_TIMEOUT };
-                let told = tokio::time::timeout(limit, tell(agents, seat, &copy.host, copy.bytes, text)).await;
+                let told =
+                    tokio::time::timeout(limit, tell(agents, seat, instances, (&copy.host, copy.bytes), text)).await;
                 let told = told.unwrap_or_else(|_| Err(late(&copy.host)));
                 copy.answers = told.is_ok();
                 if told.is_ok() {
@@ -79,12 +89,25 @@ impl<'a> Kept<'a> {
     }
 }
 
-async fn tell(agents: &Agents, seat: &Seat, host: &HostName, from: usize, text: &str) -> Result<(), Fault> {
-    let mut from = from;
+async fn tell(
+    agents: &Agents,
+    seat: &Seat,
+    instances: &[InstanceRef],
+    (host, mut from): (&HostName, usize),
+    text: &str,
+) -> Result<(), Fault> {
     for _ in 0..ATTEMPTS_MAX {
         let rest = text.get(from..).unwrap_or_default();
-        if agents.record(host, seat, from as u64, rest).await? == text.len() as u64 {
-            return Ok(());
+        match agents.record(host, seat, from as u64, rest).await {
+            Ok(bytes) if bytes == text.len() as u64 => return Ok(()),
+            Ok(_) => {}
+            Err(fault) if fault.kind == FaultKind::Held => {
+                // It was away when the turn was taken, and has heard of it only now; or another has the next.
+                for instance in instances.iter().filter(|instance| instance.host == *host) {
+                    agents.claim(instance, seat).await?;
+                }
+            }
+            Err(fault) => return Err(fault),
         }
         // It lost what it kept, or keeps more than it should: it gets all anew.
         from = 0;
@@ -133,32 +156,57 @@ impl Found {
     }
 }
 
-/// Finds the journal of a run, here and on all hosts that answer.
+impl Found {
+    fn of(text: String) -> Result<Option<Found>, (usize, serde_json::Error)> {
+        let records = parse(text.as_bytes())?;
+        Ok(if records.is_empty() { None } else { Some(Found { text, records }) })
+    }
+
+    /// Whether a host has a part in the run, by its plan: others have nothing to tell of it.
+    fn has_part(&self, host: &HostName) -> bool {
+        match self.records.first().map(|record| &record.event) {
+            Some(Event::Begun { plan, .. }) => plan.instances().iter().any(|instance| instance.host == *host),
+            _ => false,
+        }
+    }
+
+    fn begins_as(&self, other: &Found) -> bool {
+        self.records.first() == other.records.first()
+    }
+}
+
+/// Finds the journal of a run, here and on all hosts that answer and have a part in it. Where there is one here, only copies
+/// that began as it did count.
 pub async fn find(
     journals: &Journals,
     inventory: &Inventory,
     agents: &Agents,
     run: &RunId,
 ) -> Result<Found, JournalError> {
-    let here = journals.text(run);
+    let damaged = |(line, error)| JournalError::Line { path: journals.path(run), line, error };
+    let (here, unknown) = match journals.text(run) {
+        Ok(text) => (Found::of(text).map_err(damaged)?, None),
+        Err(error @ JournalError::Unknown { .. }) => (None, Some(error)),
+        Err(error) => return Err(error),
+    };
     let recalled = crate::observe::together(inventory.names(), |host| async move {
-        tokio::time::timeout(RECALL_TIMEOUT, agents.recall(&host, run)).await.ok()?.ok()
+        let text = tokio::time::timeout(RECALL_TIMEOUT, agents.recall(&host, run)).await.ok()?.ok()?;
+        Some((host, Found::of(text)))
     });
+    let mut unread = None;
     let mut found: Vec<Found> = Vec::new();
-    let recalled: Vec<String> = recalled.await.into_iter().flatten().collect();
-    for text in recalled.into_iter().chain(here.as_ref().ok().cloned()) {
-        // A copy that is damaged does not hide a whole one.
-        if let Ok(records) = parse(text.as_bytes())
-            && !records.is_empty()
-        {
-            found.push(Found { text, records });
+    for (host, copy) in recalled.await.into_iter().flatten() {
+        match copy {
+            Ok(Some(copy)) if copy.has_part(&host) && here.as_ref().is_none_or(|here| here.begins_as(&copy)) => {
+                found.push(copy);
+            }
+            Ok(_) => {}
+            // A copy that is damaged does not hide a whole one.
+            Err((line, error)) => unread = Some(JournalError::Copy { host, line, error }),
         }
     }
-    match found.into_iter().max_by_key(|found| (found.epoch(), found.records.len())) {
-        Some(best) => Ok(best),
-        None => match here {
-            Ok(text) => Ok(Found { records: journals.read(run)?, text }),
-            Err(error) => Err(error),
-        },
-    }
+    found.extend(here);
+    let best = found.into_iter().max_by_key(|found| (found.epoch(), found.records.len()));
+    let dir = || JournalError::Unknown { run: run.clone(), dir: journals.dir.clone() };
+    best.ok_or_else(|| unread.or(unknown).unwrap_or_else(dir))
 }

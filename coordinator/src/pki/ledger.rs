@@ -108,6 +108,13 @@ pub fn list(dir: &Path) -> Result<Option<Vec<u8>>, PkiError> {
     }
 }
 
+/// Keeps a list in a directory that need not be there yet.
+pub fn keep(dir: &Path, list: &[u8]) -> Result<PathBuf, PkiError> {
+    let failed = |error| PkiError::File { doing: "make directory", path: dir.to_owned(), error };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    replace_list(dir, list)
+}
+
 /// Puts another list in its place, whole or not at all.
 pub(super) fn replace_list(dir: &Path, list: &[u8]) -> Result<PathBuf, PkiError> {
     let (path, new) = (dir.join(REVOKED), dir.join(format!(".{REVOKED}.new")));

@@ -1,6 +1,7 @@
 //! The steps that a plan is made of. A step is check, act, confirm: the agents' actions do all three, so a step can be
 //! repeated. What each step asks of whom is in [`crate::drive::hands`]; here is what it means.
 
+use baton_proto::compared::Comparing;
 use baton_proto::control::{Landing, SaveMethod};
 use baton_proto::data::Budget;
 use baton_proto::deposed::{Deposition, Standing};
@@ -31,6 +32,9 @@ pub enum Step {
         /// Whom it is to follow.
         primary: InstanceRef,
         deposition: Box<Deposition>,
+        /// Whether to tell afterwards in which keys the two differ.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        compare: Option<Comparing>,
     },
     /// Makes the source the primary.
     Promote {
@@ -206,8 +210,13 @@ impl Step {
             Step::Depose { deposition, .. } => {
                 format!("note on every host that {} is a replica now", deposition.name())
             }
-            Step::SaveAside { deposed, .. } => {
-                format!("fence {deposed}, and save aside what it holds (BGSAVE), to be kept")
+            Step::SaveAside { deposed, primary, compare, .. } => {
+                let compared = compare.as_ref().map(|comparing| {
+                    let limit = Seconds(comparing.limit_seconds.into());
+                    format!("; compare its keys with those of {primary}, for {limit} at most")
+                });
+                let compared = compared.unwrap_or_default();
+                format!("fence {deposed}, and save aside what it holds (BGSAVE), to be kept{compared}")
             }
             Step::Promote { on } => format!("promote {on} (REPLICAOF NO ONE)"),
             Step::HandOver { from, to, timeout_ms, .. } => {
@@ -274,6 +283,17 @@ impl Step {
         use Step::{Backlog, Boot, HandOver, Install, Snapshot, Start, Stop, Transfer};
         let moves = matches!(self, HandOver { .. } | Snapshot { .. } | Transfer { .. } | Install { .. });
         moves || self.deposes() || matches!(self, Backlog { .. } | Stop { .. } | Start { .. } | Boot { .. })
+    }
+
+    /// Whose agent undoes it, where that is one.
+    pub fn undone_on(&self) -> Option<&InstanceRef> {
+        use Step::{Backlog, Boot, HandOver, Install, Snapshot, Start, Stop, Transfer};
+        match self {
+            Snapshot { source: on, .. } | Backlog { source: on, .. } | HandOver { from: on, .. } => Some(on),
+            Transfer { target: on, .. } | Stop { target: on, .. } | Install { target: on } => Some(on),
+            Start { target: on, .. } | Boot { target: on } => Some(on),
+            _ => None,
+        }
     }
 
     /// Whether it deposes a primary. That is taken back by a run that is rolled back, and by no other.

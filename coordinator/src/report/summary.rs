@@ -1,5 +1,7 @@
 //! What a run came to: the last words of a command, made from the run alone, so that `coord show` can say them again.
 
+mod compared;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -47,6 +49,7 @@ pub fn event(run: &Run, end: End) -> Value {
             "past_fork_bytes": facts.past_fork_bytes,
             "keys": total_keys(&facts.keyspace),
             "keyspace": facts.keyspace,
+            "compared": facts.compared.as_ref().map(compared::event),
         })),
         "blake3": transfer.map(|facts| facts.digest.to_string()),
         "blocked_ms": blocked_ms(run),
@@ -93,6 +96,9 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
             None => "its history is forgotten: it may hold what its successor has not".into(),
         };
         writeln!(out, "  diverged  {past}")?;
+        if let Some(compared) = &facts.compared {
+            compared::write(compared, (on, &plan.source), out)?;
+        }
         writeln!(out, "  aside     {} on {on}: {keys} keys, {}; it is never removed", facts.file, Bytes(facts.bytes))?;
     }
     for shortfall in missing(run) {

@@ -1,6 +1,6 @@
 //! What happens in a run: the lines of its journal.
 
-use baton_proto::Fault;
+use baton_proto::{Fault, HostName, InstanceRef};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
@@ -54,6 +54,12 @@ pub enum Event {
         to: Aim,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         served: Option<bool>,
+        /// Whose agents did not answer then: what they know of the run may be more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        absent: Vec<InstanceRef>,
+        /// Hosts that are gone for good: what cannot be undone there is left.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        without: Vec<HostName>,
     },
     Interrupted,
     /// The last, unless the run is taken up again.

@@ -19,7 +19,7 @@
 //! The state is a fold over events: the journal keeps the events, and replaying them is how a run is taken up again. A step
 //! that was begun and of whose end nothing is known is *in doubt*: who takes the run up looks, and says what was found.
 
-use baton_proto::{Fault, FaultKind};
+use baton_proto::{Fault, FaultKind, HostName, InstanceRef};
 
 use crate::plan::Plan;
 use crate::plan::step::{OnFailure, Step};
@@ -74,8 +74,12 @@ pub struct Run {
     pub times: Vec<(String, f64)>,
     phase: Phase,
     served: bool,
-    /// A step that makes a new primary was begun, and may have done so.
-    in_doubt: bool,
+    /// The step that makes a new primary, if it was begun and may have done so.
+    in_doubt: Option<usize>,
+    /// Somebody with a part did not answer when the run was taken up.
+    blind: bool,
+    /// Hosts that are given up.
+    without: Vec<HostName>,
     /// It was aborted once the target served: only what makes that last is still done.
     closing: bool,
     /// The run was taken up, so a step may find done what it does.
@@ -99,7 +103,9 @@ impl Run {
             times: Vec::new(),
             phase: Phase::At(Stand::Forward { index: 0, begun: false }),
             served: false,
-            in_doubt: false,
+            in_doubt: None,
+            blind: false,
+            without: Vec::new(),
             closing: false,
             taken_up: false,
         }
@@ -135,6 +141,15 @@ impl Run {
         }
     }
 
+    /// Whether the step at which it stands was begun.
+    pub fn is_begun(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::At(Stand::Forward { begun: true, .. })
+                | Phase::Stopped { at: Stand::Forward { begun: true, .. }, .. }
+        )
+    }
+
     /// Whether a new primary is known to serve.
     pub fn is_served(&self) -> bool {
         self.served
@@ -149,7 +164,7 @@ impl Run {
     pub fn doubtful(&self) -> Option<&Step> {
         let (Phase::At(stand) | Phase::Stopped { at: stand, .. }) = self.phase else { return None };
         match stand {
-            Stand::Forward { index, .. } if self.in_doubt => self.step(index).filter(|step| step.restores_service()),
+            Stand::Forward { index, .. } if self.in_doubt == Some(index) => self.step(index),
             _ => None,
         }
     }
@@ -158,7 +173,9 @@ impl Run {
     pub fn apply(&mut self, event: Event) -> Result<(), MachineError> {
         match (self.phase, event) {
             (Phase::At(Stand::Forward { index: at, .. }), Event::StepStarted { index, .. }) if at == index => {
-                self.in_doubt |= self.step(index).is_some_and(Step::restores_service);
+                if self.step(index).is_some_and(Step::restores_service) {
+                    self.in_doubt = Some(index);
+                }
                 self.phase = Phase::At(Stand::Forward { index, begun: true });
             }
             (Phase::At(Stand::Forward { index: at, .. }), Event::StepDone { index, learnt, step, seconds })
@@ -167,7 +184,7 @@ impl Run {
                 self.times.push((step, seconds));
                 if self.step(index).is_some_and(Step::restores_service) {
                     self.served = true;
-                    self.in_doubt = false;
+                    self.in_doubt = None;
                 }
                 self.ledger.extend(learnt);
                 self.forward(index + 1);
@@ -177,15 +194,28 @@ impl Run {
             }
             (Phase::At(Stand::Undoing { .. }), Event::UndoStarted { .. }) => {}
             (Phase::At(Stand::Undoing { .. }), Event::Undone { index, learnt, .. }) => {
+                if self.in_doubt == Some(index) {
+                    // Undone is only what was seen not to have been done.
+                    self.in_doubt = None;
+                }
                 self.ledger.extend(learnt);
                 self.phase = Phase::At(Stand::Undoing { left: index });
             }
             (Phase::At(Stand::Undoing { .. }), Event::UndoFailed { index, fault, .. }) => {
-                self.undo_failures.push(Failure { index, fault });
+                let on = self.step(index).and_then(Step::undone_on);
+                if on.is_some_and(|on| self.without.contains(&on.host)) {
+                    let step = self.step(index).map_or("step", Step::name);
+                    self.ledger.extend([Learnt::Shortfall(format!("undo of {step}: {fault}"))]);
+                } else {
+                    self.undo_failures.push(Failure { index, fault });
+                }
                 self.phase = Phase::At(Stand::Undoing { left: index });
             }
             (Phase::At(at), Event::Interrupted) => self.phase = Phase::Stopped { at, end: End::Interrupted },
-            (Phase::At(at) | Phase::Stopped { at, .. }, Event::TakenUp { to, served, .. }) => {
+            (Phase::At(at) | Phase::Stopped { at, .. }, Event::TakenUp { to, served, absent, without, .. }) => {
+                let has_part = |name: &InstanceRef| absent.contains(name);
+                self.blind = has_part(&self.plan.source) || has_part(&self.plan.target);
+                self.without = without;
                 self.take_up(at, to, served);
             }
             (phase, Event::Ended { end }) if self.next() == Next::End(end) => {
@@ -193,6 +223,10 @@ impl Run {
                     (Phase::At(Stand::Undoing { .. }), Some(highest)) => {
                         Phase::Stopped { at: Stand::Undoing { left: highest + 1 }, end }
                     }
+                    (Phase::At(Stand::Undoing { .. }), None) => match self.in_doubt {
+                        Some(index) => Phase::Stopped { at: Stand::Forward { index, begun: true }, end },
+                        None => Phase::Ended(end),
+                    },
                     (Phase::Stopped { .. }, _) => phase,
                     _ => Phase::Ended(end),
                 };
@@ -215,7 +249,13 @@ impl Run {
     fn on_failure(&mut self, index: usize, step: &str, fault: Fault) {
         // What is refused was not begun, so it is not half done either. An earlier try was looked at when it was taken up.
         let refused = fault.kind == FaultKind::Refused;
-        self.in_doubt &= !(refused && self.step(index).is_some_and(Step::restores_service));
+        if refused && self.in_doubt == Some(index) {
+            self.in_doubt = None;
+        }
+        if self.served && self.plan.goal.moves_the_group() && self.step(index).is_some_and(Step::restores_service) {
+            // It was seen to have served before: whatever is refused now, nothing of that is taken back.
+            return self.stop(index, fault);
+        }
         match self.step(index).map_or(OnFailure::Halt, Step::on_failure) {
             OnFailure::Halt if refused => self.undo(index, fault),
             OnFailure::Degrade => {
@@ -223,11 +263,13 @@ impl Run {
                 self.forward(index + 1);
             }
             OnFailure::Undo => self.undo(index, fault),
-            OnFailure::Halt => {
-                self.failure = Some(Failure { index, fault });
-                self.phase = Phase::Stopped { at: Stand::Forward { index, begun: true }, end: End::Failed };
-            }
+            OnFailure::Halt => self.stop(index, fault),
         }
+    }
+
+    fn stop(&mut self, index: usize, fault: Fault) {
+        self.failure = Some(Failure { index, fault });
+        self.phase = Phase::Stopped { at: Stand::Forward { index, begun: true }, end: End::Failed };
     }
 
     fn undo(&mut self, index: usize, fault: Fault) {
@@ -242,10 +284,10 @@ impl Run {
         self.undo_failures.clear();
         if let Some(served) = served {
             self.served |= served;
-            self.in_doubt = false;
+            self.in_doubt = None;
         }
         self.phase = match (to, at) {
-            (Aim::Resume, Stand::Forward { index, .. }) => Phase::At(Stand::Forward { index, begun: false }),
+            (Aim::Resume, forward @ Stand::Forward { .. }) => Phase::At(forward),
             (Aim::Abort, Stand::Forward { index, .. }) if self.is_committed() => return self.close(index),
             (Aim::Abort, Stand::Forward { index, begun }) => {
                 Phase::At(Stand::Undoing { left: index + usize::from(begun) })
@@ -266,14 +308,15 @@ impl Run {
     }
 
     fn undoable_below(&self, left: usize) -> Option<usize> {
-        // Once another may serve, who was deposed stays so, whatever else is taken back.
-        let undone = |step: &Step| step.has_undo() && !(step.deposes() && self.may_be_served());
+        // Once another may serve, who was deposed stays so, whatever else is taken back. Where somebody with a part is away,
+        // one may.
+        let undone = |step: &Step| step.has_undo() && !(step.deposes() && (self.may_be_served() || self.blind));
         (0..left).rev().find(|index| self.step(*index).is_some_and(undone))
     }
 
     /// Whether a new primary may serve: a step that makes one, and failed, may have done so before it failed.
     fn may_be_served(&self) -> bool {
-        self.served || self.in_doubt
+        self.served || self.in_doubt.is_some()
     }
 
     /// Whether the group goes on from the target, or may: then nothing of what made it so can be taken back.
@@ -287,7 +330,7 @@ impl Run {
 
     fn end_after_undo(&self) -> End {
         let refused = self.failure.as_ref().is_some_and(|failure| failure.fault.kind == FaultKind::Refused);
-        match (self.undo_failures.is_empty(), self.served, refused) {
+        match (self.undo_failures.is_empty() && self.in_doubt.is_none(), self.served, refused) {
             (false, _, _) => End::Failed,
             // A new primary serves; only what was to be built behind it is missing.
             (true, true, _) => End::Degraded,

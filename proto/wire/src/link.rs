@@ -1,6 +1,7 @@
 //! The asking side: dials an agent and asks it one thing a stream.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use baton_proto::codec::{self, REPLY_BYTES_MAX};
@@ -57,15 +58,19 @@ pub struct Dialer {
     v4: Endpoint,
     v6: Option<Endpoint>,
     software: String,
+    dialled: Dialled,
 }
+
+/// The connections that were made, each with the serial number of the certificate at its other end.
+type Dialled = Arc<Mutex<Vec<(Vec<u8>, Weak<Held>)>>>;
 
 impl Dialer {
     /// Must be called within a tokio runtime.
     pub fn new(credentials: &Credentials, software: &str) -> anyhow::Result<Dialer> {
-        Self::with(tls::client(credentials)?, software)
+        Self::with(tls::client(credentials)?, software, Dialled::default())
     }
 
-    fn with(config: quinn::ClientConfig, software: &str) -> anyhow::Result<Dialer> {
+    fn with(config: quinn::ClientConfig, software: &str, dialled: Dialled) -> anyhow::Result<Dialer> {
         let endpoint = |any: SocketAddr| -> std::io::Result<Endpoint> {
             let mut endpoint = socket::client(any)?;
             endpoint.set_default_client_config(config.clone());
@@ -74,12 +79,33 @@ impl Dialer {
         let v4 = endpoint(([0, 0, 0, 0], 0).into())?;
         // A host without IPv6 is no error until an IPv6 address is dialled.
         let v6 = endpoint(([0u16; 8], 0).into()).ok();
-        Ok(Dialer { config, v4, v6, software: software.into() })
+        Ok(Dialer { config, v4, v6, software: software.into(), dialled })
     }
 
     /// Makes another with sockets of its own. A socket is served by one task, and a flow through a network by one path.
     pub fn with_own_socket(&self) -> anyhow::Result<Dialer> {
-        Self::with(self.config.clone(), &self.software)
+        Self::with(self.config.clone(), &self.software, Arc::clone(&self.dialled))
+    }
+
+    /// Ends the connections to those that are not believed any more, also of dialers that were made of this one.
+    pub fn turn_out(&self, credentials: &Credentials) {
+        for (serial, held) in self.dialled().iter().filter_map(|(serial, held)| Some((serial, held.upgrade()?))) {
+            if credentials.is_revoked(serial) {
+                held.0.close(0u32.into(), b"your certificate is revoked");
+            }
+        }
+    }
+
+    fn remember(&self, serial: Vec<u8>, link: &Link) {
+        let mut dialled = self.dialled();
+        // Those that have ended are forgotten, so there are never more than connections and one.
+        dialled.retain(|(_, held)| held.strong_count() > 0);
+        dialled.push((serial, Arc::downgrade(&link.held)));
+    }
+
+    fn dialled(&self) -> MutexGuard<'_, Vec<(Vec<u8>, Weak<Held>)>> {
+        // Nothing can panic while it is held, so it is whole even if poisoned.
+        self.dialled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connects to the agent of `host`. Whoever else answers there, with whatever certificate, is an error.
@@ -104,14 +130,15 @@ impl Dialer {
         let endpoint = endpoint.ok_or_else(|| broken("this host has no IPv6".into()))?;
         let connecting = endpoint.connect(address, host.as_str()).map_err(|error| broken(error.to_string()))?;
         let connection = connecting.await.map_err(|error| broken(words::connection(&error)))?;
-        match peer_facts(&connection).map(|facts| facts.role) {
-            Ok(Role::Agent(found)) if found == *host => {}
-            Ok(role) => {
+        let serial = match peer_facts(&connection).map(|facts| (facts.role, facts.serial)) {
+            Ok((Role::Agent(found), serial)) if found == *host => serial,
+            Ok((role, _)) => {
                 return Err(DialError::Stranger { address, found: format!("the {role}"), wanted: host.clone() });
             }
             Err(found) => return Err(DialError::Stranger { address, found, wanted: host.clone() }),
-        }
-        let link = Link { connection };
+        };
+        let link = Link { connection: connection.clone(), held: Arc::new(Held(connection)) };
+        self.remember(serial, &link);
         let ours = Hello::new(&*self.software);
         let exchange = async {
             let bytes = link.exchange(&codec::encode(&ours).map_err(defect)?, HELLO_BYTES_MAX).await?;
@@ -129,6 +156,16 @@ impl Dialer {
 #[derive(Clone)]
 pub struct Link {
     connection: Connection,
+    held: Arc<Held>,
+}
+
+/// Ends its connection with the last link to it.
+struct Held(Connection);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.close(0u32.into(), b"done");
+    }
 }
 
 impl Link {

@@ -40,6 +40,8 @@ struct Now {
     clients: Arc<dyn ClientCertVerifier>,
     /// Number of the list; 0: there is none.
     list: u64,
+    /// The list itself.
+    bytes: Vec<u8>,
     revoked: HashSet<Vec<u8>>,
 }
 
@@ -54,6 +56,8 @@ pub enum TrustError {
     NoList(String),
     #[error("it is older than the list that is known, number {known}")]
     Old { known: u64 },
+    #[error("it leaves out what another list has revoked: the authority's directory was copied or restored")]
+    Forgets,
     #[error("{0}")]
     Tls(String),
 }
@@ -82,7 +86,15 @@ impl Credentials {
         let (roots, hints) = (Arc::new(roots.clone()), roots.subjects());
         let key = certified(&identity, &provider)?;
         let (servers, clients) = verifiers(&roots, &provider, None)?;
-        let now = Now { identity: Arc::new(identity), key, servers, clients, list: 0, revoked: HashSet::new() };
+        let now = Now {
+            identity: Arc::new(identity),
+            key,
+            servers,
+            clients,
+            list: 0,
+            bytes: Vec::new(),
+            revoked: HashSet::new(),
+        };
         Ok(Credentials(Arc::new(Shared { provider, roots, hints, now: RwLock::new(now) })))
     }
 
@@ -107,6 +119,15 @@ impl Credentials {
 
     /// Shows another certificate from now on: of the same role, and of the same authority.
     pub fn renew(&self, identity: Identity) -> Result<(), TrustError> {
+        self.check(&identity)?;
+        let key = certified(&identity, &self.0.provider)?;
+        let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
+        (now.identity, now.key) = (Arc::new(identity), key);
+        Ok(())
+    }
+
+    /// Whether an identity may be shown instead of the present one.
+    pub fn check(&self, identity: &Identity) -> Result<(), TrustError> {
         let own = self.identity();
         if identity.role() != own.role() {
             let (found, own) = (identity.role().to_string(), own.role().to_string());
@@ -115,10 +136,10 @@ impl Credentials {
         if identity.authority != own.authority {
             return Err(TrustError::OtherAuthority);
         }
-        let key = certified(&identity, &self.0.provider)?;
-        let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
-        (now.identity, now.key) = (Arc::new(identity), key);
-        Ok(())
+        // As its peers will judge it: signed by the authority, valid now, not revoked; and its key is that of the certificate.
+        let peers = self.read(|now| Arc::clone(&now.clients));
+        peers.verify_client_cert(&identity.certificate, &[], UnixTime::now()).map_err(tls)?;
+        certified(identity, &self.0.provider)?.keys_match().map_err(tls)
     }
 
     /// Believes none of the certificates of a list from now on. Only the authority signs one, and an older one is refused.
@@ -126,12 +147,17 @@ impl Credentials {
         let authority = self.identity().authority.clone();
         let (number, revoked) = read_list(list, &authority)?;
         let known = self.list();
-        if number < known {
+        let (same, forgets) = self.read(|now| (now.bytes == list, !now.revoked.is_subset(&revoked)));
+        if number < known || (number == known && known > 0 && !same) {
             return Err(TrustError::Old { known });
+        }
+        if forgets {
+            return Err(TrustError::Forgets);
         }
         let (servers, clients) = verifiers(&self.0.roots, &self.0.provider, Some(list))?;
         let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
         (now.servers, now.clients, now.list, now.revoked) = (servers, clients, number, revoked);
+        now.bytes = list.to_vec();
         Ok(number)
     }
 }

@@ -33,6 +33,8 @@ pub struct Faults {
     pub killed: Vec<(&'static str, Instant)>,
     /// Whether the drill killed the `coord` that runs.
     pub killed_coord: bool,
+    /// Whether it interrupted it.
+    pub interrupted_coord: bool,
     /// Clients of an A that came back.
     pub of_a: Option<Writers>,
     pub a_is_back: bool,
@@ -51,6 +53,7 @@ impl Faults {
             down: Vec::new(),
             killed: Vec::new(),
             killed_coord: false,
+            interrupted_coord: false,
             of_a: None,
             a_is_back: false,
             told: Vec::new(),
@@ -69,7 +72,7 @@ impl Faults {
 
     /// A `coord` was started.
     pub fn on_start(&mut self) {
-        self.killed_coord = false;
+        (self.killed_coord, self.interrupted_coord) = (false, false);
         self.arm(|moment| moment.step == BEGIN);
     }
 
@@ -129,6 +132,7 @@ impl Faults {
                 !pids.is_empty()
             }
             What::Interrupt => {
+                self.interrupted_coord = true;
                 signal(coord.pid(), Signal::INT);
                 true
             }

@@ -233,7 +233,8 @@ impl<'a> Play<'a> {
             command: said.command.clone(),
             verb,
             code: said.code,
-            killed: self.faults.killed_coord,
+            // Before it has begun anything, an interrupt ends it like any other program.
+            killed: self.faults.killed_coord || self.faults.interrupted_coord && said.code == -1,
             outcome: text("outcome").filter(|_| of_the_run),
             primary: text("primary"),
             names: format!("{} {}", result["missing"], result["kept"]),

@@ -101,6 +101,8 @@ pub(super) async fn push(context: &Context, dir: &Path) -> Result<Exit, CoordErr
 }
 
 async fn give(context: &Context, list: &[u8]) -> Result<Exit, CoordError> {
+    // This machine goes by it as well.
+    ledger::keep(&context.inventory.state, list)?;
     let hosts = context.inventory.names();
     let told = together(hosts, |host| async move {
         let told = context.agents.revoke(&host, list.to_vec()).await;

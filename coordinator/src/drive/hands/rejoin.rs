@@ -1,6 +1,7 @@
 //! Notes of replaced primaries, and what one of them holds.
 
-use baton_proto::control::Action;
+use baton_proto::compared::{Compared, Comparing};
+use baton_proto::control::{Action, Outcome};
 use baton_proto::deposed::Deposition;
 use baton_proto::{Fault, FaultKind, InstanceRef};
 
@@ -45,20 +46,31 @@ impl AgentHands<'_> {
         Ok(learnt)
     }
 
-    /// Saves aside what the deposed one holds, and looks at whom it will follow.
+    /// Saves aside what the deposed one holds, compares it if asked, and looks at whom it will follow.
     pub(super) async fn save_aside(
         &self,
         deposed: &InstanceRef,
         to: &InstanceRef,
-        note: &Deposition,
+        (note, compare): (&Deposition, Option<&Comparing>),
         progress: Shown<'_>,
     ) -> Result<Vec<Learnt>, Fault> {
-        let action = Action::SaveAside { deposition: Box::new(note.clone()) };
+        let action = Action::SaveAside { deposition: Box::new(note.clone()), compare: compare.cloned() };
         let mut learnt = self.one("aside", deposed, action, progress).await?;
+        if compare.is_some() {
+            learnt.iter_mut().for_each(|learnt| told_of_comparing(deposed, learnt));
+        }
         let report = self.agents.observe_instance(to).await?;
         let now = running(to, &report)?;
         learnt.push(Learnt::Counters { on: to.clone(), counters: now.replication.counters });
         learnt.push(primary(to, now));
         Ok(learnt)
+    }
+}
+
+/// An agent that does not know of comparing says nothing of it.
+fn told_of_comparing(deposed: &InstanceRef, learnt: &mut Learnt) {
+    if let Learnt::Outcome { outcome: Outcome::SavedAside(facts), .. } = learnt {
+        let why = || format!("the agent of {} is older than that it could", deposed.host);
+        facts.compared.get_or_insert_with(|| Compared::NotMade { why: why() });
     }
 }

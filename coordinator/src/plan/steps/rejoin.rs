@@ -1,5 +1,6 @@
 //! The note of a lost primary, and the way of one that was replaced back into its group.
 
+use baton_proto::compared::Comparing;
 use baton_proto::deposed::{Deposition, Standing};
 use baton_proto::{HostName, InstanceRef};
 
@@ -41,9 +42,12 @@ pub(super) fn steps(scene: &Scene) -> Vec<Step> {
     let note = Box::new(held.deposition.clone());
     let over = Box::new(Deposition { standing: Standing::Rejoined, ..held.deposition.clone() });
     let keepers = keepers(scene, &deposed, &over);
+    let to = upstream(scene.source);
+    let compare = scene.intent.compare_seconds;
+    let compare = compare.map(|limit_seconds| Comparing { with: to.address.clone(), limit_seconds });
     vec![
-        Step::SaveAside { deposed: deposed.clone(), primary: primary.clone(), deposition: note },
-        Step::Attach { replica: deposed.clone(), to: upstream(scene.source) },
+        Step::SaveAside { deposed: deposed.clone(), primary: primary.clone(), deposition: note, compare },
+        Step::Attach { replica: deposed.clone(), to },
         Step::Depose { keepers, own: Some(deposed.clone()), deposition: over },
         Step::Persist { instances: vec![deposed.clone()] },
         Step::Canary { primary, replica: deposed },

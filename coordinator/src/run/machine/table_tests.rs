@@ -40,7 +40,8 @@ fn plan() -> Plan {
 fn event(name: &str, index: usize) -> Event {
     let step = || plan().steps.get(index).map_or_else(String::new, |step| step.name().to_owned());
     let fault = |kind| Fault::new(kind, "as told");
-    let taken_up = |to, served| Event::TakenUp { epoch: 2, by: "op".into(), to, served };
+    let taken_up =
+        |to, served| Event::TakenUp { epoch: 2, by: "op".into(), to, served, absent: Vec::new(), without: Vec::new() };
     match name {
         "start" => Event::StepStarted { index, step: step() },
         "done" => Event::StepDone { index, step: step(), seconds: 1.0, learnt: Vec::new() },
@@ -109,7 +110,7 @@ const TABLE: &[(&str, [&str; 8])] = &[
     ("undo",   ["-",       "-",           "-",           "-",           "un<2",        "-",            "-",           "-"]),
     ("undone", ["-",       "-",           "-",           "-",           "un<1",        "-",            "-",           "-"]),
     ("unfail", ["-",       "-",           "-",           "-",           "un<1",        "-",            "-",           "-"]),
-    ("resume", ["do 1",    "do 1",        "do 2",        "do 3",        "un<2",        "do 1",         "do 2",        "un<2"]),
+    ("resume", ["do 1",    "in 1",        "in 2",        "in 3",        "un<2",        "in 1",         "in 2",        "un<2"]),
     ("abort",  ["un<1",    "un<2",        "do 4",        "do 4",        "un<2",        "un<2",         "do 4",        "un<2"]),
     ("abort+", ["do 4",    "do 4",        "do 4",        "do 4",        "un<2",        "do 4",         "do 4",        "un<2"]),
     ("abort-", ["un<1",    "un<2",        "un<3",        "do 4",        "un<2",        "un<2",         "un<3",        "un<2"]),

@@ -1,0 +1,86 @@
+//! Looks before a run goes on: whether a step in doubt has made its new primary, and whether the lost one is still lost.
+
+use baton_proto::report::Role;
+use baton_proto::{Fault, FaultKind, InstanceRef};
+
+use crate::cli::context::Context;
+use crate::client::{Followed, Seat, Until};
+use crate::error::{CoordError, Exit};
+use crate::observe;
+use crate::plan::{Goal, Step};
+use crate::run::{Next, Run};
+use crate::seat;
+use crate::topology::lost;
+
+/// Whether a step in doubt has made its new primary. An order that its agent still carries out is waited for.
+pub(super) async fn look(context: &Context, seat: &Seat, step: &Step) -> Result<bool, Fault> {
+    let agents = &context.agents;
+    let (on, task) = match step {
+        Step::Attach { replica, .. } => (replica, format!("attach-{}", replica.instance)),
+        Step::Promote { on } => (on, format!("promote-{}", on.instance)),
+        Step::HandOver { from, to, .. } => {
+            // Its agent gives up by itself.
+            settled(context, seat, from, &format!("hand-over-{}", from.instance)).await?;
+            let report = agents.observe_instance(&to.instance).await?;
+            let now = report.server.running().ok_or_else(|| silent(&to.instance))?;
+            return Ok(matches!(now.role, Role::Primary { .. }));
+        }
+        _ => return Ok(false),
+    };
+    let done = async || {
+        let report = agents.observe_instance(on).await?;
+        let role = report.server.running().map(|now| &now.role);
+        Ok::<_, Fault>(match (step, role) {
+            (Step::Attach { to, .. }, Some(Role::Replica { primary, .. })) => *primary == to.address,
+            (Step::Promote { .. }, Some(Role::Primary { .. })) => true,
+            (Step::Attach { .. } | Step::Promote { .. }, None) => {
+                return Err(silent(on));
+            }
+            _ => false,
+        })
+    };
+    if done().await? {
+        return Ok(true);
+    }
+    settled(context, seat, on, &task).await?;
+    done().await
+}
+
+fn silent(on: &InstanceRef) -> Fault {
+    Fault::new(FaultKind::Server, format!("the server of {on} does not answer"))
+        .hint(format!("start the server of {on}, then run this again"))
+}
+
+/// Waits for the end of a task, however it ends.
+async fn settled(context: &Context, seat: &Seat, on: &InstanceRef, task: &str) -> Result<(), Fault> {
+    match context.agents.join(&seat.run, task, on, Until::End, |_| {}).await {
+        Ok(Followed::Done(_) | Followed::Ready | Followed::Unknown) => Ok(()),
+        Err(fault) if fault.kind == FaultKind::Peer => Err(fault),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A failover goes on only while the primary is lost: one that came back has what its clients wrote since.
+pub(super) async fn still_lost(context: &Context, run: &Run) -> Result<(), CoordError> {
+    if !matches!(run.plan.goal, Goal::Failover(_)) || run.is_served() || matches!(run.next(), Next::Undo(_)) {
+        return Ok(());
+    }
+    let Some(note) = run.plan.steps.iter().find_map(|step| match step {
+        Step::Depose { deposition, .. } => Some(&**deposition),
+        _ => None,
+    }) else {
+        return Ok(());
+    };
+    let hosts = seat::hosts(run.plan.instances().iter().chain(&run.plan.outsiders()));
+    let world = observe::observe(&context.inventory, &context.agents, &hosts).await;
+    let survivors = [&run.plan.source, &run.plan.target].into_iter().chain(&run.plan.siblings);
+    let questions: Vec<_> = survivors.map(|from| (from.clone(), note.address.clone())).collect();
+    let probes = observe::reach(&context.agents, &questions).await;
+    let Some(lives) = lost::lives(note, &world, &probes) else { return Ok(()) };
+    let id = &run.plan.run;
+    let mut error = CoordError::new(Exit::Refused, format!("the primary that run {id} was to replace lives"));
+    error.run = Some(Box::new(id.clone()));
+    Err(error
+        .because(lives)
+        .hint(format!("`coord abort {id}` puts back what it did; or stop that server, then `coord resume {id}`")))
+}
