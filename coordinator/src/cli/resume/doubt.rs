@@ -71,7 +71,9 @@ pub(super) async fn still_lost(context: &Context, run: &Run) -> Result<(), Coord
     }) else {
         return Ok(());
     };
-    let hosts = seat::hosts(run.plan.instances().iter().chain(&run.plan.outsiders()));
+    // Its own agent knows best, and may be back only now.
+    let mut hosts = seat::hosts(&run.plan.instances());
+    hosts.push(note.host.clone());
     let world = observe::observe(&context.inventory, &context.agents, &hosts).await;
     let survivors = [&run.plan.source, &run.plan.target].into_iter().chain(&run.plan.siblings);
     let questions: Vec<_> = survivors.map(|from| (from.clone(), note.address.clone())).collect();
