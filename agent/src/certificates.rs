@@ -1,8 +1,8 @@
 //! The agent's identity while it runs: renewed on order, and the certificates that it believes no more.
 //!
 //! A new key is made here and never leaves the host: the coordinator gets a signing request, and brings the certificate.
-//! What is renewed stands in the state directory beside the identity that `agent.toml` names, and is taken instead of it as
-//! long as it is valid for longer. Left out: what is believed and why (see `baton_wire::Credentials`).
+//! What is renewed stands in the state directory, and is taken instead of the identity that `agent.toml` names, unless that is
+//! of a later date. Left out: what is believed and why (see `baton_wire::Credentials`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,24 +32,17 @@ impl Certificates {
     /// Loads the identity, or the one that it was renewed by, and what is not believed any more.
     pub fn load(identity: &Path, state: &Path) -> Result<Certificates, IdentityError> {
         let credentials = Credentials::load(identity)?;
-        let renewed = state.join(RENEWED);
-        if renewed.exists() {
-            let later = Identity::load(&renewed).and_then(|renewed| {
-                let given = credentials.identity();
-                if renewed.facts().expires_unix > given.facts().expires_unix {
-                    credentials.renew(renewed).map_err(|error| unfit(state, &error))?;
-                }
-                Ok(())
-            });
-            if let Err(error) = later {
-                warn!(path = %renewed.display(), "the renewed identity is not taken: {error}");
-            }
-        }
         match durable::read_if_there(&state.join(REVOKED), REVOCATIONS_BYTES_MAX as u64) {
             Ok(None) => {}
             Ok(Some(list)) => drop(credentials.revoke(&list).map_err(|error| unfit(state, &error))?),
             // To go on would be to believe what was revoked.
             Err(error) => return Err(IdentityError::Read { path: state.join(REVOKED), error }),
+        }
+        let renewed = state.join(RENEWED);
+        if renewed.exists()
+            && let Err(error) = take_renewed(&credentials, &renewed)
+        {
+            warn!(path = %renewed.display(), "the renewed identity is not taken: {error}");
         }
         Ok(Certificates { credentials, state: state.to_owned(), pending: Mutex::default() })
     }
@@ -99,6 +92,16 @@ impl Certificates {
         info!(number, "took in which certificates are revoked");
         Ok(Reply::Renewed(self.facts()))
     }
+}
+
+/// Shows the renewed identity, unless the one that was given is of a later date.
+fn take_renewed(credentials: &Credentials, path: &Path) -> Result<(), IdentityError> {
+    let (given, renewed) = (credentials.identity(), Identity::load(path)?);
+    let is_later = renewed.facts().expires_unix >= given.facts().expires_unix;
+    if is_later || credentials.is_revoked(&given.facts().serial) {
+        credentials.renew(renewed).map_err(|error| unfit(path, &error))?;
+    }
+    Ok(())
 }
 
 fn unfit(state: &Path, error: &TrustError) -> IdentityError {
