@@ -4,10 +4,11 @@
 use std::fs;
 
 use baton_tests::coord::{Running, Said, code};
+use baton_tests::dataset::Dataset;
 use baton_tests::hold::Hold;
-use baton_tests::servers::REDIS_7_0;
-use baton_tests::wait::wait_for;
-use baton_tests::world::{B, C, World};
+use baton_tests::servers::{REDIS_7_0, ServerProgram};
+use baton_tests::wait::{PATIENCE, wait_for};
+use baton_tests::world::{A, B, C, World};
 use rustix::process::Signal;
 
 use crate::runs::in_the_middle;
@@ -234,6 +235,50 @@ fn an_agent_that_is_gone_is_named_and_the_run_is_resumed_once_it_is_back() {
     lost.world.c().start_agent();
     take_up(&lost.world, "resume", &run).ends_with(code::DONE);
     lost.assert_replaced();
+}
+
+#[test]
+fn the_lost_primarys_own_agent_gives_back_what_the_run_had_there() {
+    let world = World::in_sync(&ServerProgram::named(REDIS_7_0));
+    Dataset::mixed(1, 100 << 10).load(&mut world.a().client());
+    world.b().await_in_sync_with(world.a());
+    let before = world.b().content();
+    world.a().kill_server();
+    world.b().await_info("master_link_status", "down");
+    let lost = Lost { world, before };
+    let (hold, running) = held_before(&lost, "snapshot", &[]);
+    let run = running.run();
+    running.kill();
+    drop(hold);
+    take_up(&lost.world, "resume", &run).ends_with(code::DONE);
+    lost.assert_replaced();
+    assert_nobody_holds(&lost.world);
+    lost.world.a().start_server();
+    lost.world.a().await_info("role", "slave");
+    lost.world.coord(&["rejoin", A, "--yes"]).ends_with(code::DONE);
+}
+
+#[test]
+fn a_host_that_is_gone_for_good_is_given_up_and_holds_nobody() {
+    let (lost, relay, running) = in_the_middle();
+    let run = running.run();
+    running.kill();
+    lost.world.c().kill_agent();
+    relay.limit(0);
+    let abort = |more: &[&str]| {
+        let args = [&["abort", &run, "--yes", "--json"], more].concat();
+        lost.world.start_coord(&args).wait_within(PATIENCE * 2)
+    };
+    abort(&[]).ends_with(code::STOPPED).says(&["undo of transfer", "--without HOST"]);
+    let said = abort(&["--without", C]).ends_with(code::DONE);
+    assert_eq!(said.result()["outcome"], "rolled-back", "{said}");
+    assert!(said.result()["missing"].to_string().contains("undo of transfer"), "{said}");
+    assert!(!files(&lost.world.b().dir.join("state")).iter().any(|name| name.starts_with("claim-")), "B is free");
+    // Whoever was not told that A is deposed no more is told no lie: the note stands, since C may know more.
+    assert_eq!((lost.world.b().content(), lost.world.b().info("role")), (lost.before.clone(), "slave".to_owned()));
+    lost.world.c().start_agent();
+    take_up(&lost.world, "abort", &run).ends_with(code::DONE).says(&["machine-c was still held"]);
+    assert_nobody_holds(&lost.world);
 }
 
 #[test]

@@ -77,7 +77,17 @@ pub(super) async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -
     }
     error.told = true;
     error.state = states(context, plan).await;
-    let again = if run.is_over() { again(plan) } else { format!("`coord resume {0}`, or `coord abort {0}`", plan.run) };
+    let gone = run.undo_failures.iter().any(|undo| undo.fault.kind == FaultKind::Peer);
+    let again = if gone {
+        format!(
+            "`coord abort {0}` tries it again; `coord abort {0} --without HOST` gives up a host that is gone for good",
+            plan.run
+        )
+    } else if run.is_over() {
+        again(plan)
+    } else {
+        format!("`coord resume {0}`, or `coord abort {0}`", plan.run)
+    };
     error.hint = Some(match (error.hint.take(), end) {
         (Some(hint), _) => format!("{hint}; then {again}"),
         (None, End::Interrupted) => format!("its agents finish what they were doing; to go on, {again}"),
