@@ -4,6 +4,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -102,6 +103,9 @@ pub fn is_running(pid: u32) -> bool {
 
 /// The processes that work below a directory: all that a world started, also those that an agent started for it.
 pub fn working_below(dir: &Path) -> Vec<u32> {
+    // One at a time: while somebody looks at all processes, the kernel keeps who waits for the end of one of them waiting too.
+    static LOOKING: Mutex<()> = Mutex::new(());
+    let _looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let own = std::process::id();
