@@ -66,6 +66,7 @@ impl Process {
     }
 
     fn kill_now(&mut self) {
+        end_idleness(self.pid());
         // Both fail only where it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -78,6 +79,23 @@ impl Drop for Process {
     }
 }
 
+/// Gives the threads of a process that is to be killed the usual priority. One that runs only where a core is idle, as an
+/// agent's packers do, also dies only there; and meanwhile Linux (seen on 6.18) has whoever waits for the process spin in
+/// the kernel, in `proc_invalidate_siblings_dcache`: two of them keep both cores busy, and nothing is idle any more.
+fn end_idleness(pid: u32) {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let is_idle = |stat: &str| stat.rsplit_once(')').and_then(|(_, rest)| rest.split(' ').nth(POLICY)) == Some(IDLE);
+    let idle = tasks.filter(|task| is_idle(&fs::read_to_string(task.path().join("stat")).unwrap_or_default()));
+    for task in idle {
+        // Where it cannot be done, the process only dies more slowly.
+        let _ = Command::new("chrt").args(["--other", "--pid", "0"]).arg(task.file_name()).status();
+    }
+}
+
+/// The policy's place in `/proc/PID/task/TID/stat` after the name, and the number of `SCHED_IDLE`: proc(5), sched(7).
+const POLICY: usize = 39;
+const IDLE: &str = "5";
+
 /// Sends a signal; a process that is gone has no need of it.
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
@@ -87,6 +105,7 @@ pub fn signal(pid: u32, signal: Signal) {
 
 /// Kills a process that is no child of ours, and waits until it is gone.
 pub fn kill_and_wait(pid: u32) {
+    end_idleness(pid);
     signal(pid, Signal::KILL);
     wait_for(&format!("process {pid} ends"), || if is_running(pid) { Err("it runs".to_owned()) } else { Ok(()) });
 }
@@ -122,6 +141,7 @@ pub fn end_all_below(dir: &Path) {
         if pids.is_empty() {
             return;
         }
+        pids.iter().for_each(|pid| end_idleness(*pid));
         pids.iter().for_each(|pid| signal(*pid, Signal::KILL));
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
