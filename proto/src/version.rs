@@ -102,6 +102,12 @@ impl ServerVersion {
         self.product == Product::Valkey || self.at_least(6, 2)
     }
 
+    /// Whether it has functions, which are no keys and are saved with them:
+    /// <https://redis.io/docs/latest/commands/function-list/>.
+    pub fn has_functions(&self) -> bool {
+        self.product == Product::Valkey || self.at_least(7, 0)
+    }
+
     /// Tells whether the server reports how many keys its last load read and dropped as expired.
     pub fn counts_loaded_keys(&self) -> bool {
         self.product == Product::Valkey || self.at_least(7, 0)

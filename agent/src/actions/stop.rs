@@ -23,7 +23,7 @@ use super::save::follow::Follower;
 use super::{borrow, landing, save};
 use crate::instance::Instance;
 use crate::reach;
-use crate::server::{ConnectError, Server, ServerError};
+use crate::server::{Answer, ConnectError, Server, ServerError};
 use crate::service::{self, LogMark, Process, Then};
 use crate::tasks::ProgressSink;
 
@@ -58,7 +58,9 @@ pub(super) async fn stop(
     let save = match save {
         Saving::Empty => false,
         Saving::Always => true,
-        Saving::IfChanged => running.persistence.changes_since_save > 0,
+        Saving::IfChanged => {
+            running.persistence.changes_since_save > 0 && !holds_nothing(instance, &mut server, &running).await?
+        }
     };
     let mark = LogMark::now(instance, Some(&mut server)).await;
     // None where the server lives in a container of its own; then only its port tells.
@@ -90,6 +92,20 @@ pub(super) async fn stop(
         return Err(mark.explain(fault).await.hint("see what it waits for; this agent does not kill it"));
     }
     stopped(instance, true, then).await
+}
+
+/// Whether a server was started on nothing and holds nothing: then there is nothing to save, and no dump is to be left.
+async fn holds_nothing(instance: &Instance, server: &mut Server, running: &Running) -> Result<bool, Fault> {
+    if total_keys(&running.keyspace) > 0 || instance.data_files().await?.dump().exists() {
+        return Ok(false);
+    }
+    // Functions are no keys, and are saved with them. A server before 7.0 has none, and does not know the word.
+    Ok(match server.call(&["FUNCTION", "LIST"]).await {
+        Ok(Answer::List(functions)) => functions.is_empty(),
+        Ok(_) => false,
+        Err(ServerError::Said(_)) => !running.version.has_functions(),
+        Err(error) => return Err(error.fault(instance.name(), "FUNCTION LIST")),
+    })
 }
 
 /// Sees that nobody depends on the server: what was true when the plan was made may no longer be.
