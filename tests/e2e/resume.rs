@@ -4,14 +4,13 @@
 use std::fs;
 
 use baton_tests::coord::{Running, Said, code};
-use baton_tests::dataset::Dataset;
 use baton_tests::hold::Hold;
-use baton_tests::servers::{REDIS_7_0, ServerProgram};
+use baton_tests::servers::REDIS_7_0;
 use baton_tests::wait::{PATIENCE, wait_for};
 use baton_tests::world::{A, B, C, World};
 use rustix::process::Signal;
 
-use crate::runs::in_the_middle;
+use crate::runs::{a_whose_agent_lives, in_the_middle};
 use crate::scene::{FAILOVER, Lost, assert_no_leftovers, files};
 
 /// Takes a run up, or undoes it.
@@ -239,13 +238,7 @@ fn an_agent_that_is_gone_is_named_and_the_run_is_resumed_once_it_is_back() {
 
 #[test]
 fn the_lost_primarys_own_agent_gives_back_what_the_run_had_there() {
-    let world = World::in_sync(&ServerProgram::named(REDIS_7_0));
-    Dataset::mixed(1, 100 << 10).load(&mut world.a().client());
-    world.b().await_in_sync_with(world.a());
-    let before = world.b().content();
-    world.a().kill_server();
-    world.b().await_info("master_link_status", "down");
-    let lost = Lost { world, before };
+    let lost = a_whose_agent_lives();
     let (hold, running) = held_before(&lost, "snapshot", &[]);
     let run = running.run();
     running.kill();
@@ -274,7 +267,9 @@ fn a_host_that_is_gone_for_good_is_given_up_and_holds_nobody() {
     assert_eq!(said.result()["outcome"], "rolled-back", "{said}");
     assert!(said.result()["missing"].to_string().contains("undo of transfer"), "{said}");
     assert!(!files(&lost.world.b().dir.join("state")).iter().any(|name| name.starts_with("claim-")), "B is free");
-    // Whoever was not told that A is deposed no more is told no lie: the note stands, since C may know more.
+    // C may know more of the run than anybody who was asked, so A is not told that it may lead again.
+    let note = lost.world.b().dir.join(format!("state/deposition-{run}.json"));
+    assert!(fs::read_to_string(note).unwrap().contains("\"standing\":\"deposed\""));
     assert_eq!((lost.world.b().content(), lost.world.b().info("role")), (lost.before.clone(), "slave".to_owned()));
     lost.world.c().start_agent();
     take_up(&lost.world, "abort", &run).ends_with(code::DONE).says(&["machine-c was still held"]);

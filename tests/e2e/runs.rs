@@ -52,15 +52,20 @@ fn an_interrupted_run_says_so_and_is_resumed() {
     assert_eq!(lost.world.c().info("connected_slaves"), "1");
 }
 
-#[test]
-fn an_a_whose_agent_lives_and_whose_server_is_gone_is_replaced() {
+/// A has lost its server, and its agent answers.
+pub(crate) fn a_whose_agent_lives() -> Lost {
     let world = World::in_sync(&ServerProgram::named(REDIS_7_0));
     Dataset::mixed(1, 100 << 10).load(&mut world.a().client());
     world.b().await_in_sync_with(world.a());
     let before = world.b().content();
     world.a().kill_server();
     world.b().await_info("master_link_status", "down");
-    let lost = Lost { world, before };
+    Lost { world, before }
+}
+
+#[test]
+fn an_a_whose_agent_lives_and_whose_server_is_gone_is_replaced() {
+    let lost = a_whose_agent_lives();
     lost.failover_done(&[]);
     lost.assert_replaced();
 }

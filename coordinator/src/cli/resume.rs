@@ -44,7 +44,8 @@ pub struct ResumeArgs {
     without: Vec<HostName>,
 }
 
-/// How long nothing may be heard of a coordinator that is at work: it asks for news four times a second.
+/// How long nothing may be heard of a coordinator that is at work. It asks the agent that it waits for four times a second; one
+/// whose agent is being restarted falls silent for as long.
 const QUIET: Duration = Duration::from_secs(3);
 /// How often the agents are asked whether they hear of it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -70,10 +71,8 @@ pub async fn run(context: &Context, args: &ResumeArgs, aim: Aim) -> Result<Exit,
     for host in &args.without {
         context.agents.give_up(host);
     }
-    let mut absent =
-        seat::take_over(&context.agents, &instances, &seat).await.map_err(|fault| refused(args, &fault))?;
+    let absent = seat::take_over(&context.agents, &instances, &seat).await.map_err(|fault| refused(args, &fault))?;
     seat::take_over(&context.agents, &run.plan.outsiders(), &seat).await.map_err(|fault| refused(args, &fault))?;
-    absent.retain(|(instance, _)| aim == Aim::Resume || !args.without.contains(&instance.host));
     if aim == Aim::Resume
         && let Some((instance, fault)) = absent.first()
     {
