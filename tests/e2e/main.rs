@@ -12,6 +12,7 @@ mod discover;
 mod disturbed;
 mod drill;
 mod feed;
+mod fifty;
 mod gate;
 mod harness;
 mod held_off;

@@ -1,6 +1,12 @@
 //! Which server program a service starts, and its version.
+//!
+//! Many instances of a host have the same program, so what a file has told once is remembered, until another file has its
+//! place.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use baton_proto::version::ServerVersion;
@@ -13,6 +19,33 @@ use crate::config::ServiceConfig;
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Names that a server program has, or that its name holds.
 const PROGRAMS: &[&str] = &["valkey-server", "redis-server"];
+
+/// Most programs that are remembered: a host has a few.
+const REMEMBERED_MAX: usize = 64;
+
+/// By what a file is told from another in its place: device, inode, size, and when it was last changed.
+type Mark = (u64, u64, u64, i64, i64);
+
+static REMEMBERED: Mutex<BTreeMap<PathBuf, (Mark, ServerVersion)>> = Mutex::new(BTreeMap::new());
+
+/// What a program is told from another by; only one that is named by its whole path can be.
+fn mark(program: &Path) -> Option<Mark> {
+    let found = std::fs::metadata(program).ok().filter(|_| program.is_absolute())?;
+    Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
+}
+
+fn remembered(program: &Path, mark: Mark) -> Option<ServerVersion> {
+    let known = REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner);
+    known.get(program).filter(|(seen, _)| *seen == mark).map(|(_, version)| *version)
+}
+
+fn remember(program: &Path, mark: Mark, version: ServerVersion) {
+    let mut known = REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= REMEMBERED_MAX {
+        known.clear();
+    }
+    known.insert(program.to_owned(), (mark, version));
+}
 
 /// Asks the program that a service starts for its version.
 pub async fn binary_version(service: &ServiceConfig) -> Result<ServerVersion, String> {
@@ -28,12 +61,22 @@ pub async fn binary_version(service: &ServiceConfig) -> Result<ServerVersion, St
         },
     };
     let program = program.ok_or("the service names no program")?;
+    // Marked before it is asked: one that is replaced meanwhile is asked again.
+    let seen = mark(Path::new(&program));
+    if let Some(version) = seen.and_then(|seen| remembered(Path::new(&program), seen)) {
+        return Ok(version);
+    }
     let argv = [program.clone(), "--version".to_owned()];
     let finished = program::run(&argv, VERSION_TIMEOUT, None).await.map_err(|fault| fault.to_string())?;
     if !finished.status.success() {
         return Err(format!("`{program} --version` {}", finished.complaint()));
     }
-    ServerVersion::from_banner(&finished.stdout).map_err(|error| format!("`{program} --version`: {error}"))
+    let version =
+        ServerVersion::from_banner(&finished.stdout).map_err(|error| format!("`{program} --version`: {error}"))?;
+    if let Some(seen) = seen {
+        remember(Path::new(&program), seen, version);
+    }
+    Ok(version)
 }
 
 /// Finds the server behind a wrapper such as `numactl --interleave=all redis-server`.
@@ -75,6 +118,29 @@ mod tests {
         assert_eq!(found("numactl --interleave=all valkey-server x.conf").as_deref(), Some("valkey-server"));
         assert_eq!(found("sudo -u redis /opt/redis-server-7.2 x").as_deref(), Some("/opt/redis-server-7.2"));
         assert_eq!(found("ctl start"), None);
+    }
+
+    #[tokio::test]
+    async fn a_program_is_asked_once_and_again_when_another_has_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (program, asked) = (dir.path().join("redis-server"), dir.path().join("asked"));
+        let install = |version: &str| {
+            let banner = format!("Redis server v={version} sha=00000000:0 malloc=libc bits=64 build=0");
+            let text = format!("#!/bin/sh\necho x >> {}\necho '{banner}'\n", asked.display());
+            // As packages do it: the new file takes the old one's name.
+            let new = dir.path().join("new");
+            std::fs::write(&new, text).unwrap();
+            std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            std::fs::rename(&new, &program).unwrap();
+        };
+        let service = ServiceConfig::Exec(vec![program.display().to_string()]);
+        let times = || std::fs::read_to_string(&asked).unwrap().lines().count();
+        install("7.0.15");
+        let first = binary_version(&service).await.unwrap();
+        assert_eq!((binary_version(&service).await.unwrap(), times()), (first, 1));
+        install("7.2.4");
+        assert_ne!(binary_version(&service).await.unwrap(), first);
+        assert_eq!(times(), 2);
     }
 
     #[tokio::test]

@@ -206,6 +206,11 @@ fn keys(run: &Run) -> Option<u64> {
     by_gate.or_else(|| saved.map(|facts| total_keys(&facts.keyspace)))
 }
 
+/// Seconds of all steps until a primary served again.
+pub fn service_seconds(run: &Run) -> Option<f64> {
+    seconds(run).get("service").copied()
+}
+
 /// Seconds by name: of the parts that are told, of all steps, and until a primary served again. The save and the transfer
 /// overlap, so together they may be more than the total.
 fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
