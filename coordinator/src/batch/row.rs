@@ -27,9 +27,9 @@ pub struct Prospect {
     pub plan: Plan,
     pub by: By,
     pub way: Way,
-    /// Best guess of the snapshot's size.
+    /// What the data set takes in memory: the snapshot is no larger.
     pub bytes: u64,
-    /// From the start of the save until the target serves.
+    /// The longest that it takes from the start of the save until the target serves, as far as can be foretold.
     pub seconds: f64,
 }
 
@@ -75,7 +75,7 @@ pub struct Outcome {
     pub end: Option<End>,
     pub exit: Exit,
     pub seconds: f64,
-    /// Seconds of its run until a primary served again.
+    /// Seconds until a primary served again.
     pub service: Option<f64>,
     /// Why, where it is not done.
     pub why: Option<String>,

@@ -24,11 +24,11 @@ use crate::inventory::Word;
 use crate::observe::together;
 use crate::plan::cast::Cast;
 use crate::plan::checks::batch::{self as checks, Demand};
-use crate::plan::{Check, Intent, Plan, Way, landing};
+use crate::plan::{Check, Intent, Plan, landing};
 use crate::rate::Limit;
 use crate::report::batch::{self as report, Batch};
 use crate::report::progress::{Display, Displays};
-use crate::report::summary::service_seconds;
+use crate::report::summary::seconds_after_service;
 use crate::run::{End, Run};
 use crate::topology::{Topology, WordError, World};
 
@@ -153,14 +153,9 @@ async fn plan(
         };
         let run = unlike(context, &runs)?;
         let scene = cast.scene(world, intent, &rehearsals, &run).ok_or_else(no_scene)?;
-        let choice = landing::choose(&scene);
-        let way = choice.as_ref().map_or(Way::File, |choice| choice.way);
-        let seconds = choice.map_or(0.0, |choice| match way {
-            Way::File => choice.forecast.file,
-            Way::Live => choice.forecast.live,
-        });
+        let (way, seconds) = (landing::of(&scene), landing::seconds(&scene).unwrap_or(0.0));
         let plan = Plan::build(Some(group.clone()), &scene);
-        let (bytes, demand) = (scene.snapshot_bytes(), Demand::of(&scene));
+        let (bytes, demand) = (scene.data_bytes(), Demand::of(&scene));
         let row = Row { group, outlook: Outlook::Planned(Box::new(Prospect { plan, by, way, bytes, seconds })) };
         demands.push(row.refusal().is_none().then_some(demand));
         rows.push(row);
@@ -277,14 +272,15 @@ async fn one(
             (None, error.exit, Some(error))
         }
     };
-    let service = run.is_served().then(|| service_seconds(&run)).flatten();
+    // The steps alone do not tell it: the run may have waited for its turn.
+    let seconds = begun.elapsed().as_secs_f64();
+    let service = seconds_after_service(&run).map(|after| seconds - after);
     let next = match end {
         Some(end) => ended::next(&run, end),
         None => error.as_ref().and_then(|error| error.hint.clone()),
     };
     let why = error.as_ref().map(|error| error.message.clone());
-    let outcome =
-        Outcome { group, run: Some(id), end, exit, seconds: begun.elapsed().as_secs_f64(), service, why, next };
+    let outcome = Outcome { group, run: Some(id), end, exit, seconds, service, why, next };
     display.on_end(outcome.word());
     // Interrupted by the operator, it needs no explanation.
     if let Some(error) = error.filter(|_| end != Some(End::Interrupted)) {

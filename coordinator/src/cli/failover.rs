@@ -18,9 +18,10 @@ use crate::topology::stand::Seen;
 const AFTER_HELP: &str = "\
 A host that led several groups is failed over as a whole: `coord failover HOST --to HOST`. Each lost primary is paired with a \
 free server of the target host: by the same port, else the same name, else in order. All groups are fenced at once, and in \
-mode promote served at once; then --jobs of them at a time move their data, within one --max-rate that they share alike. Each \
-group has a run of its own, which `coord show`, `rate`, `resume` and `abort` know. Interrupted once, every run stops at its \
-next safe point, and none begins to move data. Run again, the same command takes what is left.
+mode promote served at once; then --jobs of them at a time move their data, within one --max-rate that they share alike: the \
+rate in a run's own plan is its share when all send, and one that is taken up alone keeps to it. Each group has a run of its \
+own, which `coord show`, `rate`, `resume` and `abort` know. Interrupted once, every run stops at its next safe point, and none \
+begins to move data. Given again, the command takes the groups that still have their primary on that host.
 
 The exit code is the worst of all groups, from the worst: 1, 7, 130, 8, 6, 4, 3, 2, 5, 0.";
 
@@ -30,9 +31,9 @@ pub(super) const RUN_NAME: &str = "fo";
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct FailoverArgs {
-    /// The host, or host/instance, of the lost primary, or its group's name; a host that led several groups: all of them
+    /// The host, or host/instance, or host:port, of the lost primary; of a host that led several groups, all of them
     pub(super) failed: String,
-    /// The host, or host/instance, that takes its place; for several groups the host, whose free servers are paired with them
+    /// The host, or host/instance, that takes its place; for several groups the host alone
     #[arg(long, value_name = "TARGET")]
     to: String,
     /// Take this survivor as the source instead of the freshest
@@ -90,7 +91,7 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
         }
         Ok(failed) => cast::lost_group(&topology, failed),
         // Where the host of several primaries is gone, only its groups have names.
-        Err(_) => topology.group(&args.failed).ok_or(CastError::NoSuchGroup),
+        Err(_) => topology.named_or_at(&args.failed).ok_or(CastError::NoSuchGroup),
     };
     let cast = match (group, failed) {
         (Err(CastError::NoSuchGroup), Err(error)) => return Err(error.into()),

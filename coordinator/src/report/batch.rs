@@ -34,7 +34,7 @@ impl Batch<'_> {
             }
         }
         writeln!(out, "{} of {} -> {}: {}", self.goal, self.failed, self.to, groups(rows.len()))?;
-        let mut table = plain(vec!["", "GROUP", "SOURCE", "TARGET", "PAIRED BY", "LANDING", "DATA", "ABOUT", "CHECKS"]);
+        let mut table = plain(vec!["", "GROUP", "SOURCE", "TARGET", "PAIRED BY", "LANDING", "DATA", "UP TO", "CHECKS"]);
         for column in [6, 7] {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
@@ -76,7 +76,7 @@ impl Batch<'_> {
         let seconds = makespan(ready.iter().map(|prospect| prospect.seconds), self.jobs);
         let rate = self.max_rate.map(|rate| format!(", {} together", Limit(Some(rate)))).unwrap_or_default();
         format!(
-            "{} ready{refused}; {} in about {}, {} at a time{rate}",
+            "{} ready{refused}; {} in up to {}, {} at a time{rate}",
             ready.len(),
             Bytes(bytes),
             Seconds(seconds),
@@ -242,7 +242,7 @@ mod tests {
         assert!(text.starts_with("failover (replace) of a -> c: 2 groups\n"), "{text}");
         assert!(text.contains("batch-target     a:1: it is so\n") && text.contains("-> mend it"), "{text}");
         assert!(
-            text.ends_with("verdict: 0 ready, 2 refused; 0 B in about 0 ms, 4 at a time, 1.0 MB/s together\n"),
+            text.ends_with("verdict: 0 ready, 2 refused; 0 B in up to 0 ms, 4 at a time, 1.0 MB/s together\n"),
             "{text}"
         );
         let events = batch.plan_events(&rows);
