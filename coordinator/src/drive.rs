@@ -167,3 +167,5 @@ fn name(run: &Run, index: usize) -> String {
 mod resume_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turn_tests;

@@ -102,7 +102,9 @@ pub fn name_all(world: &World, servers: &[Server]) {
         let mut of_host = servers.iter().filter(|server| server.host == host.name);
         let Some(first) = of_host.next() else { continue };
         host.configure_agent(|toml| {
-            first.table().into_iter().for_each(|(name, value)| drop(toml.instance.set(name, value)));
+            for (name, value) in first.table() {
+                toml.instance.set(name, value);
+            }
             toml.others = of_host.map(table_text).collect();
         });
     }

@@ -92,8 +92,8 @@ pub(super) async fn run(
 
 /// What is wanted of each group: the rate is the share that each has if all that may have their turn send.
 fn shared_intent(args: &FailoverArgs, jobs: usize, lost: usize) -> Result<(Intent, Option<u64>), CoordError> {
-    if args.expect_primary.is_some() || args.expect_lineage.is_some() {
-        let message = format!("--expect-primary and --expect-lineage are about one group, and {} are lost", lost);
+    if lost > 1 && (args.expect_primary.is_some() || args.expect_lineage.is_some()) {
+        let message = format!("--expect-primary and --expect-lineage are about one group, and {lost} are meant");
         return Err(CoordError::usage(message).hint("name one group, as `coord status` does"));
     }
     let mut intent = args.intent();
@@ -199,6 +199,12 @@ fn all_refused(batch: &Batch, rows: &[Row], refused: usize) -> CoordError {
     error
 }
 
+/// A group on its way.
+enum Member {
+    Planned(Box<(String, Plan, Display, Signals)>),
+    Refused(Outcome),
+}
+
 /// Carries all plans out. The answers are in the order of the rows, also for those that were refused.
 async fn carry_out(context: &Context, rows: Vec<Row>, jobs: usize, purse: Option<Purse>) -> Vec<Outcome> {
     let labels = rows.iter().filter(|row| row.refusal().is_none()).map(|row| row.group.as_str());
@@ -210,13 +216,13 @@ async fn carry_out(context: &Context, rows: Vec<Row>, jobs: usize, purse: Option
         .into_iter()
         .map(|row| match (row.refusal(), row) {
             (None, Row { group, outlook: Outlook::Planned(prospect) }) => {
-                let display = displays.add(prospect.plan.run.as_str(), &group);
-                Ok((group, prospect.plan, display, Signals::listen()))
+                let (display, signals) = (displays.add(prospect.plan.run.as_str(), &group), Signals::listen());
+                Member::Planned(Box::new((group, prospect.plan, display, signals)))
             }
             (refusal, row) => {
                 let why: Vec<_> = row.refusals().map(|check| format!("{}: {}", check.id, check.says)).collect();
                 let (why, exit) = (Some(why.join("; ")), refusal.unwrap_or(Exit::Preflight));
-                Err(Outcome {
+                Member::Refused(Outcome {
                     group: row.group,
                     run: None,
                     end: None,
@@ -231,8 +237,11 @@ async fn carry_out(context: &Context, rows: Vec<Row>, jobs: usize, purse: Option
         .collect();
     together(members, |member| async move {
         match member {
-            Ok((group, plan, display, signals)) => one(context, (group, plan), &display, signals, (turns, purse)).await,
-            Err(outcome) => outcome,
+            Member::Planned(planned) => {
+                let (group, plan, display, signals) = *planned;
+                one(context, (group, plan), &display, signals, (turns, purse)).await
+            }
+            Member::Refused(outcome) => outcome,
         }
     })
     .await
