@@ -259,3 +259,25 @@ fn one_rate_is_shared_by_all_that_send() {
     // What a limit lets pass beyond itself: a full bucket at each start, and the clock's grain.
     assert!(took >= 0.8 * least, "{took} s, where {least} s are the least\n{said}");
 }
+
+#[test]
+fn one_that_fails_is_undone_and_the_others_are_done_and_the_next_command_is_told() {
+    let fleet = Fleet::lost(3, 3, little);
+    let hold = Hold::set(fleet.world.dir(), "transfer-before");
+    let running = fleet.world.start_coord(&[&FAILOVER[..], &["--jobs", "3"]].concat());
+    hold.wait();
+    let broken = FIRST_PORT + 1;
+    fleet.server(C, broken).lose();
+    drop(hold);
+    let said = running.wait().ends_with(code::ROLLED_BACK).says(&["2 done, 1 rolled-back in"]);
+    let label = format!("{A}:{broken}");
+    let again = format!("coord failover {label} --to {C}/redis-{broken}");
+    let row = said.stdout.lines().rfind(|line| line.contains(&label)).unwrap_or_default();
+    assert!(row.contains("rolled-back") && row.ends_with(&again), "{said}");
+    assert!(said.stderr.lines().any(|line| line.starts_with(&label) && line.contains("error:")), "{said}");
+    [FIRST_PORT, FIRST_PORT + 2].into_iter().for_each(|port| fleet.assert_moved(port, port));
+    // As it is told, word by word.
+    let words: Vec<&str> = again.split(' ').skip(1).chain(["--yes"]).collect();
+    fleet.world.coord(&words).ends_with(code::DONE);
+    fleet.assert_moved(broken, broken);
+}

@@ -176,7 +176,7 @@ mod tests {
             paired(&[lost(1, None)], &[old.clone(), unknown.clone()])[0],
             Some(("c/unknown".to_owned(), By::Order))
         );
-        assert_eq!(paired(&[lost(1, None)], &[old.clone()]), [None]);
+        assert_eq!(paired(&[lost(1, None)], std::slice::from_ref(&old)), [None]);
         let found = paired(&[lost(7, None), lost(8, None)], &[full, free("c/empty", 3)]);
         assert_eq!(found, [Some(("c/empty".to_owned(), By::Order)), Some(("c/full".to_owned(), By::Order))]);
     }

@@ -106,6 +106,14 @@ impl Display {
         }
     }
 
+    /// Tells how it stands: one of many in its own line, where it has one.
+    fn stand(&self, text: &str) {
+        if self.label.is_some() {
+            self.message(text.trim_start());
+        }
+        self.done_line(text);
+    }
+
     fn message(&self, text: &str) {
         self.bar.set_message(self.labelled(text));
         self.bar.tick();
@@ -113,8 +121,7 @@ impl Display {
 
     /// Tells that the run waits until others have had their turn.
     pub fn on_waiting(&self) {
-        self.message("waits for its turn");
-        self.done_line(" waits for its turn");
+        self.stand(" waits for its turn");
     }
 
     /// Tells why one of many runs did not come to a good end.
@@ -136,11 +143,15 @@ impl Display {
 
     fn step_event(&self, run: &Run, step: &str, state: &str, more: Value) {
         let mut event = json!({ "event": "step", "run": run.plan.run, "step": step, "state": state });
-        if let Some((label, _)) = &self.label {
-            event["group"] = json!(label);
-        }
         if let (Some(event), Value::Object(more)) = (event.as_object_mut(), more) {
             event.extend(more);
+        }
+        self.event(event);
+    }
+
+    fn event(&self, mut event: Value) {
+        if let Some((label, _)) = &self.label {
+            event["group"] = json!(label);
         }
         self.console.event(&event);
     }
@@ -188,26 +199,24 @@ impl Watcher for Display {
             }
             Event::Begun { .. } => {}
             Event::TakenUp { epoch, by, to, .. } => {
-                self.console.event(&json!({
-                    "event": "taken-up", "run": run.plan.run, "epoch": epoch, "by": by, "to": to,
-                }));
+                self.event(json!({ "event": "taken-up", "run": run.plan.run, "epoch": epoch, "by": by, "to": to }));
                 self.line(&format!(
                     " taken up by {by}, {}",
                     if *to == Aim::Abort { "to be undone" } else { "to go on" }
                 ));
             }
             Event::Undone { step, .. } => {
-                self.console.event(&json!({ "event": "undo", "run": run.plan.run, "step": step, "state": "done" }));
+                self.event(json!({ "event": "undo", "run": run.plan.run, "step": step, "state": "done" }));
                 self.line(&format!(" undo {step}"));
             }
             Event::UndoFailed { step, fault, .. } => {
                 let error = fault.to_string();
-                self.console.event(
-                    &json!({ "event": "undo", "run": run.plan.run, "step": step, "state": "failed", "error": error }),
+                self.event(
+                    json!({ "event": "undo", "run": run.plan.run, "step": step, "state": "failed", "error": error }),
                 );
                 self.line(&format!(" FAIL undo {step}: {fault}"));
             }
-            Event::Interrupted => self.line(" interrupted; what an agent is doing it finishes by itself"),
+            Event::Interrupted => self.stand(" interrupted; what an agent is doing it finishes by itself"),
             // Of many, each keeps its line; how it ended is told when that is known for good.
             Event::Ended { .. } if self.label.is_some() => {}
             Event::Ended { .. } => self.bar.finish_and_clear(),
@@ -215,7 +224,7 @@ impl Watcher for Display {
     }
 
     fn on_stopping(&self, step: &Step) {
-        self.line(&format!(" stopping after {}; once more, and it is left at once", step.name()));
+        self.stand(&format!(" stopping after {}; once more, and it is left at once", step.name()));
     }
 
     fn on_progress(&self, step: &Step, on: &InstanceRef, progress: &Progress) {
@@ -232,16 +241,12 @@ impl Watcher for Display {
         }
         drop(state);
         if self.console.json && due.is_due {
-            let mut event = json!({
+            self.event(json!({
                 "event": "step", "run": run, "step": step.name(), "state": "progress", "seconds": seconds,
                 "on": on.to_string(), "doing": progress.doing, "bytes_done": progress.bytes_done,
                 "bytes_total": progress.bytes_total, "bytes_wire": progress.bytes_wire,
                 "bytes_per_second": due.bytes_per_second as u64,
-            });
-            if let Some((label, _)) = &self.label {
-                event["group"] = json!(label);
-            }
-            self.console.event(&event);
+            }));
         } else if self.bar.is_hidden() && tells {
             self.line(&format!("      {text}"));
         }
