@@ -32,16 +32,10 @@ use crate::report::summary::seconds_after_service;
 use crate::run::{End, Run};
 use crate::topology::{Topology, WordError, World};
 
-/// Whether the operator means all groups of a host, and the host that is to take them.
-pub(super) fn is_meant(failed: &Word, to: &Word, world: &World, topology: &Topology) -> bool {
-    let hosts = failed.instance.is_none() && to.instance.is_none();
-    let several = world.report(&to.host).is_some_and(|report| report.instances.len() > 1);
-    hosts
-        && match topology.led_by(&failed.host).count() {
-            0 => false,
-            1 => several,
-            _ => true,
-        }
+/// Whether the operator means all groups of a host, and the host that is to take them. Of a host that led one, the target is
+/// named as ever.
+pub(super) fn is_meant(failed: &Word, to: &Word, topology: &Topology) -> bool {
+    failed.instance.is_none() && to.instance.is_none() && topology.led_by(&failed.host).count() > 1
 }
 
 pub(super) async fn run(
@@ -92,7 +86,7 @@ pub(super) async fn run(
 
 /// What is wanted of each group: the rate is the share that each has if all that may have their turn send.
 fn shared_intent(args: &FailoverArgs, jobs: usize, lost: usize) -> Result<(Intent, Option<u64>), CoordError> {
-    if lost > 1 && (args.expect_primary.is_some() || args.expect_lineage.is_some()) {
+    if args.expect_primary.is_some() || args.expect_lineage.is_some() {
         let message = format!("--expect-primary and --expect-lineage are about one group, and {lost} are meant");
         return Err(CoordError::usage(message).hint("name one group, as `coord status` does"));
     }

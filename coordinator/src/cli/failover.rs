@@ -16,12 +16,13 @@ use crate::topology::stand::Seen;
 
 /// What the manual tells of many groups at once.
 const AFTER_HELP: &str = "\
-A host that led several groups is failed over as a whole: `coord failover HOST --to HOST`. Each lost primary is paired with a \
-free server of the target host: by the same port, else the same name, else in order. All groups are fenced at once, and in \
-mode promote served at once; then --jobs of them at a time move their data, within one --max-rate that they share alike: the \
-rate in a run's own plan is its share when all send, and one that is taken up alone keeps to it. Each group has a run of its \
-own, which `coord show`, `rate`, `resume` and `abort` know. Interrupted once, every run stops at its next safe point, and none \
-begins to move data. Given again, the command takes the groups that still have their primary on that host.
+A host that led several groups is failed over as a whole: `coord failover HOST --to HOST`. Each lost primary is paired \
+with a free server of the target host: by the same port, else the same name, else in order. All groups are fenced at \
+once, and in mode promote served at once; then --jobs of them at a time move their data, within one --max-rate that \
+they share alike: the rate in a run's own plan is its share when all send, and one that is taken up alone keeps to it. \
+Each group has a run of its own, which `coord show`, `rate`, `resume` and `abort` know. Interrupted once, every run \
+stops at its next safe point, and none begins to move data. Given again, the command takes the groups that still have \
+their primary on that host; the target of a last one is named.
 
 The exit code is the worst of all groups, from the worst: 1, 7, 130, 8, 6, 4, 3, 2, 5, 0.";
 
@@ -86,7 +87,7 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
     let failed = context.inventory.word(&args.failed);
     let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
     let group = match &failed {
-        Ok(failed) if batch::is_meant(failed, &to, &world, &topology) => {
+        Ok(failed) if batch::is_meant(failed, &to, &topology) => {
             return batch::run(context, args, (failed, &to, source.as_ref()), world, &topology).await;
         }
         Ok(failed) => cast::lost_group(&topology, failed),
