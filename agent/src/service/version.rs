@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use baton_proto::version::ServerVersion;
@@ -26,7 +26,10 @@ const REMEMBERED_MAX: usize = 64;
 /// By what a file is told from another in its place: device, inode, size, and when it was last changed.
 type Mark = (u64, u64, u64, i64, i64);
 
-static REMEMBERED: Mutex<BTreeMap<PathBuf, (Mark, ServerVersion)>> = Mutex::new(BTreeMap::new());
+/// What a program has told; locked while it is asked, so that many who want to know at once ask once.
+type Known = Arc<tokio::sync::Mutex<Option<(Mark, ServerVersion)>>>;
+
+static REMEMBERED: Mutex<BTreeMap<PathBuf, Known>> = Mutex::new(BTreeMap::new());
 
 /// What a program is told from another by; only one that is named by its whole path can be.
 fn mark(program: &Path) -> Option<Mark> {
@@ -34,17 +37,12 @@ fn mark(program: &Path) -> Option<Mark> {
     Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
 }
 
-fn remembered(program: &Path, mark: Mark) -> Option<ServerVersion> {
-    let known = REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner);
-    known.get(program).filter(|(seen, _)| *seen == mark).map(|(_, version)| *version)
-}
-
-fn remember(program: &Path, mark: Mark, version: ServerVersion) {
-    let mut known = REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner);
-    if known.len() >= REMEMBERED_MAX {
-        known.clear();
+fn known(program: &Path) -> Known {
+    let mut remembered = REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner);
+    if remembered.len() >= REMEMBERED_MAX && !remembered.contains_key(program) {
+        remembered.clear();
     }
-    known.insert(program.to_owned(), (mark, version));
+    Arc::clone(remembered.entry(program.to_owned()).or_default())
 }
 
 /// Asks the program that a service starts for its version.
@@ -61,9 +59,13 @@ pub async fn binary_version(service: &ServiceConfig) -> Result<ServerVersion, St
         },
     };
     let program = program.ok_or("the service names no program")?;
+    let known = known(Path::new(&program));
+    let mut known = known.lock().await;
     // Marked before it is asked: one that is replaced meanwhile is asked again.
     let seen = mark(Path::new(&program));
-    if let Some(version) = seen.and_then(|seen| remembered(Path::new(&program), seen)) {
+    if let (Some(seen), Some((marked, version))) = (seen, *known)
+        && seen == marked
+    {
         return Ok(version);
     }
     let argv = [program.clone(), "--version".to_owned()];
@@ -73,9 +75,7 @@ pub async fn binary_version(service: &ServiceConfig) -> Result<ServerVersion, St
     }
     let version =
         ServerVersion::from_banner(&finished.stdout).map_err(|error| format!("`{program} --version`: {error}"))?;
-    if let Some(seen) = seen {
-        remember(Path::new(&program), seen, version);
-    }
+    *known = seen.map(|seen| (seen, version));
     Ok(version)
 }
 
@@ -138,8 +138,11 @@ mod tests {
         install("7.0.15");
         let first = binary_version(&service).await.unwrap();
         assert_eq!((binary_version(&service).await.unwrap(), times()), (first, 1));
+        let all = tokio::join!(binary_version(&service), binary_version(&service));
+        assert_eq!((all, times()), ((Ok(first), Ok(first)), 1));
         install("7.2.4");
-        assert_ne!(binary_version(&service).await.unwrap(), first);
+        let all = tokio::join!(binary_version(&service), binary_version(&service));
+        assert!(all.0 == all.1 && all.0 != Ok(first), "{all:?}");
         assert_eq!(times(), 2);
     }
 
