@@ -100,6 +100,11 @@ pub async fn perform(
     outcome
 }
 
+/// A point in the middle of an action, between two changes to the world, at which a test stops it.
+async fn middle(point: &'static str) {
+    baton_hold::at(|| point.to_owned()).await;
+}
+
 /// Whether the action takes back what another of its run did, or still does.
 fn undoes(action: &Action) -> bool {
     matches!(action, Action::Restore | Action::Release { .. } | Action::Stop { save: Saving::IfChanged })

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::look::{self, Look, Watch};
+use super::middle;
 use super::pace::Pace;
 use super::persist;
 use crate::fence;
@@ -44,7 +45,9 @@ pub(super) async fn fence(instance: &Instance, run: &RunId, expect: &Lineage) ->
     let note = Fence { run: run.clone(), from: primary.clone(), since_unix: unix_now() };
     fence::write(instance.state_dir(), instance.name(), &note).map_err(|error| note_fault("write", &error))?;
     let from = primary.clone();
+    middle("fence-noted").await;
     let after = replicate(instance, &mut server, &before, &fence::address()).await?;
+    middle("fence-told").await;
     if after.replication.lineage.id != before.replication.lineage.id {
         return Err(Fault::new(FaultKind::Verification, "the server changed its lineage while it was fenced")
             .because(format!("{} before, {} after", before.replication.lineage, after.replication.lineage)));
@@ -80,6 +83,7 @@ pub(super) async fn promote(instance: &Instance) -> Result<Outcome, Fault> {
             until_role(instance, &mut server, "a primary", |role| matches!(role, Role::Primary { .. })).await?
         }
     };
+    middle("promote-told").await;
     drop_note(instance)?;
     // A restart before the run's end would read the fence from the file, and nobody would take writes.
     if let Err(fault) = persist::persist_with(instance, &mut server).await {
@@ -112,6 +116,7 @@ pub(super) async fn follow(
         }
         replicate(instance, &mut server, &before, to).await?;
     }
+    middle("follow-told").await;
     drop_note(instance)?;
     linked(Watch::new(instance, Some(server)), to, limit, progress, &mark).await?;
     Ok(Outcome::Following { link_seconds: begun.elapsed().as_secs_f64() })
