@@ -35,3 +35,4 @@ mod stream;
 mod switchover;
 mod tls;
 mod transfer;
+mod unlinked;

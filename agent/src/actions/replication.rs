@@ -1,5 +1,7 @@
 //! Whom an instance follows: nobody reachable (fenced), nobody (a primary), or another.
 
+mod silence;
+
 use std::time::Duration;
 
 use baton_proto::control::{Outcome, Progress};
@@ -8,6 +10,7 @@ use baton_proto::{Fault, FaultKind, HostPort, Lineage, RunId};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use self::silence::Silence;
 use super::look::{self, Look, Watch};
 use super::middle;
 use super::pace::Pace;
@@ -132,6 +135,7 @@ async fn linked(
 ) -> Result<(), Fault> {
     let mut pace = Pace::within(limit);
     let mut seen = String::new();
+    let mut silence = Silence::default();
     loop {
         if let Some(Look { running, info }) = watch.look().await {
             match &running.role {
@@ -151,7 +155,15 @@ async fn linked(
                 }
             }
             seen = link_fields(&info);
-            progress.report(sync_progress(&running, &info));
+            let moves = running.persistence.loading || info.flag("master_sync_in_progress");
+            match silence.look(instance, to, moves).await {
+                Ok(None) => progress.report(sync_progress(&running, &info)),
+                Ok(Some(why)) => {
+                    let doing = format!("waiting for the link: {why}");
+                    progress.report(Progress { doing, ..Progress::default() });
+                }
+                Err(fault) => return Err(mark.explain(fault).await),
+            }
         } else if watch.has_ended() {
             let fault = Fault::new(FaultKind::Server, format!("the server ended before it was linked to {to}"));
             let fault = watch.missed.into_iter().fold(fault, Fault::because);
