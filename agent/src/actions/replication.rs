@@ -121,12 +121,13 @@ pub(super) async fn follow(
     }
     middle("follow-told").await;
     drop_note(instance)?;
-    linked(Watch::new(instance, Some(server)), to, limit, progress, &mark).await?;
+    linked(instance, Watch::new(instance, Some(server)), to, limit, progress, &mark).await?;
     Ok(Outcome::Following { link_seconds: begun.elapsed().as_secs_f64() })
 }
 
 /// Waits until a replica's link is up.
 async fn linked(
+    instance: &Instance,
     mut watch: Watch<'_>,
     to: &HostPort,
     limit: Duration,
