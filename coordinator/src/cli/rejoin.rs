@@ -1,4 +1,5 @@
-//! `coord rejoin HOST`: makes a primary that was replaced a replica of its successor, after what it holds was saved aside.
+//! `coord rejoin HOST`: makes a primary that was replaced a replica of its successor, after what it holds was saved aside;
+//! or a replica of it that was left behind.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::topology::World;
 
 #[derive(Args)]
 pub struct RejoinArgs {
-    /// The host, or host/instance, of the primary that was replaced
+    /// The host, or host/instance, of the primary that was replaced, or of a replica of it that was left behind
     deposed: String,
     /// Tell in which keys it differs from its successor, before it follows: how many are on one side only or have other
     /// values, with some of their names. A report: nothing depends on it
@@ -51,9 +52,11 @@ pub async fn run(context: &Context, args: &RejoinArgs) -> Result<Exit, CoordErro
     let deposed = world.named(&word.host, word.instance.as_ref()).map_err(|error| {
         refused(error.to_string()).hint(format!("start the agent on {}: it keeps its server off writes", word.host))
     })?;
-    let Some(held) = world.deposed(&deposed) else {
-        return Err(refused(format!("no agent knows of a run that has replaced {deposed}"))
-            .hint("see `coord status`; a server without data of worth becomes a replica by `coord clone`"));
+    let Some(held) = world.joins_after(&deposed) else {
+        return Err(refused(format!(
+            "no agent knows of a run that has replaced {deposed}, or the primary that it follows"
+        ))
+        .hint("see `coord status`; a server without data of worth becomes a replica by `coord clone`"));
     };
     let successor = leader(&world, &held.deposition.successor);
     let cast = Cast { group: None, source: successor, target: deposed, siblings: Vec::new(), passed_over: Vec::new() };

@@ -9,6 +9,7 @@ mod live_source;
 mod path;
 mod primary;
 mod rejoin;
+mod silent;
 mod source;
 mod target;
 
@@ -29,6 +30,7 @@ const LOST: &[CheckFn] = &[
     source::is_idle,
     source::can_save,
     source::siblings_stand,
+    silent::siblings_answer,
     live_source::keeps_what_is_written,
     condition::is_unmanaged,
     condition::leader_serves,
@@ -61,6 +63,7 @@ const HANDED_OVER: &[CheckFn] = &[
     handover::replica_keeps_up,
     handover::replica_can_lead,
     handover::siblings_move,
+    silent::siblings_answer,
 ];
 
 const REJOINED: &[CheckFn] = &[rejoin::is_deposed, rejoin::has_room];

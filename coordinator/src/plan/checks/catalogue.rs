@@ -100,8 +100,8 @@ pub const CATALOGUE: &[Entry] = &[
     },
     Entry {
         id: "siblings",
-        asks: "Can every other replica be moved along?",
-        remedy: "Move those that are named by hand when they are well again.",
+        asks: "Can every other replica be moved along? Does every host answer that may have one?",
+        remedy: "Get the agents that are named to answer first, or move what was left behind afterwards: `coord rejoin HOST`.",
         worst: Level::Warn,
         verbs: &[FAILOVER, SWITCHOVER],
     },

@@ -5,7 +5,7 @@ use baton_proto::report::{Link, Role};
 
 use super::{danger, ok, refuse, warn};
 use crate::plan::steps::{save_method, streams};
-use crate::plan::{Check, Goal, Member, Mode, Scene};
+use crate::plan::{Check, Goal, Member, Mode, Scene, left};
 use crate::report::units::{Bytes, Span};
 
 /// The source holds the most. One that holds less loses what the others have.
@@ -189,7 +189,8 @@ pub(super) fn siblings_stand(scene: &Scene) -> Vec<Check> {
     let reason = |name| scene.passed_over.iter().find(|(other, _)| other == name).map_or("", |(_, why)| why.as_str());
     left.map(|replica| {
         let name = &replica.instance;
-        warn(ID, format!("{name} is left as it is: {}", reason(name)), "move it by hand when it is well again")
+        let remedy = format!("once it is well: {}", left::once_it_is_well(scene, name));
+        warn(ID, format!("{name} is left as it is: {}", reason(name)), remedy)
     })
     .collect()
 }
