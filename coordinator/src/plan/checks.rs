@@ -26,6 +26,7 @@ const LOST: &[CheckFn] = &[
     primary::stands_as_seen,
     source::is_freshest,
     source::has_data,
+    source::knows_its_history,
     source::is_recent,
     source::is_idle,
     source::can_save,

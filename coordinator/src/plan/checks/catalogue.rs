@@ -127,6 +127,13 @@ pub const CATALOGUE: &[Entry] = &[
         verbs: &[FAILOVER, COPY],
     },
     Entry {
+        id: "source-history",
+        asks: "Does a source that stays a replica know where its data stands, so that its snapshot tells?",
+        remedy: "Use `--mode promote`, by which it begins a new history; or name another with `--source`.",
+        worst: Level::Refuse,
+        verbs: &[FAILOVER],
+    },
+    Entry {
         id: "source-age",
         asks: "Did the source lose its primary less long ago than `--max-data-age`?",
         remedy: "Raise `--max-data-age` if older data will do.",
