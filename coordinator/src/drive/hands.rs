@@ -136,7 +136,7 @@ impl Crew for AgentHands<'_> {
     }
 
     async fn join(&self, name: &str, on: &InstanceRef, until: Until, progress: Shown<'_>) -> Result<Followed, Fault> {
-        self.agents.join(&self.seat.run, name, on, until, |state| progress(on, state)).await
+        self.agents.join(self.seat, name, on, until, |state| progress(on, state)).await
     }
 
     fn address(&self, host: &HostName) -> Result<HostPort, Fault> {
