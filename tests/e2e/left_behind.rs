@@ -86,9 +86,10 @@ fn a_host_that_nobody_knows_is_warned_of_and_looked_at_once_more() {
 #[test]
 fn a_host_that_held_nothing_of_the_group_is_named_and_changes_nothing() {
     let mut world = World::of_three(&ServerProgram::named(baton_tests::servers::REDIS_7_0));
+    world.start();
     let program = world.c().program.clone();
     world.add(D, &program);
-    world.start();
+    world.host(D).start_agent();
     world.coord(&["status"]).ends_with(code::DONE);
     world.host(D).kill_agent();
     world.lose_a();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use baton_proto::report::Role;
-use baton_proto::{HostName, HostPort, InstanceName, InstanceRef, ReplId};
+use baton_proto::{HostName, HostPort, InstanceName, InstanceRef, ReplId, RunId};
 use serde::{Deserialize, Serialize};
 
 use super::{Group, HostView, Topology, World, group, instance_ref, rival};
@@ -45,6 +45,8 @@ pub enum Holds {
     Listed(HostPort),
     /// Nothing of the group, when it was last seen.
     Nothing { seen_unix: u64 },
+    /// A primary that a run has replaced, which is joined again when it is back. No replica is known there.
+    Deposed(RunId),
     /// A member of another group, which names it.
     OfAnother(String),
     /// Nobody has seen it.
@@ -95,17 +97,22 @@ fn holds(host: &HostName, group: &Group, world: &World) -> Holds {
     if let Some(address) = listed {
         return Holds::Listed(address.clone());
     }
+    let deposed = world.depositions().into_iter().map(|held| &held.deposition).find(|note| note.host == *host);
+    let is_deposed = |name: &InstanceName| {
+        deposed.is_some_and(|note| note.instance.as_ref().is_none_or(|instance| instance == name))
+    };
     let remembered = world.remembered.get(host);
-    if let Some(Remembered { seen_unix, members }) = remembered {
-        let seen_unix = *seen_unix;
-        let own = members.iter().filter(|member| is_of(member, group, world));
-        let instances: Vec<_> = own.map(|member| instance_ref(host, &member.instance)).collect();
-        if !instances.is_empty() {
-            return Holds::Replicas { instances, seen_unix };
-        }
-        if world.observed_unix.saturating_sub(seen_unix) <= APART_SECONDS_MAX {
+    let members = remembered.into_iter().flat_map(|remembered| &remembered.members);
+    let own = members.filter(|member| is_of(member, group, world) && !is_deposed(&member.instance));
+    let instances: Vec<_> = own.map(|member| instance_ref(host, &member.instance)).collect();
+    let seen_unix = remembered.map(|remembered| remembered.seen_unix);
+    match (seen_unix, deposed) {
+        (Some(seen_unix), _) if !instances.is_empty() => return Holds::Replicas { instances, seen_unix },
+        (_, Some(note)) => return Holds::Deposed(note.run.clone()),
+        (Some(seen_unix), None) if world.observed_unix.saturating_sub(seen_unix) <= APART_SECONDS_MAX => {
             return Holds::Nothing { seen_unix };
         }
+        _ => {}
     }
     match named_by_another(host, group, world) {
         Some(other) => Holds::OfAnother(other),

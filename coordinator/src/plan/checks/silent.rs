@@ -49,6 +49,12 @@ fn check(id: &str, silent: &Silent, group: &str, scene: &Scene) -> Check {
                 ),
             )
         }
+        Holds::Deposed(run) => ok(
+            id,
+            format!(
+                "the agent of {host} does not answer; run {run} deposed its server, which joins by `coord rejoin {host}` when it is back"
+            ),
+        ),
         Holds::OfAnother(name) => {
             ok(id, format!("the agent of {host} does not answer; its server belongs to {name}, of another group"))
         }

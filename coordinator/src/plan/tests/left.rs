@@ -1,5 +1,7 @@
 //! Replicas that cannot be moved along: hosts that do not answer, and what is known of them.
 
+use baton_proto::deposed::{Deposition, Held, Standing};
+
 use super::*;
 use crate::plan::left::{Follows, Unseen, follows, missing_of};
 use crate::topology::fixture::{FENCE, at, id};
@@ -82,6 +84,21 @@ fn a_host_of_which_nothing_is_known_is_named_and_looked_at_and_one_of_another_gr
 }
 
 #[test]
+fn a_host_whose_server_was_deposed_before_is_no_replica_that_is_left_behind() {
+    // D led before A did, and was never seen again.
+    let goal = Goal::Failover(Mode::Replace);
+    let (level, says, looked) = said_of_d(goal, |world| {
+        silent_d(world, 9 * DAY, &[(D, 'a')]);
+        let held = deposition("d", D, "a", A);
+        if let Some(HostView::Answered { report, .. }) = world.hosts.get_mut(&host("b")).map(|host| &mut host.view) {
+            report.depositions.push(held);
+        }
+    });
+    assert_eq!((level, looked), (Level::Ok, Vec::new()), "{says}");
+    assert!(says.contains("run fo-1 deposed its server"), "{says}");
+}
+
+#[test]
 fn where_everybody_answers_and_is_moved_nobody_is_looked_for() {
     let mut case = Case::replace();
     case.d = Some(replica(D, 900));
@@ -128,21 +145,25 @@ fn what_is_missing_of_a_silent_host_depends_on_what_it_says_at_the_end() {
     }
 }
 
-/// D follows A, which was replaced by C; B and C know of it.
-fn stray(link: baton_proto::report::Link) -> World {
-    let note = baton_proto::deposed::Deposition {
+fn deposition(of: &str, address: &str, successor: &str, successor_address: &str) -> Held {
+    let deposition = Deposition {
         run: RunId::new("fo-1").unwrap(),
-        host: host("a"),
+        host: host(of),
         instance: None,
         agent: at(AGENT_A),
-        address: at(A),
+        address: at(address),
         fork: lineage('a', 900),
-        successor: named("c"),
-        successor_address: at(C),
-        standing: baton_proto::deposed::Standing::Deposed,
+        successor: named(successor),
+        successor_address: at(successor_address),
+        standing: Standing::Deposed,
         since_unix: 9,
     };
-    let held = baton_proto::deposed::Held { deposition: note, told: false, untold: None, fenced: false };
+    Held { deposition, told: false, untold: None, fenced: false }
+}
+
+/// D follows A, which was replaced by C; B and C know of it.
+fn stray(link: baton_proto::report::Link) -> World {
+    let held = deposition("a", A, "c", C);
     let d = instance("default", D).replica(A, link, lineage('a', 920), 50);
     let c = instance("default", C).primary(lineage('c', 950), 50).second(lineage('a', 901)).serving(&[B]);
     let b = instance("default", B).replica(C, up(), lineage('c', 950), 50);
