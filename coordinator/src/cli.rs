@@ -57,7 +57,7 @@ enum Verb {
     Copy(copy::CopyArgs),
     /// Build a new replica of a server that runs, without sending its data twice
     Clone(clone::CloneArgs),
-    /// Make a primary that was replaced a replica again, with what it holds saved aside
+    /// Make a primary that was replaced, or a replica that was left behind, a replica again, with what it holds saved aside
     Rejoin(rejoin::RejoinArgs),
     /// Go on with a run that stopped half-way
     Resume(resume::ResumeArgs),

@@ -17,6 +17,7 @@ mod gate;
 mod harness;
 mod held_off;
 mod killed;
+mod left_behind;
 mod live;
 mod monitoring;
 mod overlap;

@@ -2,6 +2,7 @@
 
 mod handover;
 mod join;
+mod left;
 mod rejoin;
 mod transfer;
 
@@ -79,6 +80,9 @@ impl Hands for AgentHands<'_> {
             }
             Step::Persist { instances } => self.persist(instances, progress).await,
             Step::Canary { primary, replica } => self.canary(primary, replica, progress).await,
+            Step::LeftBehind { replicas, hosts, strangers, from, to } => {
+                Ok(self.left_behind(replicas, hosts, strangers, (from, to)).await)
+            }
             Step::Release { source, target, keep_old } => {
                 self.release(source, target, *keep_old, ledger, progress).await
             }
@@ -132,7 +136,7 @@ impl Crew for AgentHands<'_> {
     }
 
     async fn join(&self, name: &str, on: &InstanceRef, until: Until, progress: Shown<'_>) -> Result<Followed, Fault> {
-        self.agents.join(&self.seat.run, name, on, until, |state| progress(on, state)).await
+        self.agents.join(self.seat, name, on, until, |state| progress(on, state)).await
     }
 
     fn address(&self, host: &HostName) -> Result<HostPort, Fault> {

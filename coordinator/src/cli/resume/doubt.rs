@@ -53,7 +53,7 @@ fn silent(on: &InstanceRef) -> Fault {
 
 /// Waits for the end of a task, however it ends.
 async fn settled(context: &Context, seat: &Seat, on: &InstanceRef, task: &str) -> Result<(), Fault> {
-    match context.agents.join(&seat.run, task, on, Until::End, |_| {}).await {
+    match context.agents.join(seat, task, on, Until::End, |_| {}).await {
         Ok(Followed::Done(_) | Followed::Ready | Followed::Unknown) => Ok(()),
         Err(fault) if fault.kind == FaultKind::Peer => Err(fault),
         Err(_) => Ok(()),

@@ -100,8 +100,8 @@ pub const CATALOGUE: &[Entry] = &[
     },
     Entry {
         id: "siblings",
-        asks: "Can every other replica be moved along?",
-        remedy: "Move those that are named by hand when they are well again.",
+        asks: "Can every other replica be moved along? Does every host answer that may have one?",
+        remedy: "Get the agents that are named to answer first, or move what was left behind afterwards: `coord rejoin HOST`.",
         worst: Level::Warn,
         verbs: &[FAILOVER, SWITCHOVER],
     },
@@ -125,6 +125,13 @@ pub const CATALOGUE: &[Entry] = &[
         remedy: "If the primary held any, do not go on: look for its dump and its append-only file first.",
         worst: Level::Warn,
         verbs: &[FAILOVER, COPY],
+    },
+    Entry {
+        id: "source-history",
+        asks: "Does a source that stays a replica know where its data stands, so that its snapshot tells?",
+        remedy: "Use `--mode promote`, by which it begins a new history; or name another with `--source`.",
+        worst: Level::Refuse,
+        verbs: &[FAILOVER],
     },
     Entry {
         id: "source-age",
