@@ -10,6 +10,7 @@ mod copy;
 mod deposed;
 mod discover;
 mod disturbed;
+mod documents;
 mod drill;
 mod feed;
 mod gate;

@@ -267,7 +267,10 @@ impl Step {
             Step::Boot { target } => format!("start {target} empty"),
             Step::Gate { source, target } => format!("gate: {} must hold all that {source} holds", target.instance),
             Step::Attach { replica, to } => format!("{replica} follows {} ({})", to.instance, to.address),
-            Step::AttachSiblings { replicas, to } => format!("{} follow {}", list(replicas), to.instance),
+            Step::AttachSiblings { replicas, to } => {
+                let follow = if replicas.len() == 1 { "follows" } else { "follow" };
+                format!("{} {follow} {}", list(replicas), to.instance)
+            }
             Step::EnableAof { target, .. } => {
                 format!("turn appendonly back on at {target}, as its configuration wants")
             }

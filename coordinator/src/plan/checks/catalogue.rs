@@ -122,7 +122,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         id: "source-empty",
         asks: "Does the source hold any key?",
-        remedy: "See that its first sync had ended before the primary was lost.",
+        remedy: "If the primary held any, do not go on: look for its dump and its append-only file first.",
         worst: Level::Warn,
         verbs: &[FAILOVER, COPY],
     },

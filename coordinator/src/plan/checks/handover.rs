@@ -59,7 +59,8 @@ pub(super) fn is_unmanaged(scene: &Scene) -> Vec<Check> {
         let Some(running) = member.running() else { continue };
         let name = member.name;
         if running.sentinels > 0 {
-            let text = format!("{} Sentinels watch {name}, and would move the roles back", running.sentinels);
+            let text =
+                format!("Sentinel watches {name} ({} of them), and would move the roles back", running.sentinels);
             checks.push(refuse(
                 "group-sentinel",
                 text,

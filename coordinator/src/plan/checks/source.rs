@@ -38,7 +38,13 @@ pub(super) fn is_freshest(scene: &Scene) -> Vec<Check> {
 pub(super) fn has_data(scene: &Scene) -> Vec<Check> {
     let empty = scene.source.running().is_some_and(|running| running.keyspace.is_empty());
     let says = || format!("{} holds no key: if the lost primary held any, they are not here", scene.source.name);
-    let check = || warn("source-empty", says(), "see that its first sync had ended before the primary was lost");
+    let check = || {
+        warn(
+            "source-empty",
+            says(),
+            "if the primary held any, do not go on: look for its dump and its append-only file first",
+        )
+    };
     empty.then(check).into_iter().collect()
 }
 

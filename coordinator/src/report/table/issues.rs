@@ -158,8 +158,11 @@ pub fn next(group: &Group, topology: &Topology, world: &World) -> Vec<String> {
         _ => (None, false),
     };
     let failover = if lost { failover(group, topology, world) } else { None };
-    // Only where its agent answers can it be joined.
-    let back = deposed_by(group, world).filter(|held| world.report(&held.deposition.host).is_some());
+    // Only where its agent answers can it be joined, and not while the run that deposed it is at work.
+    let at_work =
+        |run: &RunId| world.instances().any(|(_, report)| report.claim.as_ref().is_some_and(|claim| claim.run == *run));
+    let back = deposed_by(group, world)
+        .filter(|held| world.report(&held.deposition.host).is_some() && !at_work(&held.deposition.run));
     let rejoin = back.map(|held| format!("coord rejoin {}", held.deposition.name()));
     let stray = strays(group, world).map(|(name, _)| format!("coord rejoin {name}"));
     held.map(|run| format!("coord show {run}")).into_iter().chain(failover).chain(rejoin).chain(stray).collect()
