@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_proto::version::ServerVersion;
 
@@ -20,6 +20,8 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Names that a server program has, or that its name holds.
 const PROGRAMS: &[&str] = &["valkey-server", "redis-server"];
 
+/// For how long what a program has told is believed: a script that starts the server stays as it is when that is upgraded.
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 /// Most programs that are remembered: a host has a few.
 const REMEMBERED_MAX: usize = 64;
 
@@ -27,7 +29,7 @@ const REMEMBERED_MAX: usize = 64;
 type Mark = (u64, u64, u64, i64, i64);
 
 /// What a program has told; locked while it is asked, so that many who want to know at once ask once.
-type Known = Arc<tokio::sync::Mutex<Option<(Mark, ServerVersion)>>>;
+type Known = Arc<tokio::sync::Mutex<Option<(Mark, Instant, ServerVersion)>>>;
 
 static REMEMBERED: Mutex<BTreeMap<PathBuf, Known>> = Mutex::new(BTreeMap::new());
 
@@ -63,8 +65,9 @@ pub async fn binary_version(service: &ServiceConfig) -> Result<ServerVersion, St
     let mut known = known.lock().await;
     // Marked before it is asked: one that is replaced meanwhile is asked again.
     let seen = mark(Path::new(&program));
-    if let (Some(seen), Some((marked, version))) = (seen, *known)
+    if let (Some(seen), Some((marked, told, version))) = (seen, *known)
         && seen == marked
+        && told.elapsed() < REMEMBERED_FOR
     {
         return Ok(version);
     }
@@ -75,7 +78,7 @@ pub async fn binary_version(service: &ServiceConfig) -> Result<ServerVersion, St
     }
     let version =
         ServerVersion::from_banner(&finished.stdout).map_err(|error| format!("`{program} --version`: {error}"))?;
-    *known = seen.map(|seen| (seen, version));
+    *known = seen.map(|seen| (seen, Instant::now(), version));
     Ok(version)
 }
 

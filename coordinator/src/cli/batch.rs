@@ -8,7 +8,7 @@ use baton_proto::data::RATE_MIN;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::batch::pairing::{self, By, Lost};
+use crate::batch::pairing::{self, By, Free, Lost};
 use crate::batch::row::{Outcome, Outlook, Prospect, Row, exit_of};
 use crate::batch::turns::{MemberHands, Purse};
 use crate::cli::context::Context;
@@ -30,7 +30,7 @@ use crate::report::batch::{self as report, Batch};
 use crate::report::progress::{Display, Displays};
 use crate::report::summary::seconds_after_service;
 use crate::run::{End, Run};
-use crate::topology::{Topology, WordError, World};
+use crate::topology::{Group, Topology, WordError, World};
 
 /// Whether the operator means all groups of a host, and the host that is to take them. Of a host that led one, the target is
 /// named as ever.
@@ -38,25 +38,17 @@ pub(super) fn is_meant(failed: &Word, to: &Word, topology: &Topology) -> bool {
     failed.instance.is_none() && to.instance.is_none() && topology.led_by(&failed.host).count() > 1
 }
 
-pub(super) async fn run(
+/// Shows the plans and, if they may be, carries them out.
+pub(super) async fn go_on(
     context: &Context,
     args: &FailoverArgs,
-    (failed, to, source): (&Word, &Word, Option<&Word>),
-    mut world: World,
-    topology: &Topology,
+    rows: Vec<Row>,
+    signals: &mut Signals,
 ) -> Result<Exit, CoordError> {
     let console = context.console;
-    let lost = topology.led_by(&failed.host).count();
-    let jobs = args.jobs.min(lost).max(1);
-    let (intent, max_rate) = shared_intent(args, jobs, lost)?;
-    match world.named(&to.host, None) {
-        _ if failed.host == to.host => return Err(CoordError::usage(format!("{to} cannot take its own place"))),
-        Ok(_) | Err(WordError::Several { .. }) => {}
-        Err(error) => return Err(no_cast(error.into(), &topology.unreachable)),
-    }
-    let rows = plan(context, (failed, to, source), &intent, jobs, (&mut world, topology)).await?;
-    let (from, onto) = (failed.to_string(), to.to_string());
-    let batch = Batch { failed: &from, to: &onto, goal: intent.goal, jobs, max_rate };
+    let (jobs, intent) = (jobs(args, rows.len()), args.intent());
+    let max_rate = intent.budget.max_rate;
+    let batch = Batch { failed: &args.failed, to: &args.to, goal: intent.goal, jobs, max_rate };
     console.result(|out| batch.write_plans(&rows, console.verbose, out));
     batch.plan_events(&rows).iter().for_each(|event| console.event(event));
     let refused = rows.iter().filter(|row| row.refusal().is_some()).count();
@@ -66,7 +58,7 @@ pub(super) async fn run(
     if args.consent.dry_run {
         return Ok(Exit::worst(rows.iter().filter_map(Row::refusal)));
     }
-    args.consent.obtain(console)?;
+    args.consent.obtain(console, signals).await?;
     let begun = Instant::now();
     let outcomes = carry_out(context, rows, jobs, max_rate.map(Purse::new)).await;
     let seconds = begun.elapsed().as_secs_f64();
@@ -84,8 +76,13 @@ pub(super) async fn run(
     Ok(exit_of(&outcomes))
 }
 
+/// How many of so many groups move their data at a time.
+fn jobs(args: &FailoverArgs, groups: usize) -> usize {
+    args.jobs.min(groups).max(1)
+}
+
 /// What is wanted of each group: the rate is the share that each has if all that may have their turn send.
-fn shared_intent(args: &FailoverArgs, jobs: usize, lost: usize) -> Result<(Intent, Option<u64>), CoordError> {
+fn shared_intent(args: &FailoverArgs, jobs: usize, lost: usize) -> Result<Intent, CoordError> {
     if args.expect_primary.is_some() || args.expect_lineage.is_some() {
         let message = format!("--expect-primary and --expect-lineage are about one group, and {lost} are meant");
         return Err(CoordError::usage(message).hint("name one group, as `coord status` does"));
@@ -100,37 +97,26 @@ fn shared_intent(args: &FailoverArgs, jobs: usize, lost: usize) -> Result<(Inten
         }
         intent.budget.max_rate = Some(share);
     }
-    Ok((intent, max_rate))
+    Ok(intent)
 }
 
 /// Pairs, tries what all plans need tried, and makes the plan of each group.
-async fn plan(
+pub(super) async fn plan(
     context: &Context,
+    args: &FailoverArgs,
     (failed, to, source): (&Word, &Word, Option<&Word>),
-    intent: &Intent,
-    jobs: usize,
     (world, topology): (&mut World, &Topology),
 ) -> Result<Vec<Row>, CoordError> {
-    let groups = pairing::led_by(topology, &failed.host);
-    let is_lost = |group: &&&crate::topology::Group| !group.primary.state.is_running();
-    let lost: Vec<Lost> = groups.iter().filter(is_lost).map(|group| Lost::of(group, world)).collect();
-    let free = pairing::free_on(world, topology, &to.host, intent.replace_target_data);
-    let mut pairs = pairing::pair(&lost, &free).into_iter();
-    let mut parts: Vec<Result<(Cast, By), Check>> = Vec::new();
-    for group in &groups {
-        if group.primary.state.is_running() {
-            parts.push(Err(checks::alive(group)));
-            continue;
-        }
-        parts.push(match pairs.next().flatten() {
-            None => Err(checks::without_target(&group.name, &to.host)),
-            Some((target, by)) => {
-                let target = Word { host: target.host, instance: Some(target.instance) };
-                let cast = Cast::of_group(world, group, &target, source);
-                cast.map(|cast| (cast, by)).map_err(|error| checks::without_cast(&error))
-            }
-        });
+    match world.named(&to.host, None) {
+        _ if failed.host == to.host => return Err(CoordError::usage(format!("{to} cannot take its own place"))),
+        Ok(_) | Err(WordError::Several { .. }) => {}
+        Err(error) => return Err(no_cast(error.into(), &topology.unreachable)),
     }
+    let groups = pairing::led_by(topology, &failed.host);
+    let jobs = jobs(args, groups.len());
+    let intent = &shared_intent(args, jobs, groups.len())?;
+    let free = pairing::free_on(world, topology, &to.host, intent.replace_target_data);
+    let parts = parts(&groups, &free, (to, source), world);
     let casts: Vec<Cast> = parts.iter().flatten().map(|(cast, _)| cast.clone()).collect();
     trials::hear_targets(context, &casts, world).await;
     let rehearsals = trials::try_paths(context, &casts, intent.goal, world).await;
@@ -161,6 +147,30 @@ async fn plan(
         }
     }
     Ok(rows)
+}
+
+/// Who plays which part in each group, and why the groups that have no plan have none.
+fn parts(
+    groups: &[&Group],
+    free: &[Free],
+    (to, source): (&Word, Option<&Word>),
+    world: &World,
+) -> Vec<Result<(Cast, By), Check>> {
+    let is_lost = |group: &&&Group| !group.primary.state.is_running();
+    let lost: Vec<Lost> = groups.iter().filter(is_lost).map(|group| Lost::of(group, world)).collect();
+    let mut pairs = pairing::pair(&lost, free).into_iter();
+    let part = |group: &&Group| {
+        if group.primary.state.is_running() {
+            return Err(checks::alive(group));
+        }
+        let Some((target, by)) = pairs.next().flatten() else {
+            return Err(checks::without_target(&group.name, &to.host));
+        };
+        let target = Word { host: target.host, instance: Some(target.instance) };
+        let cast = Cast::of_group(world, group, &target, source);
+        cast.map(|cast| (cast, by)).map_err(|error| checks::without_cast(&error))
+    };
+    groups.iter().map(part).collect()
 }
 
 /// A run's name that is not among those drawn for the others.

@@ -1,5 +1,7 @@
 //! From a plan to its end: shown, confirmed, journaled, driven, told.
 
+use std::future::Future;
+
 use baton_proto::{Fault, FaultKind, RunId};
 use clap::Args;
 
@@ -33,7 +35,7 @@ pub struct Consent {
 
 impl Consent {
     /// Asks the operator, unless that was answered beforehand.
-    pub(super) fn obtain(&self, console: Console) -> Result<(), CoordError> {
+    pub(super) async fn obtain(&self, console: Console, signals: &mut Signals) -> Result<(), CoordError> {
         if self.yes {
             return Ok(());
         }
@@ -42,7 +44,7 @@ impl Consent {
                 CoordError::usage("nobody can be asked whether to go on").hint("say --yes, or run on a terminal")
             );
         }
-        if !console.confirms("go on?") {
+        if !signals.unless(async { Ok(console.confirmed("go on?").await) }).await? {
             return Err(CoordError::new(Exit::Interrupted, "not confirmed, nothing was changed"));
         }
         Ok(())
@@ -71,8 +73,36 @@ pub fn new_run(context: &Context, verb: &str) -> Result<RunId, CoordError> {
     Err(CoordError::new(Exit::Defect, "no free run name was found").hint("clear out old journals"))
 }
 
+/// Has a plan made, which changes nothing, and goes on with it.
+pub async fn execute(
+    context: &Context,
+    plan: impl Future<Output = Result<Plan, CoordError>>,
+    consent: &Consent,
+) -> Result<Exit, CoordError> {
+    let mut signals = Signals::listen();
+    let plan = looked(plan, &mut signals).await?;
+    go_on(context, plan, consent, &mut signals).await
+}
+
+/// Has plans made, which is left at once when the command is to end.
+pub(super) async fn looked<T>(
+    plan: impl Future<Output = Result<T, CoordError>>,
+    signals: &mut Signals,
+) -> Result<T, CoordError> {
+    let looking = async {
+        baton_hold::at(|| "look-before".into()).await;
+        plan.await
+    };
+    signals.unless(looking).await
+}
+
 /// Shows the plan and, if it may be, carries it out.
-pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result<Exit, CoordError> {
+pub(super) async fn go_on(
+    context: &Context,
+    plan: Plan,
+    consent: &Consent,
+    signals: &mut Signals,
+) -> Result<Exit, CoordError> {
     let console = context.console;
     console.result(|out| report::plan::write(&plan, out));
     for event in report::plan::events(&plan) {
@@ -87,10 +117,10 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
     if consent.dry_run {
         return Ok(Exit::Done);
     }
-    consent.obtain(console)?;
+    consent.obtain(console, signals).await?;
     let seat = Seat::new(plan.run.clone(), 1);
     let mut journal = begin(context, &plan, &seat).await?;
-    carry_out(context, Run::new(plan), &mut journal, &seat, End::Done).await
+    drive_on(context, Run::new(plan), &mut journal, &seat, (End::Done, signals)).await
 }
 
 /// Claims all that a new run changes, and begins its journal.
@@ -139,18 +169,28 @@ fn held(plan: &Plan, fault: &Fault) -> CoordError {
     error
 }
 
-/// Drives a run, new or taken up again, and tells how it ended. `wanted` is the end that the operator asked for.
+/// Drives a run that is taken up again, and tells how it ended. `wanted` is the end that the operator asked for.
 pub async fn carry_out(
     context: &Context,
-    mut run: Run,
+    run: Run,
     journal: &mut impl Log,
     seat: &Seat,
     wanted: End,
 ) -> Result<Exit, CoordError> {
+    drive_on(context, run, journal, seat, (wanted, &mut Signals::listen())).await
+}
+
+async fn drive_on(
+    context: &Context,
+    mut run: Run,
+    journal: &mut impl Log,
+    seat: &Seat,
+    (wanted, signals): (End, &mut Signals),
+) -> Result<Exit, CoordError> {
     let display = Display::new(context.console, seat.run.as_str());
     let forecasts = run.plan.forecasts.clone();
     let hands = AgentHands { agents: &context.agents, seat, taken_up: run.taken_up, forecasts: &forecasts };
-    let end = drive_to_end(context, &mut run, journal, &hands, (&display, &mut Signals::listen()), seat).await?;
+    let end = drive_to_end(context, &mut run, journal, &hands, (&display, signals), seat).await?;
     let exit = if end == wanted { Exit::Done } else { exit_of(end, &run) };
     if end == wanted && end == End::RolledBack {
         let states = states(context, &run.plan).await;

@@ -3,12 +3,15 @@
 use baton_proto::{HostName, HostPort};
 use clap::{Args, ValueEnum};
 
+use crate::batch::row::Row;
 use crate::batch::{JOBS_DEFAULT, JOBS_MAX};
 use crate::cli::context::Context;
 use crate::cli::execute::{self, Consent};
 use crate::cli::moving::Moving;
+use crate::cli::signals::Signals;
 use crate::cli::{batch, trials};
 use crate::error::{CoordError, Exit};
+use crate::inventory::Word;
 use crate::observe;
 use crate::plan::cast::{self, Cast, CastError};
 use crate::plan::{Goal, Intent, Mode, Plan};
@@ -36,7 +39,7 @@ pub struct FailoverArgs {
     pub(super) failed: String,
     /// The host, or host/instance, that takes its place; for several groups the host alone
     #[arg(long, value_name = "TARGET")]
-    to: String,
+    pub(super) to: String,
     /// Take this survivor as the source instead of the freshest
     #[arg(long, value_name = "HOST")]
     source: Option<String>,
@@ -81,14 +84,30 @@ enum ModeChoice {
     Promote,
 }
 
+/// What is to be carried out.
+enum Planned {
+    One(Box<Plan>),
+    /// All groups of a host.
+    Many(Vec<Row>),
+}
+
 pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordError> {
     let to = context.inventory.word(&args.to)?;
+    let mut signals = Signals::listen();
+    match execute::looked(plan(context, args, &to), &mut signals).await? {
+        Planned::One(plan) => execute::go_on(context, *plan, &args.consent, &mut signals).await,
+        Planned::Many(rows) => batch::go_on(context, args, rows, &mut signals).await,
+    }
+}
+
+async fn plan(context: &Context, args: &FailoverArgs, to: &Word) -> Result<Planned, CoordError> {
     let source = args.source.as_deref().map(|word| context.inventory.word(word)).transpose()?;
     let failed = context.inventory.word(&args.failed);
     let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
     let group = match &failed {
-        Ok(failed) if batch::is_meant(failed, &to, &topology) => {
-            return batch::run(context, args, (failed, &to, source.as_ref()), world, &topology).await;
+        Ok(failed) if batch::is_meant(failed, to, &topology) => {
+            let words = (failed, to, source.as_ref());
+            return batch::plan(context, args, words, (&mut world, &topology)).await.map(Planned::Many);
         }
         Ok(failed) => cast::lost_group(&topology, failed),
         // Where the host of several primaries is gone, only its groups have names.
@@ -96,7 +115,7 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
     };
     let cast = match (group, failed) {
         (Err(CastError::NoSuchGroup), Err(error)) => return Err(error.into()),
-        (group, _) => group.and_then(|group| Cast::of_group(&world, group, &to, source.as_ref())),
+        (group, _) => group.and_then(|group| Cast::of_group(&world, group, to, source.as_ref())),
     };
     let cast = cast.map_err(|error| no_cast(error, &topology.unreachable))?;
     let intent = args.intent();
@@ -105,8 +124,7 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
     let rehearsals = trials::try_paths(context, casts, intent.goal, &mut world).await;
     let run = execute::new_run(context, RUN_NAME)?;
     let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
-    let plan = Plan::build(Some(args.failed.clone()), &scene);
-    execute::execute(context, plan, &args.consent).await
+    Ok(Planned::One(Box::new(Plan::build(Some(args.failed.clone()), &scene))))
 }
 
 impl FailoverArgs {

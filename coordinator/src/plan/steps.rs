@@ -10,7 +10,7 @@ use baton_proto::report::{Link, Role};
 pub(super) use self::switchover::seen_as;
 use crate::plan::Step;
 use crate::plan::step::{Survivor, Upstream};
-use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing};
+use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing, left};
 use crate::report::units::Bytes;
 
 /// A data set of this size is saved in less than a second, which a reader hardly notices; above it, a server with
@@ -50,6 +50,7 @@ fn replace(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     steps.push(Step::Persist { instances: [target.clone()].into_iter().chain(survivors).collect() });
     steps.push(Step::Canary { primary: target, replica: source });
     steps.push(release(scene));
+    steps.extend(left::step(scene));
     steps
 }
 
@@ -72,6 +73,7 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     steps.push(Step::Persist { instances: [source.clone(), target.clone()].into_iter().chain(siblings).collect() });
     steps.push(Step::Canary { primary: source, replica: target });
     steps.push(release(scene));
+    steps.extend(left::step(scene));
     steps
 }
 
@@ -145,7 +147,7 @@ fn place(scene: &Scene, method: SaveMethod, loads: bool) -> Vec<Step> {
     steps
 }
 
-fn fence(members: &[Member]) -> Step {
+pub(super) fn fence(members: &[Member]) -> Step {
     let survivor = |member: &Member| {
         let lineage = member.running()?.replication.lineage.clone();
         Some(Survivor { instance: member.name.clone(), lineage })
@@ -249,6 +251,6 @@ fn names(members: &[Member]) -> Vec<InstanceRef> {
     members.iter().map(|member| member.name.clone()).collect()
 }
 
-fn upstream(member: Member) -> Upstream {
+pub(super) fn upstream(member: Member) -> Upstream {
     Upstream { instance: member.name.clone(), address: member.report.address.clone() }
 }

@@ -13,7 +13,7 @@ use super::{Loaded, Target};
 use crate::actions::look::{self, Watch};
 use crate::actions::pace::Pace;
 use crate::actions::place::{self, Site};
-use crate::actions::{borrow, landing, replication};
+use crate::actions::{borrow, landing, middle, replication};
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server};
 
@@ -87,9 +87,12 @@ impl Target<'_> {
             address: loaded.address.clone(),
             stage: Stage::Loaded(landed.clone()),
         };
+        middle("feed-placed").await;
         note.write(instance).await?;
+        middle("feed-noted").await;
         let running = self.leave(watch.server().await?, &running, &landed).await?;
         drop(loaded.kept);
+        middle("feed-left").await;
         landed_now(instance, note, landed.clone(), &running).await?;
         borrow::give_back(instance, watch.server().await?, running.pid).await?;
         info!(instance = %instance.name(), feed = ?landed.feed, "landed");
