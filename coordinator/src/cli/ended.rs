@@ -107,7 +107,7 @@ pub(super) fn next(run: &Run, end: End) -> Option<String> {
     let id = &run.plan.run;
     match end {
         End::Done => None,
-        End::Degraded => Some(format!("coord show {id}")),
+        End::Degraded if run.is_over() => Some(format!("coord show {id}")),
         _ if run.is_over() => Some(again(&run.plan).trim_start_matches("run `").trim_end_matches('`').to_owned()),
         _ if run.undo_failures.is_empty() => Some(format!("coord resume {id}")),
         _ => Some(format!("coord abort {id}")),

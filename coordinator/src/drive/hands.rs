@@ -274,8 +274,17 @@ impl AgentHands<'_> {
         }
         let whole = ledger.shortfalls().next().is_none();
         let streamed = ledger.snapshot().is_some_and(|facts| facts.method == SaveMethod::Stream);
+        let mut missed = None;
+        let mut take = |released: Result<Vec<Learnt>, Fault>| match released {
+            Ok(more) => more,
+            Err(fault) => {
+                // The others are not to wait for it.
+                missed.get_or_insert(fault);
+                Vec::new()
+            }
+        };
         if whole || streamed {
-            learnt.extend(self.one("release", source, Action::Release { keep_old: true }, progress).await?);
+            learnt.extend(take(self.one("release", source, Action::Release { keep_old: true }, progress).await));
         }
         if !whole {
             let copy = if streamed {
@@ -285,13 +294,13 @@ impl AgentHands<'_> {
             };
             learnt.push(Learnt::Shortfall(copy));
             if ledger.backlog().is_some() && !streamed {
-                learnt.extend(self.one("give-back", source, Action::GiveBack, progress).await?);
+                learnt.extend(take(self.one("give-back", source, Action::GiveBack, progress).await));
             }
         }
         // The target last: what it kept is what the result tells.
         let release = Action::Release { keep_old: keep_old || !whole };
-        learnt.extend(self.one("release", target, release, progress).await?);
-        Ok(learnt)
+        learnt.extend(take(self.one("release", target, release, progress).await));
+        missed.map_or(Ok(learnt), Err)
     }
 
     async fn counters(&self, on: &InstanceRef) -> Result<Learnt, Fault> {

@@ -165,6 +165,8 @@ pub enum OnFailure {
     Halt,
     /// The group serves; something is missing, and the run goes on without it.
     Degrade,
+    /// The group serves, and something of the run is left where it was: it stays open, to be cleared away later.
+    StayOpen,
 }
 
 /// What journals mean that do not tell: their transfers began when the snapshot was whole.
@@ -299,8 +301,8 @@ impl Step {
             | Step::EnableAof { .. }
             | Step::Persist { .. }
             | Step::Canary { .. }
-            | Step::LeftBehind { .. }
-            | Step::Release { .. } => OnFailure::Degrade,
+            | Step::LeftBehind { .. } => OnFailure::Degrade,
+            Step::Release { .. } => OnFailure::StayOpen,
             _ => OnFailure::Undo,
         }
     }
@@ -333,6 +335,11 @@ impl Step {
     pub fn is_closing(&self) -> bool {
         let tells = matches!(self, Step::LeftBehind { .. });
         tells || matches!(self, Step::Persist { .. } | Step::Release { .. } | Step::Depose { .. }) && !self.deposes()
+    }
+
+    /// Whether it may be done again at any later time, as often as one likes: it only makes last, looks and clears away.
+    pub fn is_repeatable(&self) -> bool {
+        self.is_closing() || matches!(self, Step::Canary { .. })
     }
 
     /// Whether it may be left in the middle by a coordinator that is to stop: its agents go on, and are joined again.

@@ -54,6 +54,7 @@ pub fn event(run: &Run, end: End) -> Value {
         "blake3": transfer.map(|facts| facts.digest.to_string()),
         "blocked_ms": blocked_ms(run),
         "missing": missing(run),
+        "open": !run.is_over(),
         "kept": run.ledger.kept(),
         "error": run.failure.as_ref().map(|failure| failure.fault.to_string()),
         "seconds": seconds(run),
@@ -103,6 +104,14 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
     }
     for shortfall in missing(run) {
         writeln!(out, "  missing   {shortfall}")?;
+    }
+    if end == End::Degraded && !run.is_over() {
+        let id = &plan.run;
+        writeln!(out, "  next      once all agents answer: `coord resume {id}` clears away what is left of it, and")?;
+        writeln!(
+            out,
+            "            frees its servers; `coord abort {id} --without HOST` gives up a host that is gone for good"
+        )?;
     }
     if let Some(facts) = run.ledger.transfer() {
         let level = match facts.packing.mean_level {
