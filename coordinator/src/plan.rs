@@ -14,6 +14,7 @@ pub mod cast;
 pub mod checks;
 pub mod landing;
 pub mod resync;
+pub mod spool;
 pub mod step;
 pub mod steps;
 

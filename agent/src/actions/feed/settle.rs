@@ -82,6 +82,7 @@ impl Target<'_> {
         // It goes on until the server has left: every moment in between, more is written at the source.
         let mut catching_up = None;
         if let Some(spooled) = spooled {
+            baton_hold::at(|| "level-before".into()).await;
             catching_up = Some(self.level(&mut watch, &loaded, spooled).await?);
         }
         let feed = FeedFacts {
