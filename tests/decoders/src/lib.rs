@@ -274,7 +274,7 @@ fn resync(bytes: &[u8]) -> bool {
             Reply::Alive => {}
             Reply::Resync(_) => stands = true,
             Reply::Begins(ending) => return stands && payload(ending, rest),
-            Reply::Refused(_) | Reply::Foreign(_) => return false,
+            Reply::Continues(_) | Reply::Refused(_) | Reply::Foreign(_) => return false,
         }
     }
     false
