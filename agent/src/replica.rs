@@ -210,4 +210,46 @@ mod tests {
         assert_eq!(options(Product::Redis, "7.0.15"), ["capa eof", "capa psync2", "rdb-only 1"]);
         assert_eq!(options(Product::Valkey, "9.1.2"), ["capa eof", "capa psync2", "rdb-only 1", "version 9.1.2"]);
     }
+
+    /// Asks a server that answers with these lines to go on. Tells what it heard.
+    async fn gone_on(answers: &str) -> (Result<String, String>, String) {
+        let (near, mut far) = tokio::io::duplex(4096);
+        far.write_all(answers.as_bytes()).await.unwrap();
+        let instance = InstanceName::new("default").unwrap();
+        let from = Lineage { id: "c8f82b93fa07f703864ba1ffc7c2b2c42ac50bcb".parse().unwrap(), offset: 700 };
+        let renames = [("REPLCONF".to_owned(), "quiet".to_owned())].into();
+        let near: BareStream = Box::new(near);
+        let behind = match go_on(&instance, (near, renames), &from).await {
+            Ok(mut link) => {
+                far.write_all(b"*1\r\n").await.unwrap();
+                let mut behind = [0; 4];
+                link.stream.read_exact(&mut behind).await.unwrap();
+                link.stream.write_all(&link.ack).await.unwrap();
+                Ok(String::from_utf8_lossy(&behind).into_owned())
+            }
+            Err(fault) => Err(fault.to_string()),
+        };
+        let mut heard = Vec::new();
+        far.read_to_end(&mut heard).await.unwrap();
+        (behind, String::from_utf8(heard).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_server_is_asked_for_what_follows_and_nothing_is_acknowledged() {
+        let id = "c8f82b93fa07f703864ba1ffc7c2b2c42ac50bcb";
+        let (behind, heard) = gone_on(&format!("+OK\r\n-ERR unknown\r\n\n+CONTINUE {id}\r\n")).await;
+        assert_eq!(behind, Ok("*1\r\n".into()), "nothing of what follows is lost");
+        assert!(heard.contains(&format!("$5\r\nPSYNC\r\n$40\r\n{id}\r\n$3\r\n701\r\n")), "{heard}");
+        assert!(heard.ends_with("*3\r\n$5\r\nquiet\r\n$3\r\nACK\r\n$1\r\n0\r\n"), "{heard}");
+        let other = "0".repeat(40);
+        for (answer, why) in [
+            (format!("+FULLRESYNC {id} 800"), "does not hold what follows"),
+            (format!("+CONTINUE {other}"), "history has changed"),
+            ("-NOMASTERLINK Can't SYNC while not connected".to_owned(), "NOMASTERLINK"),
+            ("$5".to_owned(), "none of a partial resync"),
+        ] {
+            let (behind, _) = gone_on(&format!("+OK\r\n+OK\r\n{answer}\r\n")).await;
+            assert!(behind.clone().unwrap_err().contains(why), "{behind:?}");
+        }
+    }
 }

@@ -154,3 +154,6 @@ impl Spool {
         let _ = blocking(move || Ok(file.set_len(0))).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,9 +37,14 @@ fn fixed(conf: &mut Conf) {
 
 /// A, which has a backlog since it had a replica once, with its data; and C, which waits with nothing but its agent.
 fn world(server: &str) -> World {
+    world_of(server, |_| {})
+}
+
+fn world_of(server: &str, configure: impl Fn(&mut Conf)) -> World {
     let mut world = World::new();
     for name in [A, B, C] {
         world.add(name, &ServerProgram::named(server));
+        world.host(name).configure(&configure);
     }
     world.a().configure(fixed);
     world.replicate(B, A);
@@ -193,6 +198,22 @@ fn transactions_and_large_values_may_lie_across_the_end_of_the_spool() {
     }
     let said = running.wait().ends_with(code::DONE);
     assert_cloned(&world, &said, &writer.acknowledged());
+}
+
+#[test]
+fn a_target_with_an_append_only_file_and_passwords_on_both_sides_is_fed_as_well() {
+    let world = world_of(REDIS_7_0, |conf| {
+        conf.set("requirepass", "open").set("masterauth", "open").set("appendonly", "yes");
+    });
+    let (writer, running) = begin(&world);
+    let said = running.wait().ends_with(code::DONE);
+    assert_cloned(&world, &said, &writer.acknowledged());
+    // What it was fed is in its own file.
+    let held = world.c().content();
+    world.a().kill_server();
+    world.c().kill_server();
+    world.c().start_server();
+    assert_eq!(world.c().content(), held);
 }
 
 #[test]

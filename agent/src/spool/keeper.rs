@@ -128,15 +128,17 @@ async fn read_on(instance: &Instance, spool: &Spool, link: &mut Link, dir: &Path
 /// Sees that the disk has room for what comes until the next look.
 async fn has_space(instance: &Instance, dir: &Path, held: u64) -> Result<(), Fault> {
     let (dir, reserve) = (dir.to_owned(), instance.disk_reserve_bytes());
-    blocking(move || match host::free_bytes(&dir, reserve) {
-        Ok(free) if free < 2 * SPACE_LOOK_BYTES => {
-            let message = format!("the spool has reached what {} may take, after {held} bytes", dir.display());
-            Err(Fault::new(FaultKind::Host, message)
-                .because(format!("{free} bytes are free there beyond the agent's reserve of {reserve}"))
-                .hint("free disk space there, or run it when less is written"))
+    blocking(move || {
+        let free = host::free_bytes(&dir, reserve)
+            .map_err(|error| Fault::new(FaultKind::Host, format!("look at {}", dir.display())).because(error))?;
+        // Beyond what comes until the next look, as much may come before that is written.
+        if free >= 2 * SPACE_LOOK_BYTES {
+            return Ok(());
         }
-        Ok(_) => Ok(()),
-        Err(error) => Err(Fault::new(FaultKind::Host, format!("look at {}", dir.display())).because(error)),
+        let message = format!("the spool may not take more of {}, after {held} bytes", dir.display());
+        Err(Fault::new(FaultKind::Host, message)
+            .because(format!("{free} bytes are free there beyond the agent's reserve of {reserve}"))
+            .hint("free disk space there, or run it when less is written"))
     })
     .await
 }

@@ -63,6 +63,11 @@ pub fn of(scene: &Scene) -> Option<Result<Spool, String>> {
     if running.sentinels > 0 {
         return Some(Err("Sentinels watch the source, and would take its agent for a replica for good".into()));
     }
+    if scene.source.report.settings.min_replicas_to_write > 0 {
+        let why =
+            "the source takes writes only with so many replicas (min-replicas-to-write), and would count its agent";
+        return Some(Err(why.into()));
+    }
     let file = match steps::save_method(scene).0 {
         SaveMethod::Existing => return Some(Err("a dump that is there is older than any spool".into())),
         SaveMethod::Stream => 0,

@@ -117,6 +117,7 @@ fn what_the_backlog_cannot_hold_is_spooled_where_the_target_lands_live() {
     refused(|case| case.spoil_world = |world| writes(world, 900_000), "cross the network");
     refused(|case| case.b.files.free_bytes = 2_000_000, "disk");
     refused(|case| case.b = with_running(case.b.clone(), |running| running.sentinels = 3), "Sentinels");
+    refused(|case| case.b.settings.min_replicas_to_write = 1, "min-replicas-to-write");
 }
 
 #[test]
