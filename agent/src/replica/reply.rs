@@ -92,7 +92,7 @@ mod tests {
             "$\r\n",
             "$-1\r\n",
             "$99999999999999999999\r\n",
-            "+CONTINUE\r\n",
+            "+CONTINUE x\r\n",
             "+FULLRESYNC x 1\r\n",
             "+FULLRESYNC\r\n",
             "HTTP/1.1 400\r\n",
