@@ -102,9 +102,18 @@ pub async fn perform(
     outcome
 }
 
-/// Whether the action takes back what another of its run did, or still does.
+/// A point in the middle of an action, between two changes to the world, at which a test stops it.
+async fn middle(point: &'static str) {
+    baton_hold::at(|| point.to_owned()).await;
+}
+
+/// Whether the action takes back what another of its run did or still does, or passes over it: a run that is aborted once
+/// its target serves makes the roles last, and does not wait for a link that does not come.
 fn undoes(action: &Action) -> bool {
-    matches!(action, Action::Restore | Action::Release { .. } | Action::Stop { save: Saving::IfChanged })
+    matches!(
+        action,
+        Action::Restore | Action::Release { .. } | Action::Stop { save: Saving::IfChanged } | Action::Persist
+    )
 }
 
 /// Whether the action, once its server was told, only waits for it.

@@ -126,9 +126,15 @@ impl Claims {
         self.table().held.values().map(|claim| claim.run.clone()).collect()
     }
 
-    /// Notes that a run's coordinator was heard of.
-    pub fn heard(&self, run: &RunId) {
-        if let Some(heard) = self.table().heard.get_mut(run) {
+    /// Notes that a run's coordinator was heard of, if it was that one: of another turn than the one that has the run it is
+    /// not. One that tells no turn is believed.
+    pub fn heard(&self, run: &RunId, turn: Option<Turn>) {
+        let mut table = self.table();
+        let has_it = |turn: Turn| table.held.values().any(|held| held.run == *run && held.turn == turn);
+        if !turn.is_none_or(has_it) {
+            return;
+        }
+        if let Some(heard) = table.heard.get_mut(run) {
             *heard = Instant::now();
         }
     }
@@ -250,6 +256,24 @@ mod tests {
         assert_eq!(claims.held(default), None);
         assert_eq!(claims.check(default, &run("fo-1"), SECOND).unwrap_err().kind, FaultKind::Held);
         claims.claim(default, &run("fo-2"), FIRST, "alice").unwrap();
+    }
+
+    #[test]
+    fn a_superseded_coordinator_that_watches_is_no_sign_of_life_of_the_one_that_has_the_run() {
+        let state = tempfile::tempdir().unwrap();
+        let default = &names()[0];
+        claims(state.path()).claim(default, &run("fo-1"), SECOND, "bob").unwrap();
+        let claims = claims(state.path());
+        claims.check_any(&run("fo-1"), SECOND).unwrap();
+        let quiet = || claims.held(default).unwrap().quiet_ms.unwrap();
+        let pause = std::time::Duration::from_millis(500);
+        std::thread::sleep(pause);
+        claims.heard(&run("fo-1"), Some(FIRST));
+        claims.heard(&run("fo-2"), Some(SECOND));
+        let before = quiet();
+        assert!(u128::from(before) >= pause.as_millis(), "nothing was heard meanwhile");
+        claims.heard(&run("fo-1"), Some(SECOND));
+        assert!(quiet() < before);
     }
 
     #[test]

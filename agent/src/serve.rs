@@ -198,8 +198,8 @@ impl Desk {
                 Ok(taken)
             }
             Request::Begin(order) => self.begin(name, order).await.map(Reply::Task),
-            Request::Watch { task, seen } => {
-                self.agent.claims.heard(&task.run);
+            Request::Watch { task, seen, turn } => {
+                self.agent.claims.heard(&task.run, turn);
                 self.tasks.watch(&task, seen).await.map(Reply::Task)
             }
             Request::Tell { .. } => Err(Fault::new(

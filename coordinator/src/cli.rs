@@ -57,7 +57,7 @@ enum Verb {
     Copy(copy::CopyArgs),
     /// Build a new replica of a server that runs, without sending its data twice
     Clone(clone::CloneArgs),
-    /// Make a primary that was replaced a replica again, with what it holds saved aside
+    /// Make a primary that was replaced, or a replica that was left behind, a replica again, with what it holds saved aside
     Rejoin(rejoin::RejoinArgs),
     /// Go on with a run that stopped half-way
     Resume(resume::ResumeArgs),
@@ -150,4 +150,37 @@ fn run(cli: Cli, console: Console) -> Result<Exit, CoordError> {
 fn papers(dir: &Path) -> Result<Exit, CoordError> {
     let written = baton_manual::write(dir, &mut Cli::command(), &options::FILE);
     written.map(|()| Exit::Done).map_err(|error| CoordError::usage(format!("write below {}: {error}", dir.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_tells_of_every_command_and_every_exit_code() {
+        let guide = include_str!("../../docs/guide.md");
+        let command = Cli::command();
+        let mut missing = Vec::new();
+        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            let nested = verb.get_subcommands().map(|inner| format!("`coord {} {}", verb.get_name(), inner.get_name()));
+            let names: Vec<_> = std::iter::once(format!("`coord {}", verb.get_name())).chain(nested).collect();
+            missing.extend(names.into_iter().filter(|name| !guide.contains(name.as_str())));
+        }
+        assert_eq!(missing, Vec::<String>::new());
+        let exits = [
+            Exit::Done,
+            Exit::Defect,
+            Exit::Usage,
+            Exit::Preflight,
+            Exit::Refused,
+            Exit::Degraded,
+            Exit::RolledBack,
+            Exit::Halted,
+            Exit::Mismatch,
+            Exit::Interrupted,
+        ];
+        for exit in exits {
+            assert!(guide.contains(&format!("\n| {} |", exit as u8)), "exit code {}", exit as u8);
+        }
+    }
 }

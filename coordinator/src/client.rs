@@ -267,15 +267,14 @@ impl Agents {
     /// Follows a task that was ordered before. One that failed is not begun anew: its fault is the error.
     pub async fn join(
         &self,
-        run: &RunId,
+        seat: &Seat,
         name: &str,
         on: &InstanceRef,
         until: Until,
         progress: impl FnMut(&Progress),
     ) -> Result<Followed, Fault> {
-        let task = TaskId { run: run.clone(), name: name.into() };
-        let first = Request::Watch { task: task.clone(), seen: 0 };
-        follow(&Agent { agents: self, host: &on.host }, &task, &first, until, progress).await
+        let watch = watch(seat, name);
+        follow(&Agent { agents: self, host: &on.host }, &watch, &watch(0), until, progress).await
     }
 
     async fn begin(
@@ -288,10 +287,17 @@ impl Agents {
         progress: impl FnMut(&Progress),
     ) -> Result<Followed, Fault> {
         let task = TaskId { run: seat.run.clone(), name: name.into() };
-        let order = Order { task: task.clone(), turn: seat.turn, instance: on.instance.clone(), action };
+        let order = Order { task, turn: seat.turn, instance: on.instance.clone(), action };
         let first = Request::Begin(order);
-        follow(&Agent { agents: self, host: &on.host }, &task, &first, until, progress).await
+        follow(&Agent { agents: self, host: &on.host }, watch(seat, name), &first, until, progress).await
     }
+}
+
+/// Asks for news of a task.
+fn watch(seat: &Seat, name: &str) -> impl Fn(u64) -> Request {
+    let task = TaskId { run: seat.run.clone(), name: name.into() };
+    let turn = Some(seat.turn);
+    move |seen| Request::Watch { task: task.clone(), seen, turn }
 }
 
 /// One host's agent.

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::client::Agents;
 use crate::inventory::{Inventory, InventoryHost};
+use crate::memory;
 use crate::topology::{ClockOffset, Door, Host, HostView, Knock, Probe, Topology, World};
 
 /// How long an agent has to be reached and to report. An agent gives each of its servers a few seconds of its own.
@@ -30,7 +31,8 @@ const HOSTS_ALL_WAYS_MAX: usize = 32;
 pub async fn observe(inventory: &Inventory, agents: &Agents, hosts: &[HostName]) -> World {
     let known = hosts.iter().filter_map(|name| inventory.hosts.get_key_value(name));
     let views = together(known, |(name, host)| async move { (name.clone(), view(agents, name, host).await) }).await;
-    let mut world = World { hosts: views.into_iter().collect(), ..World::default() };
+    let observed_unix = unix_ms(SystemTime::now()) / 1000;
+    let mut world = World { hosts: views.into_iter().collect(), observed_unix, ..World::default() };
     world.resolved = resolve(names(&world)).await;
     world
 }
@@ -39,6 +41,7 @@ pub async fn observe(inventory: &Inventory, agents: &Agents, hosts: &[HostName])
 pub async fn survey(inventory: &Inventory, agents: &Agents) -> (World, Topology) {
     let mut world = observe(inventory, agents, &inventory.names()).await;
     let topology = Topology::of(&world);
+    remember(inventory, &mut world, &topology);
     let questions = topology.questions();
     if questions.is_empty() {
         return (world, topology);
@@ -47,6 +50,15 @@ pub async fn survey(inventory: &Inventory, agents: &Agents) -> (World, Topology)
     (world.probes, world.knocks) = tokio::join!(reach(agents, &questions), knock(agents, &doors));
     let topology = Topology::of(&world);
     (world, topology)
+}
+
+/// Recalls what was last seen of each host, and keeps what is seen now.
+fn remember(inventory: &Inventory, world: &mut World, topology: &Topology) {
+    let mut known = memory::recall(&inventory.state);
+    known.retain(|host, _| world.hosts.contains_key(host));
+    world.remembered.clone_from(&known);
+    known.extend(topology.seen(world, world.observed_unix));
+    memory::keep(&inventory.state, &known);
 }
 
 /// Has servers tried from the hosts of instances, the way those instances would reach them.

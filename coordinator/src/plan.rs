@@ -13,6 +13,7 @@ pub mod backlog;
 pub mod cast;
 pub mod checks;
 pub mod landing;
+pub mod left;
 pub mod resync;
 pub mod spool;
 pub mod step;

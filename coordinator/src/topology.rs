@@ -16,6 +16,7 @@ mod describe;
 mod group;
 pub mod lost;
 mod place;
+pub mod remembered;
 mod rival;
 mod spare;
 pub mod stand;
@@ -34,9 +35,11 @@ use baton_proto::control::Reach;
 use baton_proto::report::{HostReport, InstanceReport};
 use baton_proto::{Fault, HostName, HostPort, InstanceName, InstanceRef, Lineage, ReplId, RunId};
 
+use remembered::Remembered;
 use writes::Writes;
 
 pub use describe::describe;
+pub use group::upstream_address;
 pub use place::{Place, WordError};
 pub use verdict::{Health, Trouble, Verdict};
 
@@ -52,6 +55,10 @@ pub struct World {
     pub resolved: BTreeMap<String, Vec<IpAddr>>,
     /// How much is written on servers that were looked at twice.
     pub writes: BTreeMap<InstanceRef, Writes>,
+    /// When it was observed, by this machine's clock.
+    pub observed_unix: u64,
+    /// What this machine had last seen of each host before.
+    pub remembered: BTreeMap<HostName, Remembered>,
 }
 
 /// A host of the inventory.

@@ -62,8 +62,15 @@ pub enum Request {
     },
     /// Start an action, or join it.
     Begin(Order),
-    /// Wait for news of a task.
-    Watch { task: TaskId, seen: u64 },
+    /// Wait for news of a task. To hear of it changes nothing, so a coordinator whose run was taken up may: its next order is
+    /// refused. But only one of the turn that has the run counts as its coordinator's sign of life: by that, nobody else may
+    /// take the run up, and one that was superseded would keep all others off. Coordinators of before tell no turn.
+    Watch {
+        task: TaskId,
+        seen: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        turn: Option<Turn>,
+    },
     /// Change how fast a run's snapshot may be sent from here, while it is. Nothing is no limit.
     Limit { run: RunId, max_rate: Option<u64> },
     /// Between agents: ask for the snapshot that the ticket stands for. All connections of one attempt name the same

@@ -201,7 +201,7 @@ async fn begin(identity: &Credentials, agent: SocketAddr, host: &str, action: Ac
             TaskStatus::Done(outcome) => return Ok(outcome),
             TaskStatus::Failed(fault) => return Err(fault),
         }
-        reply = link.ask(&Request::Watch { task: task.clone(), seen: state.seq }).await?;
+        reply = link.ask(&Request::Watch { task: task.clone(), seen: state.seq, turn: None }).await?;
     }
 }
 

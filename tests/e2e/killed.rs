@@ -8,10 +8,12 @@
 //!   target's server the same                            the run's business
 //! ```
 //!
-//! "After" is after the act and before its record. Whatever happens: the exit code is one that is documented, what B held is
+//! "After" is after the act and before its record; `middle` has what is between. Whatever happens: the exit code is one that is documented, what B held is
 //! there, at most one server takes writes and exactly one if the run is done, and nothing is left over.
 
-use std::fmt;
+mod middle;
+
+use std::{fmt, fs};
 
 use baton_tests::coord::{Said, code};
 use baton_tests::hold::Hold;
@@ -21,7 +23,10 @@ use baton_tests::wait::wait_for;
 use baton_tests::world::{A, B, C, World};
 
 use crate::resume::assert_nobody_holds;
-use crate::scene::{LITTLE_BYTES, Lost, assert_no_leftovers};
+use crate::scene::{LITTLE_BYTES, Lost, assert_no_leftovers, files};
+
+/// A dump without a key, as C may have one from before.
+const OLD_DUMP: &[u8] = b"REDIS0010\xff\0\0\0\0\0\0\0\0";
 
 /// A way to replace A, with the steps that it takes and what each agent is ordered for them.
 struct Flow {
@@ -72,8 +77,20 @@ enum Victim {
 struct Cell<'a> {
     flow: &'a Flow,
     victim: Victim,
+    /// Who comes to the point; the victim need not be the same.
+    held: Held,
     point: String,
     verb: &'static str,
+    /// Whether a dump of another server lies where C's is to be.
+    old_dump: bool,
+}
+
+/// A program with points.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Held {
+    Coord,
+    Source,
+    Target,
 }
 
 impl fmt::Display for Cell<'_> {
@@ -98,7 +115,12 @@ fn every_cell(flow: &Flow, victim: Victim) {
             (_, _) => &["abort"],
         };
         for verb in verbs {
-            Cell { flow, victim, point: point.clone(), verb }.play();
+            let held = match victim {
+                Victim::SourceAgent => Held::Source,
+                Victim::TargetAgent => Held::Target,
+                _ => Held::Coord,
+            };
+            Cell { flow, victim, held, point: point.clone(), verb, old_dump: false }.play();
         }
     }
 }
@@ -107,14 +129,17 @@ impl Cell<'_> {
     fn play(&self) {
         println!("{self}");
         let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+        if self.old_dump {
+            fs::write(world.c().dump_path(), OLD_DUMP).unwrap();
+        }
         let lost = Lost::with(world, baton_tests::dataset::Dataset::mixed(7, LITTLE_BYTES));
         // So that B has its data if its server is started again.
         lost.world.b().client().call(&["SAVE"]);
         let settings = settings(lost.world.b());
-        let home = match self.victim {
-            Victim::SourceAgent => &lost.world.b().dir,
-            Victim::TargetAgent => &lost.world.c().dir,
-            _ => lost.world.dir(),
+        let home = match self.held {
+            Held::Source => &lost.world.b().dir,
+            Held::Target => &lost.world.c().dir,
+            Held::Coord => lost.world.dir(),
         };
         let hold = Hold::set(home, &self.point);
         let args = [&["failover", A, "--to", C, "--yes", "--json"], self.flow.args].concat();
@@ -197,6 +222,13 @@ impl Cell<'_> {
             let replica = if self.flow.serves == C { b } else { c };
             replica.await_in_sync_with(lost.world.host(self.flow.serves));
             assert_eq!(replica.content(), lost.before, "{self}\n{said}");
+        }
+        if self.old_dump && outcome != "degraded" {
+            let files = files(&c.data_dir());
+            let is_old = |name: &String| fs::read(c.data_dir().join(name)).is_ok_and(|bytes| bytes == OLD_DUMP);
+            let old: Vec<_> = files.iter().filter(|name| is_old(name)).collect();
+            let expected = if serves { "dump.rdb.before-" } else { "dump.rdb" };
+            assert!(old.len() == 1 && old[0].starts_with(expected), "{self}: where C's own dump is: {files:?}\n{said}");
         }
         if outcome != "degraded" {
             assert_no_leftovers(&lost.world);

@@ -1,5 +1,6 @@
 //! The pages for monitoring: what a balancer is told before, while and after a primary is lost, and what Prometheus reads.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -101,4 +102,34 @@ fn metrics_tell_what_stands_and_rubbish_gets_an_answer_or_none() {
         let _ = stream.write_all(rubbish);
     }
     assert_eq!(status(lost.world.b(), "/health"), 200);
+}
+
+/// The names of metrics in a text: words that begin as ours do.
+fn names(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("baton_")).collect()
+}
+
+/// `tests/promtool` has the page written to a file, and has promtool read it as well.
+#[test]
+fn every_metric_that_alerts_and_dashboard_name_is_served() {
+    let world = world();
+    world.start();
+    let (code, page) = page(world.b(), "/metrics");
+    assert_eq!(code, 200);
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let served: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+    let alerts = names(include_str!("../../packaging/monitoring/alerts.yml"));
+    let dashboard = names(include_str!("../../packaging/monitoring/dashboard.json"));
+    let tests = names(include_str!("../monitoring/alerts.yml"));
+    assert!(!alerts.is_empty() && !dashboard.is_empty() && !tests.is_empty());
+    for (file, named) in [("the alerts", &alerts), ("the dashboard", &dashboard), ("the tests of the alerts", &tests)] {
+        let missing: Vec<_> = named.difference(&served).collect();
+        assert!(missing.is_empty(), "{file} name {missing:?}, and there is only {served:?}");
+    }
+    let told: BTreeSet<&str> = names(include_str!("../../docs/monitoring.md"));
+    let untold: Vec<_> = served.difference(&told).collect();
+    assert!(untold.is_empty(), "docs/monitoring.md does not tell of {untold:?}");
+    if let Some(file) = std::env::var_os("BATON_METRICS_PAGE") {
+        std::fs::write(file, page).expect("the page can be written");
+    }
 }

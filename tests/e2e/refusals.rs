@@ -318,3 +318,26 @@ fn names_that_are_in_no_inventory_are_a_usage_error() {
     lost.world.coord(&["failover", A, "--to", A, "--yes"]);
     lost.assert_b_is_untouched();
 }
+
+/// A replica that is started again on its append-only file has forgotten whose replica it was, on every server alike.
+#[test]
+fn a_b_that_has_forgotten_its_history_is_promoted_or_nothing() {
+    for server in [REDIS_6_2, REDIS_7_0, VALKEY_9_1] {
+        let world = three(server);
+        world.b().configure(|conf| {
+            conf.set("appendonly", "yes").set("appendfsync", "always");
+        });
+        let lost = Lost::with(world, Dataset::mixed(1, LITTLE_BYTES));
+        let b = lost.world.b();
+        b.kill_server();
+        b.start_server();
+        wait_for("B has loaded", || match b.try_client()?.field("loading").as_str() {
+            "0" => Ok(()),
+            loading => Err(loading.to_owned()),
+        });
+        assert_eq!(b.content(), lost.before, "nothing but its history is forgotten");
+        assert_refused(&lost.world, &[], code::PREFLIGHT, &["source-history", B, "--mode promote"]);
+        lost.failover_done(&["--mode", "promote"]);
+        lost.assert_promoted();
+    }
+}

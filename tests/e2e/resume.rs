@@ -149,6 +149,23 @@ fn a_coordinator_that_was_only_frozen_changes_nothing_once_another_has_its_run()
 }
 
 #[test]
+fn a_coordinator_that_wakes_in_a_transfer_after_its_run_was_ended_elsewhere_undoes_nothing() {
+    let (lost, relay, frozen) = in_the_middle();
+    frozen.signal(Signal::STOP);
+    let run = frozen.run();
+    relay.limit(0);
+    take_up(&lost.world, "resume", &run).ends_with(code::DONE);
+    frozen.signal(Signal::CONT);
+    frozen.wait().ends_with(code::STOPPED).says(&["is done here", &format!("coord show {run}")]);
+    assert_nobody_holds(&lost.world);
+    lost.assert_replaced();
+    lost.world.coord(&["show", &run]).says(&["ended: done"]);
+    let note = lost.world.b().dir.join(format!("state/deposition-{run}.json"));
+    let note = fs::read_to_string(&note).unwrap_or_else(|error| panic!("read {}: {error}", note.display()));
+    assert!(note.contains("\"deposed\""), "the lost primary is deposed all the same: {note}");
+}
+
+#[test]
 fn an_interrupt_lets_a_step_end_and_a_second_one_does_not_wait() {
     let lost = Lost::with_little_on(REDIS_7_0);
     let (hold, running) = held_before(&lost, "gate", &[]);

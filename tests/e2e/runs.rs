@@ -6,8 +6,10 @@ use std::fs;
 use baton_tests::content::Content;
 use baton_tests::coord::{Running, code};
 use baton_tests::dataset::Dataset;
+use baton_tests::hold::Hold;
 use baton_tests::host::{quoted, quoted_path};
-use baton_tests::relay::Relay;
+
+use baton_tests::relay::{Passing, Relay};
 use baton_tests::resp::Client;
 use baton_tests::servers::{REDIS_7_0, ServerProgram};
 use baton_tests::wait::wait_for;
@@ -50,6 +52,31 @@ fn an_interrupted_run_says_so_and_is_resumed() {
     relay.limit(0);
     take_up(&lost.world, "resume", &said.run()).ends_with(code::DONE);
     assert_eq!(lost.world.c().info("connected_slaves"), "1");
+}
+
+#[test]
+fn an_interrupt_while_the_plan_is_made_says_that_nothing_was_changed() {
+    let lost = Lost::with_little_on(REDIS_7_0);
+    let hold = Hold::set(lost.world.dir(), "look-before");
+    let running = lost.world.start_coord(&[&FAILOVER[..], &["--yes", "--json"]].concat());
+    hold.wait();
+    running.interrupt();
+    let said = running.wait().ends_with(code::INTERRUPTED).says(&["interrupted, nothing was changed"]);
+    assert_eq!(said.result()["outcome"], "interrupted", "{said}");
+    drop(hold);
+    // While agents are asked: this one's datagrams are lost, so the look at the hosts takes its time.
+    let relay = Relay::to(lost.world.b().agent_address());
+    relay.pass(Passing::Nothing);
+    lost.world.b().reach_agent_via(relay.address);
+    lost.world.write_coord_toml();
+    let mut running = lost.world.start_coord(&[&FAILOVER[..], &["--yes"]].concat());
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(running.ended().is_none(), "it waits for an answer");
+    running.interrupt();
+    running.wait().ends_with(code::INTERRUPTED).says(&["interrupted, nothing was changed"]);
+    assert_eq!(lost.world.coord(&["runs", "--json"]).events(), Vec::<serde_json::Value>::new(), "no run was begun");
+    assert_eq!(lost.world.b().info("master_host"), lost.world.a().ip.to_string(), "B was not fenced");
+    lost.assert_b_is_untouched();
 }
 
 /// A has lost its server, and its agent answers.

@@ -88,7 +88,7 @@ impl Slow {
                 return seen;
             }
             assert!(begun.elapsed() < PATIENCE, "task {name} says {:?}", state.status);
-            state = self.ask(&Request::Watch { task: task(name), seen: state.seq });
+            state = self.ask(&Request::Watch { task: task(name), seen: state.seq, turn: None });
         }
     }
 
@@ -101,7 +101,7 @@ impl Slow {
             TaskStatus::Running(_) => None,
             other => panic!("it ended before it was ready: {other:?}"),
         });
-        self.ask(&Request::Watch { task: task("snapshot"), seen: 0 })
+        self.ask(&Request::Watch { task: task("snapshot"), seen: 0, turn: None })
     }
 
     /// Waits for the end of the snapshot. What was ready stays so.
@@ -185,7 +185,7 @@ fn is_ready_before_it_ends(server: &str, method: SaveMethod) {
     assert!(slow.pin().exists());
     // A server that is in the middle of a SAVE answers nobody, and is not needed for an offer.
     slow.offer("offer").unwrap();
-    let now = slow.ask(&Request::Watch { task: task("snapshot"), seen: 0 });
+    let now = slow.ask(&Request::Watch { task: task("snapshot"), seen: 0, turn: None });
     assert!(matches!(now.status, TaskStatus::Running(_)), "{now:?}");
     let facts = slow.end(state).unwrap();
     assert_eq!(facts.bytes, fs::metadata(slow.pin()).unwrap().len());

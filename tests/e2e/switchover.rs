@@ -6,6 +6,7 @@ use baton_proto::control::{Action, Order, Reply, Request, TaskId};
 use baton_proto::{HostName, HostPort, InstanceName, RunId};
 use baton_tests::coord::{Running, Said, code};
 use baton_tests::dataset::Dataset;
+use baton_tests::hold::Hold;
 use baton_tests::host::Host;
 use baton_tests::process::signal;
 use baton_tests::servers::{REDIS_7_0, ServerProgram};
@@ -280,4 +281,50 @@ fn a_primary_that_dies_in_the_middle_is_told_of_and_the_replica_stays_one() {
     let said = waiting.coord.wait().ends_with(code::STOPPED).says(&["state:", "`machine-a", "stopped", "hint:"]);
     assert_eq!(said.result()["outcome"], "failed", "{said}");
     assert_eq!(waiting.world.b().info("role"), "slave");
+}
+
+/// A run whose coordinator died when A's handover had begun, and a handover that has come so far that A leads no more while B,
+/// which hangs, does not lead yet.
+fn between_two_primaries() -> (World, String) {
+    let world = pair(REDIS_7_0);
+    let hold = Hold::set(world.dir(), "hand-over-before");
+    let coord = world.start_coord(&[&SWITCHOVER[..], &["--yes", "--timeout", "60s"]].concat());
+    hold.wait();
+    let run = coord.run();
+    coord.kill();
+    drop(hold);
+    world.b().server_pids().into_iter().for_each(|pid| signal(pid, Signal::STOP));
+    let (ip, port) = (world.b().ip.to_string(), baton_tests::host::SERVER_PORT.to_string());
+    world.a().client().call(&["FAILOVER", "TO", &ip, &port, "FORCE", "TIMEOUT", "100"]);
+    world.a().await_info("master_failover_state", "failover-in-progress");
+    (world, run)
+}
+
+#[test]
+fn a_handover_that_is_under_way_when_its_run_is_resumed_is_waited_for() {
+    let (world, run) = between_two_primaries();
+    let mut resuming = world.start_coord(&["resume", &run, "--yes", "--json"]);
+    wait_for("the agent of A waits for the end of it", || {
+        let log = fs::read_to_string(world.a().agent_log()).unwrap_or_default();
+        if log.contains("begin: keep the role of primary") { Ok(()) } else { Err(resuming.so_far().to_string()) }
+    });
+    // Longer than until B is first tried from A: it hangs, and may have heard of it.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert!(resuming.ended().is_none(), "{}", resuming.so_far());
+    assert_eq!(world.a().info("master_failover_state"), "failover-in-progress");
+    world.b().server_pids().into_iter().for_each(|pid| signal(pid, Signal::CONT));
+    let said = resuming.wait().ends_with(code::DONE);
+    assert_eq!(said.result()["primary"], B, "{said}");
+    assert_serves(&world, B, &[A], &world.b().content());
+    assert_read_only(world.a());
+}
+
+#[test]
+fn a_handover_whose_replica_is_lost_meanwhile_is_ended_and_the_primary_leads() {
+    let (world, run) = between_two_primaries();
+    world.b().kill_server();
+    let said = take_up(&world, "abort", &run).ends_with(code::DONE);
+    assert_eq!(said.result()["outcome"], "rolled-back", "{said}");
+    assert_eq!((world.a().info("role"), configured_primary(world.a())), ("master".to_owned(), None));
+    world.a().client().call(&["SET", "written-afterwards", "x"]);
 }

@@ -6,7 +6,7 @@
 //!     machine-a/ redis.conf data/ agent.toml machine-a.pem *.log      127.x.y.1: server on 6379, agent on 7400
 //!     machine-b/ ...                                                  127.x.y.2
 //!   Coord: runs `coord` in an empty environment, keeps what it says
-//!   Relay: between a host's agent and everybody else, to cut and slow the network
+//!   Relay: between a host's agent and everybody else, to cut and slow the network; TcpRelay: before a host's server
 //! ```
 //!
 //! Rules: every world has addresses of its own, so tests run side by side; everything that a world started ends with it,
@@ -31,6 +31,7 @@ pub mod relay;
 pub mod resp;
 pub mod rng;
 pub mod servers;
+pub mod tcp_relay;
 pub mod tls;
 pub mod wait;
 pub mod world;

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::borrow::{self, Held};
 use super::look::{self, Look};
+use super::middle;
 use super::pace::Pace;
 use super::recover;
 use super::save::SAVE_TIMEOUT;
@@ -78,6 +79,7 @@ async fn grow(
             return Err(Fault::new(FaultKind::Unsupported, "the server knows no repl-backlog-size"));
         }
     }
+    middle("backlog-grown").await;
     if matches!(running.role, Role::Replica { .. }) {
         return Ok(());
     }

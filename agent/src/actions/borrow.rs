@@ -16,6 +16,7 @@ use baton_proto::{Fault, FaultKind, RunId};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::middle;
 use super::save::pin::blocking;
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server, ServerError};
@@ -162,6 +163,7 @@ async fn change(
         all.push(Borrowed { pid, name: name.to_owned(), value: old, held: held.cloned() });
         note(instance, &all).await?;
     }
+    middle("borrow-noted").await;
     let Err(error) = server.set_config(name, value).await else { return Ok(true) };
     // Refused, it was not changed, and there is nothing to put back.
     if is_first && matches!(error, ServerError::Said(_)) {
@@ -197,6 +199,7 @@ async fn put_back(instance: &Instance, server: &mut Server, pid: u32, which: Whi
             }
         }
     }
+    middle("borrow-returned").await;
     note(instance, &left).await?;
     failed.map_or(Ok(()), Err)
 }

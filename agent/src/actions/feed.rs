@@ -36,7 +36,7 @@ use tracing::info;
 use super::look;
 use super::place::{self, Site};
 use super::save::pin::blocking;
-use super::{borrow, landing, replication};
+use super::{borrow, landing, middle, replication};
 use crate::agent::Agent;
 use crate::feed::{Fed, FeedError, Kept, Listener, Signs, drawn, feed};
 use crate::instance::Instance;
@@ -201,7 +201,9 @@ impl Target<'_> {
         let (run, pid) = (self.site.run.clone(), before.pid);
         Note { run, pid, address: address.clone(), stage: Stage::Feeding }.write(self.instance).await?;
         let overlapped = self.borrow(&mut server, pid, listener.secret()).await?;
+        middle("feed-borrowed").await;
         let following = replication::replicate(self.instance, &mut server, &before, &address).await?;
+        middle("feed-told").await;
         let keys = total_keys(&following.keyspace);
         if keys > 0 || following.pid != pid {
             return Err(Fault::new(FaultKind::Refused, "the server is not to be fed")

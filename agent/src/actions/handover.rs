@@ -232,17 +232,25 @@ async fn came_back(watch: &mut Watch<'_>, (run, value): (&RunId, &str)) -> bool 
     }
 }
 
-/// Sees that the server leads, and waits for the end of a handover that is under way. It ends none: the server gives up
-/// by itself as long as that is safe.
+/// Sees that the server leads, and waits for the end of a handover that is under way. As long as that is safe the server
+/// gives up by itself; afterwards it is ended only if its successor cannot have heard of it.
 pub(super) async fn keep_primary(instance: &Instance, limit: Duration) -> Result<Outcome, Fault> {
     let mut watch = Watch::new(instance, None);
     let mut pace = Pace::within(limit + YIELD_TIMEOUT);
     let mut seen_at = Instant::now();
+    let mut yielding: Option<Instant> = None;
     let mut seen = None;
     loop {
         if let Some(look) = watch.look().await {
             seen_at = Instant::now();
-            match Stage::seen(&look) {
+            let stage = Stage::seen(&look);
+            if let (Stage::Yielding, Role::Replica { primary, .. }) = (&stage, &look.running.role)
+                && yielding.get_or_insert_with(Instant::now).elapsed() >= YIELD_DOUBTFUL
+            {
+                yielding = Some(Instant::now());
+                take_back(instance, &mut watch, primary).await?;
+            }
+            match stage {
                 Stage::Leads => return Ok(Outcome::KeptPrimary { lineage: look.running.replication.lineage }),
                 Stage::Follows { primary, linked: true } => return Err(follows_another(&primary)),
                 other => seen = Some(other),

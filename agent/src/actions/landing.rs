@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::borrow::{self, Which};
 use super::feed;
+use super::middle;
 use super::place::{self, Site};
 use super::save::pin::blocking;
 use super::save::unfinished::Note;
@@ -176,6 +177,7 @@ pub(super) async fn pulled(
     on_disk(site.clone(), place::pulled::begin).await?;
     let facts = pull_snapshot(&agent.dialer, order, progress).await?;
     let digest = facts.digest;
+    middle("pull-received").await;
     on_disk(site.clone(), move |site| place::pulled::finish(site, digest)).await?;
     Ok(facts)
 }
@@ -208,6 +210,7 @@ pub(super) async fn release(instance: &Instance, run: &RunId, keep_old: bool) ->
     let note = Note::of(instance.state_dir(), instance.name(), run);
     let site = site(instance, run).await?;
     feed::forget(instance, &site).await?;
+    middle("release-returned").await;
     let kept = on_disk(site, move |site| {
         let kept = place::release(site, keep_old)?;
         note.remove().map_err(|error| Fault::new(FaultKind::Host, "remove the note of a save").because(error))?;

@@ -9,7 +9,7 @@ use baton_proto::{Fault, FaultKind, HostPort};
 use tracing::warn;
 
 use super::borrow::{self, Which};
-use super::look;
+use super::{look, middle};
 use crate::durable;
 use crate::instance::Instance;
 use crate::server::{Server, ServerError};
@@ -28,6 +28,7 @@ pub(super) async fn persist_with(instance: &Instance, server: &mut Server) -> Re
     let look = look::look_loaded(instance, server).await?;
     let file = instance.config().config.clone();
     same_file(look.info.field("config_file").unwrap_or_default(), &file)?;
+    middle("persist-returned").await;
     if let Err(error) = server.call(&["CONFIG", "REWRITE"]).await {
         let fault = error.fault(instance.name(), "CONFIG REWRITE");
         return Err(match hint(&error, &file) {

@@ -116,7 +116,8 @@ fn on<'a>(doing: &'a str, path: &'a Path) -> impl Fn(io::Error) -> Fault + 'a {
 }
 
 /// Changes one thing. Tests stop here, before any of the changes, as a crash would.
-fn step<T>(change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+fn step<T>(name: &str, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    baton_hold::at_blocking(|| format!("place-{name}"));
     #[cfg(test)]
     tests::crash_point()?;
     change()
@@ -181,7 +182,7 @@ fn begin(site: &Site) -> Result<Note, Fault> {
     let note = Note { dir: site.dir.clone(), names, placed, old };
     let text =
         serde_json::to_vec(&note).map_err(|error| Fault::new(FaultKind::Internal, "encode note").because(error))?;
-    step(|| durable::replace_file(&site.note, &text, 0o600)).map_err(on("write", &site.note))?;
+    step("note", || durable::replace_file(&site.note, &text, 0o600)).map_err(on("write", &site.note))?;
     Ok(note)
 }
 
@@ -191,7 +192,7 @@ fn set_aside(site: &Site, old: &Old) -> Result<(), Fault> {
     match (stamp(&standing)?, stamp(&kept)?) {
         (_, Some(kept)) if is_old(&kept) => Ok(()),
         (Some(found), None) if is_old(&found) => {
-            step(|| fs::rename(&standing, &kept)).map_err(on("move aside", &standing))
+            step("aside", || fs::rename(&standing, &kept)).map_err(on("move aside", &standing))
         }
         _ => Err(Fault::new(FaultKind::Refused, format!("{} is not the file that stood there", standing.display()))
             .because(format!("it changed while run {} was installing", site.run))
@@ -204,12 +205,12 @@ fn put(site: &Site, note: &Note) -> Result<(), Fault> {
     match (stamp(&part)?, stamp(&dump)?) {
         // Linked and removed rather than renamed: a rename would silently replace a dump that appeared meanwhile.
         (Some(found), None) if found == note.placed => {
-            step(|| fs::hard_link(&part, &dump)).map_err(on("place", &dump))?;
+            step("link", || fs::hard_link(&part, &dump)).map_err(on("place", &dump))?;
             sync(&site.dir)?;
-            step(|| fs::remove_file(&part)).map_err(on("remove", &part))
+            step("unlink", || fs::remove_file(&part)).map_err(on("remove", &part))
         }
         (left, Some(found)) if found == note.placed => match left {
-            Some(_) => step(|| fs::remove_file(&part)).map_err(on("remove", &part)),
+            Some(_) => step("unlink", || fs::remove_file(&part)).map_err(on("remove", &part)),
             None => Ok(()),
         },
         (None, _) => {
@@ -282,7 +283,7 @@ fn put_all_back(site: &Site) -> Result<Vec<String>, Fault> {
             }
         }
         sync(&site.dir)?;
-        step(|| durable::remove_file(&site.note)).map_err(on("remove", &site.note))?;
+        step("end", || durable::remove_file(&site.note)).map_err(on("remove", &site.note))?;
     }
     Ok(put_back)
 }
@@ -309,7 +310,7 @@ fn put_back_one(site: &Site, note: &Note, old: &Old) -> Result<bool, Fault> {
             .because(format!("it was moved there from {} by run {}", standing.display(), site.run)));
     }
     clear(site, note, &old.name)?;
-    step(|| fs::rename(&kept, &standing)).map_err(on("put back", &standing))?;
+    step("back", || fs::rename(&kept, &standing)).map_err(on("put back", &standing))?;
     Ok(true)
 }
 
@@ -318,7 +319,9 @@ fn clear(site: &Site, note: &Note, name: &str) -> Result<(), Fault> {
     let standing = site.at(name);
     match stamp(&standing)? {
         None => Ok(()),
-        Some(found) if found == note.placed => step(|| fs::remove_file(&standing)).map_err(on("remove", &standing)),
+        Some(found) if found == note.placed => {
+            step("clear", || fs::remove_file(&standing)).map_err(on("remove", &standing))
+        }
         Some(_) => {
             let later = site.later(name);
             if stamp(&later)?.is_some() {
@@ -326,7 +329,7 @@ fn clear(site: &Site, note: &Note, name: &str) -> Result<(), Fault> {
                     .hint("look at it, and move it away"));
             }
             warn!(from = %standing.display(), to = %later.display(), "kept what the server wrote during the run");
-            step(|| fs::rename(&standing, &later)).map_err(on("move aside", &standing))
+            step("later", || fs::rename(&standing, &later)).map_err(on("move aside", &standing))
         }
     }
 }
@@ -353,21 +356,21 @@ pub(super) fn release(site: &Site, keep_old: bool) -> Result<Vec<String>, Fault>
                 .hint("put one of them back in its place by hand"));
         }
         for path in &old {
-            step(|| remove_tree(path)).map_err(on("remove", path))?;
+            step("drop", || remove_tree(path)).map_err(on("remove", path))?;
         }
         kept.clear();
     }
     drop_parts(site)?;
     let pin = site.pin();
-    step(|| durable::remove_file(&pin)).map_err(on("remove", &pin))?;
-    step(|| durable::remove_file(&site.note)).map_err(on("remove", &site.note))?;
+    step("pin", || durable::remove_file(&pin)).map_err(on("remove", &pin))?;
+    step("end", || durable::remove_file(&site.note)).map_err(on("remove", &site.note))?;
     Ok(kept)
 }
 
 fn drop_parts(site: &Site) -> Result<(), Fault> {
     // The note first: it speaks of the part.
     for path in [site.pulled.clone(), site.part(), site.map()] {
-        step(|| durable::remove_file(&path)).map_err(on("remove", &path))?;
+        step("part", || durable::remove_file(&path)).map_err(on("remove", &path))?;
     }
     Ok(())
 }

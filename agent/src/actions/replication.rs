@@ -1,5 +1,7 @@
 //! Whom an instance follows: nobody reachable (fenced), nobody (a primary), or another.
 
+mod silence;
+
 use std::time::Duration;
 
 use baton_proto::control::{Outcome, Progress};
@@ -8,7 +10,9 @@ use baton_proto::{Fault, FaultKind, HostPort, Lineage, RunId};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use self::silence::Silence;
 use super::look::{self, Look, Watch};
+use super::middle;
 use super::pace::Pace;
 use super::persist;
 use crate::fence;
@@ -44,7 +48,9 @@ pub(super) async fn fence(instance: &Instance, run: &RunId, expect: &Lineage) ->
     let note = Fence { run: run.clone(), from: primary.clone(), since_unix: unix_now() };
     fence::write(instance.state_dir(), instance.name(), &note).map_err(|error| note_fault("write", &error))?;
     let from = primary.clone();
+    middle("fence-noted").await;
     let after = replicate(instance, &mut server, &before, &fence::address()).await?;
+    middle("fence-told").await;
     if after.replication.lineage.id != before.replication.lineage.id {
         return Err(Fault::new(FaultKind::Verification, "the server changed its lineage while it was fenced")
             .because(format!("{} before, {} after", before.replication.lineage, after.replication.lineage)));
@@ -80,6 +86,7 @@ pub(super) async fn promote(instance: &Instance) -> Result<Outcome, Fault> {
             until_role(instance, &mut server, "a primary", |role| matches!(role, Role::Primary { .. })).await?
         }
     };
+    middle("promote-told").await;
     drop_note(instance)?;
     // A restart before the run's end would read the fence from the file, and nobody would take writes.
     if let Err(fault) = persist::persist_with(instance, &mut server).await {
@@ -112,13 +119,15 @@ pub(super) async fn follow(
         }
         replicate(instance, &mut server, &before, to).await?;
     }
+    middle("follow-told").await;
     drop_note(instance)?;
-    linked(Watch::new(instance, Some(server)), to, limit, progress, &mark).await?;
+    linked(instance, Watch::new(instance, Some(server)), to, limit, progress, &mark).await?;
     Ok(Outcome::Following { link_seconds: begun.elapsed().as_secs_f64() })
 }
 
 /// Waits until a replica's link is up.
 async fn linked(
+    instance: &Instance,
     mut watch: Watch<'_>,
     to: &HostPort,
     limit: Duration,
@@ -127,6 +136,7 @@ async fn linked(
 ) -> Result<(), Fault> {
     let mut pace = Pace::within(limit);
     let mut seen = String::new();
+    let mut silence = Silence::default();
     loop {
         if let Some(Look { running, info }) = watch.look().await {
             match &running.role {
@@ -146,7 +156,15 @@ async fn linked(
                 }
             }
             seen = link_fields(&info);
-            progress.report(sync_progress(&running, &info));
+            let moves = running.persistence.loading || info.flag("master_sync_in_progress");
+            match silence.look(instance, to, moves).await {
+                Ok(None) => progress.report(sync_progress(&running, &info)),
+                Ok(Some(why)) => {
+                    let doing = format!("waiting for the link: {why}");
+                    progress.report(Progress { doing, ..Progress::default() });
+                }
+                Err(fault) => return Err(mark.explain(fault).await),
+            }
         } else if watch.has_ended() {
             let fault = Fault::new(FaultKind::Server, format!("the server ended before it was linked to {to}"));
             let fault = watch.missed.into_iter().fold(fault, Fault::because);

@@ -18,7 +18,7 @@ use tracing::info;
 use super::save::follow::Follower;
 use super::save::pin::{Pin, blocking};
 use super::stamp::Stamp;
-use super::{look, save};
+use super::{look, middle, save};
 use crate::durable;
 use crate::instance::Instance;
 use crate::server::ConnectError;
@@ -48,6 +48,7 @@ pub(super) async fn snapshot(
     let mut follower = Follower::new(dump.clone(), pin.clone(), offers, progress);
     match take(instance, method, (&dump, &pin.path), &mut follower).await {
         Ok(facts) => {
+            middle("snapshot-pinned").await;
             follower.finish(facts.bytes).await?;
             Ok(Outcome::Snapshot(facts))
         }
@@ -69,6 +70,7 @@ async fn take(
         let mut server = save::answering(instance, follower).await?;
         look::look_loaded(instance, &mut server).await?;
         save::save(instance, server, method, follower).await?;
+        middle("snapshot-saved").await;
     }
     // Asked on a connection of its own: the one that saved may have been given up by then.
     let running = match look_if_running(instance).await {

@@ -17,6 +17,7 @@ use tracing::info;
 
 use super::borrow;
 use super::look::{self, Watch};
+use super::middle;
 use super::pace::Pace;
 use crate::instance::{DataFiles, Instance};
 use crate::reach;
@@ -94,6 +95,7 @@ pub(super) async fn start(
     // Without a dump it starts empty.
     let dump_bytes = tokio::fs::metadata(files.dump()).await.map_or(0, |dump| dump.len());
     let started = service::start(instance, &args.words, dump_bytes).await?;
+    middle("start-told").await;
     let wanted = Wanted { follow, files: Some(files), version: args.version };
     let watch = Watch::new(instance, None);
     loaded(instance, watch, Some(started), (begun, limit), &wanted, &mark, progress).await

@@ -1,5 +1,6 @@
 //! PURE: a report as Prometheus reads it. Names, units and types are by its conventions
-//! (<https://prometheus.io/docs/practices/naming/>): base units, `_total` for what only grows, `_info` for labels alone.
+//! (<https://prometheus.io/docs/practices/naming/>): base units, `_total` for what only grows, `_info` for labels alone. A server is
+//! named by the label `server`: `instance` is Prometheus's own, for what it has scraped.
 
 use std::fmt::Write;
 
@@ -84,31 +85,27 @@ fn instances(page: &mut Page, instances: &[InstanceReport]) {
     page.family("baton_instance_up", "gauge", "Whether its server answers the agent.");
     for instance in instances {
         let up = u64::from(instance.server.running().is_some());
-        page.sample("baton_instance_up", &[("instance", instance.name.as_str())], up);
+        page.sample("baton_instance_up", &[("server", instance.name.as_str())], up);
     }
     page.family("baton_instance_fenced", "gauge", "Whether a run holds it off its former primary.");
     for instance in instances {
         let fenced = u64::from(instance.fence.is_some());
-        page.sample("baton_instance_fenced", &[("instance", instance.name.as_str())], fenced);
+        page.sample("baton_instance_fenced", &[("server", instance.name.as_str())], fenced);
     }
     page.family("baton_instance_held_info", "gauge", "The run that has it.");
     for (instance, claim) in instances.iter().filter_map(|instance| Some((instance, instance.claim.as_ref()?))) {
-        let labels = [("instance", instance.name.as_str()), ("run", claim.run.as_str()), ("operator", &claim.by)];
+        let labels = [("server", instance.name.as_str()), ("run", claim.run.as_str()), ("operator", &claim.by)];
         page.sample("baton_instance_held_info", &labels, 1);
     }
     page.family("baton_instance_disk_free_bytes", "gauge", "Room in its data directory, less the reserve.");
     for instance in instances {
-        page.sample(
-            "baton_instance_disk_free_bytes",
-            &[("instance", instance.name.as_str())],
-            instance.files.free_bytes,
-        );
+        page.sample("baton_instance_disk_free_bytes", &[("server", instance.name.as_str())], instance.files.free_bytes);
     }
     for (name, kind, help, value) in OF_SERVERS {
         page.family(name, kind, help);
         for instance in instances {
             if let Some(value) = instance.server.running().and_then(value) {
-                page.sample(name, &[("instance", instance.name.as_str())], value);
+                page.sample(name, &[("server", instance.name.as_str())], value);
             }
         }
     }

@@ -255,7 +255,7 @@ fn no_room(place: &Place, bytes: u64) -> Fault {
         .because(format!(
             "{bytes} bytes are needed; beside {reserve} that are to stay free there is room for {room}: {missing} bytes are missing"
         ))
-        .hint(format!("free at least {missing} bytes on the file system of {}; what has arrived is kept", dir.display()))
+        .hint(format!("free at least {missing} bytes on the file system of {}", dir.display()))
 }
 
 fn host(what: &str, path: &Path, error: &io::Error) -> Fault {

@@ -35,21 +35,23 @@ const WRITES_SPAN: Duration = Duration::from_secs(1);
 pub async fn run(context: &Context, args: &CloneArgs) -> Result<Exit, CoordError> {
     let source = context.inventory.word(&args.source)?;
     let target = context.inventory.word(&args.target)?;
-    // Every host is looked at: a replica anywhere may follow the target's address.
-    let mut world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
-    let cast = Cast::pair(&world, &source, &target).map_err(|error| no_cast(error, &[]))?;
-    let intent = Intent {
-        snapshot: args.moving.method(),
-        landing: args.moving.way(),
-        budget: args.moving.budget(),
-        replace_target_data: args.moving.replace_target_data,
-        ..Intent::of(Goal::Clone)
+    let plan = async {
+        // Every host is looked at: a replica anywhere may follow the target's address.
+        let mut world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
+        let cast = Cast::pair(&world, &source, &target).map_err(|error| no_cast(error, &[]))?;
+        let intent = Intent {
+            snapshot: args.moving.method(),
+            landing: args.moving.way(),
+            budget: args.moving.budget(),
+            replace_target_data: args.moving.replace_target_data,
+            ..Intent::of(Goal::Clone)
+        };
+        measure_writes(context, &cast, &mut world).await;
+        let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
+        let run = execute::new_run(context, "cl")?;
+        let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
+        Ok(Plan::build(None, &scene))
     };
-    measure_writes(context, &cast, &mut world).await;
-    let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
-    let run = execute::new_run(context, "cl")?;
-    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
-    let plan = Plan::build(None, &scene);
     execute::execute(context, plan, &args.consent).await
 }
 

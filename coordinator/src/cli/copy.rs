@@ -31,20 +31,22 @@ pub struct CopyArgs {
 pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError> {
     let source = context.inventory.word(&args.source)?;
     let target = context.inventory.word(&args.target)?;
-    // Every host is looked at: a replica anywhere may follow the target's address.
-    let mut world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
-    let cast = Cast::pair(&world, &source, &target).map_err(|error| no_cast(error, &[]))?;
-    let intent = Intent {
-        snapshot: args.moving.method(),
-        landing: args.moving.way(),
-        budget: args.moving.budget(),
-        replace_target_data: args.moving.replace_target_data,
-        ..Intent::of(Goal::Copy { start: args.start })
+    let plan = async {
+        // Every host is looked at: a replica anywhere may follow the target's address.
+        let mut world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
+        let cast = Cast::pair(&world, &source, &target).map_err(|error| no_cast(error, &[]))?;
+        let intent = Intent {
+            snapshot: args.moving.method(),
+            landing: args.moving.way(),
+            budget: args.moving.budget(),
+            replace_target_data: args.moving.replace_target_data,
+            ..Intent::of(Goal::Copy { start: args.start })
+        };
+        try_transfer(context, &cast, &mut world).await;
+        let run = execute::new_run(context, "cp")?;
+        let nobody = BTreeMap::new();
+        let scene = cast.scene(&world, &intent, &nobody, &run).ok_or_else(no_scene)?;
+        Ok(Plan::build(None, &scene))
     };
-    try_transfer(context, &cast, &mut world).await;
-    let run = execute::new_run(context, "cp")?;
-    let nobody = BTreeMap::new();
-    let scene = cast.scene(&world, &intent, &nobody, &run).ok_or_else(no_scene)?;
-    let plan = Plan::build(None, &scene);
     execute::execute(context, plan, &args.consent).await
 }

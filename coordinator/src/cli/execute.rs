@@ -1,5 +1,7 @@
 //! From a plan to its end: shown, confirmed, journaled, driven, told.
 
+use std::future::Future;
+
 use baton_proto::{Fault, FaultKind, RunId};
 use clap::Args;
 
@@ -52,8 +54,23 @@ pub fn new_run(context: &Context, verb: &str) -> Result<RunId, CoordError> {
     Err(CoordError::new(Exit::Defect, "no free run name was found").hint("clear out old journals"))
 }
 
+/// Has a plan made, which changes nothing, and goes on with it.
+pub async fn execute(
+    context: &Context,
+    plan: impl Future<Output = Result<Plan, CoordError>>,
+    consent: &Consent,
+) -> Result<Exit, CoordError> {
+    let mut signals = Signals::listen();
+    let looking = async {
+        baton_hold::at(|| "look-before".into()).await;
+        plan.await
+    };
+    let plan = signals.unless(looking).await?;
+    go_on(context, plan, consent, &mut signals).await
+}
+
 /// Shows the plan and, if it may be, carries it out.
-pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result<Exit, CoordError> {
+async fn go_on(context: &Context, plan: Plan, consent: &Consent, signals: &mut Signals) -> Result<Exit, CoordError> {
     let console = context.console;
     console.result(|out| report::plan::write(&plan, out));
     for event in report::plan::events(&plan) {
@@ -74,7 +91,7 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
                 CoordError::usage("nobody can be asked whether to go on").hint("say --yes, or run on a terminal")
             );
         }
-        if !console.confirms("go on?") {
+        if !signals.unless(async { Ok(console.confirmed("go on?").await) }).await? {
             return Err(CoordError::new(Exit::Interrupted, "not confirmed, nothing was changed"));
         }
     }
@@ -91,7 +108,7 @@ pub async fn execute(context: &Context, plan: Plan, consent: &Consent) -> Result
         Ok::<_, JournalError>(journal)
     };
     match begun.await {
-        Ok(mut journal) => carry_out(context, Run::new(plan), &mut journal, &seat, End::Done).await,
+        Ok(mut journal) => drive_on(context, Run::new(plan), &mut journal, &seat, (End::Done, signals)).await,
         Err(error) => {
             seat::give_back(&context.agents, &hosts, &seat).await;
             Err(CoordError::new(Exit::Preflight, error).hint("mend `state` in coord.toml"))
@@ -123,18 +140,28 @@ fn held(plan: &Plan, fault: &Fault) -> CoordError {
     error
 }
 
-/// Drives a run, new or taken up again, and tells how it ended. `wanted` is the end that the operator asked for.
+/// Drives a run that is taken up again, and tells how it ended. `wanted` is the end that the operator asked for.
 pub async fn carry_out(
     context: &Context,
-    mut run: Run,
+    run: Run,
     journal: &mut impl Log,
     seat: &Seat,
     wanted: End,
 ) -> Result<Exit, CoordError> {
+    drive_on(context, run, journal, seat, (wanted, &mut Signals::listen())).await
+}
+
+async fn drive_on(
+    context: &Context,
+    mut run: Run,
+    journal: &mut impl Log,
+    seat: &Seat,
+    (wanted, signals): (End, &mut Signals),
+) -> Result<Exit, CoordError> {
     let display = Display::new(context.console, seat.run.as_str());
     let forecasts = run.plan.forecasts.clone();
     let hands = AgentHands { agents: &context.agents, seat, taken_up: run.taken_up, forecasts: &forecasts };
-    let driven = drive::drive(&mut run, &hands, journal, &display, &mut Signals::listen()).await;
+    let driven = drive::drive(&mut run, &hands, journal, &display, signals).await;
     let end = driven.map_err(|error| stopped(&run, &display, &error))?;
     if run.is_over() {
         give_back(context, &run.plan, seat).await;

@@ -75,14 +75,16 @@ pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordEr
         max_data_age_seconds: args.max_data_age.map(|age| age.as_secs()),
         compare_seconds: None,
     };
-    let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
-    let cast = Cast::failover(&world, &topology, &failed, &to, source.as_ref())
-        .map_err(|error| no_cast(error, &topology.unreachable))?;
-    hear_target(context, &cast, &mut world).await;
-    let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
-    let run = execute::new_run(context, "fo")?;
-    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
-    let plan = Plan::build(Some(failed.to_string()), &scene);
+    let plan = async {
+        let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
+        let cast = Cast::failover(&world, &topology, &failed, &to, source.as_ref())
+            .map_err(|error| no_cast(error, &topology.unreachable))?;
+        hear_target(context, &cast, &mut world).await;
+        let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
+        let run = execute::new_run(context, "fo")?;
+        let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
+        Ok(Plan::build(Some(failed.to_string()), &scene))
+    };
     execute::execute(context, plan, &args.consent).await
 }
 

@@ -1,4 +1,5 @@
-//! `coord rejoin HOST`: makes a primary that was replaced a replica of its successor, after what it holds was saved aside.
+//! `coord rejoin HOST`: makes a primary that was replaced a replica of its successor, after what it holds was saved aside;
+//! or a replica of it that was left behind.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::topology::World;
 
 #[derive(Args)]
 pub struct RejoinArgs {
-    /// The host, or host/instance, of the primary that was replaced
+    /// The host, or host/instance, of the primary that was replaced, or of a replica of it that was left behind
     deposed: String,
     /// Tell in which keys it differs from its successor, before it follows: how many are on one side only or have other
     /// values, with some of their names. A report: nothing depends on it
@@ -46,28 +47,34 @@ fn limit(text: &str) -> Result<u32, String> {
 
 pub async fn run(context: &Context, args: &RejoinArgs) -> Result<Exit, CoordError> {
     let word = context.inventory.word(&args.deposed)?;
-    let mut world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
-    let refused = |says: String| CoordError::new(Exit::Preflight, says).hint("see `coord status`");
-    let deposed = world.named(&word.host, word.instance.as_ref()).map_err(|error| {
-        refused(error.to_string()).hint(format!("start the agent on {}: it keeps its server off writes", word.host))
-    })?;
-    let Some(held) = world.deposed(&deposed) else {
-        return Err(refused(format!("no agent knows of a run that has replaced {deposed}"))
+    let plan = async {
+        let mut world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
+        let refused = |says: String| CoordError::new(Exit::Preflight, says).hint("see `coord status`");
+        let deposed = world.named(&word.host, word.instance.as_ref()).map_err(|error| {
+            refused(error.to_string()).hint(format!("start the agent on {}: it keeps its server off writes", word.host))
+        })?;
+        let Some(held) = world.joins_after(&deposed) else {
+            return Err(refused(format!(
+                "no agent knows of a run that has replaced {deposed}, or the primary that it follows"
+            ))
             .hint("see `coord status`; a server without data of worth becomes a replica by `coord clone`"));
+        };
+        let successor = leader(&world, &held.deposition.successor);
+        let cast =
+            Cast { group: None, source: successor, target: deposed, siblings: Vec::new(), passed_over: Vec::new() };
+        let compare_seconds = args.compare.then_some(args.compare_limit);
+        let intent = Intent { compare_seconds, ..Intent::of(Goal::Rejoin) };
+        try_paths(context, &cast, intent.goal, &mut world).await;
+        let rehearsals = BTreeMap::new();
+        let run = execute::new_run(context, "re")?;
+        let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(|| {
+            let successor = &cast.source;
+            refused(format!("{successor}, which took the place of {}, does not answer", cast.target)).hint(format!(
+                "bring its agent back, or replace it: `coord failover {successor} --to TARGET --dry-run`"
+            ))
+        })?;
+        Ok(Plan::build(None, &scene))
     };
-    let successor = leader(&world, &held.deposition.successor);
-    let cast = Cast { group: None, source: successor, target: deposed, siblings: Vec::new(), passed_over: Vec::new() };
-    let compare_seconds = args.compare.then_some(args.compare_limit);
-    let intent = Intent { compare_seconds, ..Intent::of(Goal::Rejoin) };
-    try_paths(context, &cast, intent.goal, &mut world).await;
-    let rehearsals = BTreeMap::new();
-    let run = execute::new_run(context, "re")?;
-    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(|| {
-        let successor = &cast.source;
-        refused(format!("{successor}, which took the place of {}, does not answer", cast.target))
-            .hint(format!("bring its agent back, or replace it: `coord failover {successor} --to TARGET --dry-run`"))
-    })?;
-    let plan = Plan::build(None, &scene);
     execute::execute(context, plan, &args.consent).await
 }
 

@@ -53,12 +53,14 @@ pub async fn run(context: &Context, args: &SwitchoverArgs) -> Result<Exit, Coord
         expect_lineage: args.expect_lineage.clone(),
         ..Intent::of(Goal::Switchover { timeout_ms: args.timeout })
     };
-    let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
-    let cast =
-        Cast::switchover(&world, &topology, &primary, &to).map_err(|error| no_cast(error, &topology.unreachable))?;
-    let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
-    let run = execute::new_run(context, "so")?;
-    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
-    let plan = Plan::build(None, &scene);
+    let plan = async {
+        let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
+        let cast = Cast::switchover(&world, &topology, &primary, &to)
+            .map_err(|error| no_cast(error, &topology.unreachable))?;
+        let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
+        let run = execute::new_run(context, "so")?;
+        let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
+        Ok(Plan::build(None, &scene))
+    };
     execute::execute(context, plan, &args.consent).await
 }

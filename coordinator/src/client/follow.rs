@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use baton_proto::control::{Outcome, Progress, Reply, Request, TaskId, TaskState, TaskStatus};
+use baton_proto::control::{Outcome, Progress, Reply, Request, TaskState, TaskStatus};
 use baton_proto::{Fault, FaultKind};
 use tokio::time::Instant;
 
@@ -46,11 +46,11 @@ pub(super) trait Ask {
     fn note(&self, answers: bool);
 }
 
-/// Follows a task. `first` begins it or, if it is a `Watch`, only looks for it: then a task that failed is not begun anew.
-/// The task's own failure is the error.
+/// Follows a task, for which `watch` asks once it was seen. `first` begins it or, if it is a `Watch`, only looks for it: then
+/// a task that failed is not begun anew. The task's own failure is the error.
 pub(super) async fn follow(
     agent: &impl Ask,
-    task: &TaskId,
+    watch: impl Fn(u64) -> Request,
     first: &Request,
     until: Until,
     mut progress: impl FnMut(&Progress),
@@ -59,7 +59,7 @@ pub(super) async fn follow(
     let mut gone_since: Option<Instant> = None;
     loop {
         let request = match seen {
-            Some(seen) => &Request::Watch { task: task.clone(), seen },
+            Some(seen) => &watch(seen),
             None => first,
         };
         match agent.ask(request).await {
@@ -124,6 +124,7 @@ mod tests {
     use std::sync::Mutex;
 
     use baton_proto::RunId;
+    use baton_proto::control::TaskId;
 
     use super::*;
 
@@ -167,9 +168,10 @@ mod tests {
     ) -> (Result<Followed, Fault>, Vec<&'static str>) {
         let task = TaskId { run: RunId::new("fo-1").unwrap(), name: "snapshot".into() };
         // What begins the task is not looked into here: anything but a `Watch` stands for it.
-        let first = if begins { Request::Observe } else { Request::Watch { task: task.clone(), seen: 0 } };
+        let watch = |seen| Request::Watch { task: task.clone(), seen, turn: None };
+        let first = if begins { Request::Observe } else { watch(0) };
         let agent = Scripted { answers: Mutex::new(answers.into_iter().collect()), asked: Mutex::default() };
-        let followed = follow(&agent, &task, &first, until, |_| {}).await;
+        let followed = follow(&agent, watch, &first, until, |_| {}).await;
         (followed, agent.asked.into_inner().unwrap())
     }
 

@@ -1,7 +1,9 @@
 //! What each step asks of which agent. Every order can be given again, so every step can.
 
+mod canary;
 mod handover;
 mod join;
+mod left;
 mod rejoin;
 mod transfer;
 
@@ -23,8 +25,6 @@ use crate::run::{Learnt, Ledger};
 const JOIN_TIMEOUT_SECONDS: u32 = 3600;
 /// How long the first rewrite of an append-only file may take.
 const AOF_TIMEOUT_SECONDS: u32 = 3600;
-/// How long a canary may take to reach a replica whose link is up.
-const CANARY_TIMEOUT_SECONDS: u32 = 10;
 
 /// Carries steps out through the agents.
 pub struct AgentHands<'a> {
@@ -83,6 +83,9 @@ impl Hands for AgentHands<'_> {
             }
             Step::Persist { instances } => self.persist(instances, progress).await,
             Step::Canary { primary, replica } => self.canary(primary, replica, progress).await,
+            Step::LeftBehind { replicas, hosts, strangers, from, to } => {
+                Ok(self.left_behind(replicas, hosts, strangers, (from, to)).await)
+            }
             Step::Release { source, target, keep_old } => {
                 self.release(source, target, *keep_old, ledger, progress).await
             }
@@ -137,7 +140,7 @@ impl Crew for AgentHands<'_> {
     }
 
     async fn join(&self, name: &str, on: &InstanceRef, until: Until, progress: Shown<'_>) -> Result<Followed, Fault> {
-        self.agents.join(&self.seat.run, name, on, until, |state| progress(on, state)).await
+        self.agents.join(self.seat, name, on, until, |state| progress(on, state)).await
     }
 
     fn address(&self, host: &HostName) -> Result<HostPort, Fault> {
@@ -260,24 +263,6 @@ impl AgentHands<'_> {
         Ok(learnt)
     }
 
-    async fn canary(
-        &self,
-        primary: &InstanceRef,
-        replica: &InstanceRef,
-        progress: Shown<'_>,
-    ) -> Result<Vec<Learnt>, Fault> {
-        let value = format!("{:016x}", rand::random::<u64>());
-        let write = Action::WriteCanary { value: value.clone() };
-        let mut learnt = self.one(&format!("canary-{value}"), primary, write, progress).await?;
-        let read = Action::ReadCanary { value: value.clone(), timeout_seconds: CANARY_TIMEOUT_SECONDS };
-        let seen = self.one(&format!("canary-{value}"), replica, read, progress).await;
-        // Seen or not, it is no key of anybody's.
-        let dropped = self.one(&format!("canary-drop-{value}"), primary, Action::DropCanary, progress).await;
-        learnt.extend(seen?);
-        learnt.extend(dropped?);
-        Ok(learnt)
-    }
-
     /// Drops what the run put there. If something is missing, the pinned snapshot and the old files are kept: they may be
     /// the last good copy. Of one that was streamed nothing is pinned, and there is nothing to keep.
     async fn release(
@@ -289,6 +274,9 @@ impl AgentHands<'_> {
         progress: Shown<'_>,
     ) -> Result<Vec<Learnt>, Fault> {
         let mut learnt = Vec::new();
+        if self.taken_up {
+            self.drop_canary(&[source, target], progress).await;
+        }
         let whole = ledger.shortfalls().next().is_none();
         let streamed = ledger.snapshot().is_some_and(|facts| facts.method == SaveMethod::Stream);
         if whole || streamed {

@@ -85,7 +85,12 @@ impl<'a> Kept<'a> {
                 Err(fault) => missed = fault,
             }
         }
-        if kept > 0 { Ok(kept) } else { Err(JournalError::NoCopy(missed)) }
+        match missed.kind {
+            _ if kept > 0 => Ok(kept),
+            // No host has anything of the run.
+            FaultKind::NotFound => Err(JournalError::Held(missed)),
+            _ => Err(JournalError::NoCopy(missed)),
+        }
     }
 }
 
@@ -102,9 +107,8 @@ async fn tell(
             Ok(bytes) if bytes == text.len() as u64 => return Ok(()),
             Ok(_) => {}
             Err(fault) if fault.kind == FaultKind::Held => {
-                // It was away when the turn was taken, and has heard of it only now; or another has the next.
                 for instance in instances.iter().filter(|instance| instance.host == *host) {
-                    agents.claim(instance, seat).await?;
+                    reclaim(agents, seat, instance, &fault).await?;
                 }
             }
             Err(fault) => return Err(fault),
@@ -113,6 +117,15 @@ async fn tell(
         from = 0;
     }
     Err(Fault::new(FaultKind::Host, format!("{host} does not keep the journal that it is told")))
+}
+
+/// Claims an instance whose host was away when the turn was taken, and still has the turn before; or is told that another has
+/// the next. One that the run has no more is not claimed: whoever took the run up has ended it, and given it back.
+async fn reclaim(agents: &Agents, seat: &Seat, instance: &InstanceRef, denied: &Fault) -> Result<(), Fault> {
+    match agents.observe_instance(instance).await?.claim {
+        Some(claim) if claim.run == seat.run => agents.claim(instance, seat).await,
+        _ => Err(Fault { kind: FaultKind::NotFound, ..denied.clone() }),
+    }
 }
 
 fn late(host: &HostName) -> Fault {

@@ -9,6 +9,7 @@ mod live_source;
 mod path;
 mod primary;
 mod rejoin;
+mod silent;
 mod source;
 mod target;
 
@@ -25,10 +26,12 @@ const LOST: &[CheckFn] = &[
     primary::stands_as_seen,
     source::is_freshest,
     source::has_data,
+    source::knows_its_history,
     source::is_recent,
     source::is_idle,
     source::can_save,
     source::siblings_stand,
+    silent::siblings_answer,
     live_source::keeps_what_is_written,
     condition::is_unmanaged,
     condition::leader_serves,
@@ -61,6 +64,7 @@ const HANDED_OVER: &[CheckFn] = &[
     handover::replica_keeps_up,
     handover::replica_can_lead,
     handover::siblings_move,
+    silent::siblings_answer,
 ];
 
 const REJOINED: &[CheckFn] = &[rejoin::is_deposed, rejoin::has_room];

@@ -160,7 +160,7 @@ fn built_from_a_snapshot(scene: &Scene) -> Forecast {
 /// A deposed primary goes on from where it stands if that is in its successor's history.
 fn returned(scene: &Scene) -> Forecast {
     let (replica, to) = (scene.target, scene.source);
-    let past = scene.world.deposed(replica.name).zip(replica.running());
+    let past = scene.world.joins_after(replica.name).zip(replica.running());
     let past = past.and_then(|(held, running)| held.deposition.past_fork(&running.replication));
     let ids = replica.running().map(|running| &running.replication.lineage.id);
     let remembers =

@@ -8,6 +8,7 @@ use baton_proto::deposed::{Deposition, Standing};
 use baton_proto::{HostPort, InstanceRef, Lineage};
 use serde::{Deserialize, Serialize};
 
+use crate::plan::left::{Unmoved, Unseen};
 use crate::rate::Limit;
 use crate::report::units::{Bytes, Seconds};
 
@@ -125,6 +126,18 @@ pub enum Step {
         primary: InstanceRef,
         replica: InstanceRef,
     },
+    /// Looks for replicas that could not be moved along, and names those that still follow the replaced primary.
+    LeftBehind {
+        /// Known when the plan was made.
+        replicas: Vec<Unmoved>,
+        /// Whose agents did not answer then.
+        hosts: Vec<Unseen>,
+        /// Replicas without an agent.
+        strangers: Vec<HostPort>,
+        /// The addresses of the replaced primary.
+        from: Vec<HostPort>,
+        to: Upstream,
+    },
     /// Drops pins, tickets and partial files; keeps what stood in place of the dump if it was somebody's data.
     Release {
         source: InstanceRef,
@@ -197,6 +210,7 @@ impl Step {
             Step::EnableAof { .. } => "aof",
             Step::Persist { .. } => "persist",
             Step::Canary { .. } => "canary",
+            Step::LeftBehind { .. } => "left-behind",
             Step::Release { .. } => "release",
         }
     }
@@ -264,12 +278,25 @@ impl Step {
             Step::Boot { target } => format!("start {target} empty"),
             Step::Gate { source, target } => format!("gate: {} must hold all that {source} holds", target.instance),
             Step::Attach { replica, to } => format!("{replica} follows {} ({})", to.instance, to.address),
-            Step::AttachSiblings { replicas, to } => format!("{} follow {}", list(replicas), to.instance),
+            Step::AttachSiblings { replicas, to } => {
+                let follow = if replicas.len() == 1 { "follows" } else { "follow" };
+                format!("{} {follow} {}", list(replicas), to.instance)
+            }
             Step::EnableAof { target, .. } => {
                 format!("turn appendonly back on at {target}, as its configuration wants")
             }
             Step::Persist { instances } => format!("CONFIG REWRITE on {}, read back from disk", list(instances)),
             Step::Canary { primary, replica } => format!("canary: write on {primary}, see it on {replica}"),
+            Step::LeftBehind { replicas, hosts, strangers, to, .. } => {
+                let hosts = hosts.iter().map(|unseen| unseen.host.to_string());
+                let names = replicas.iter().map(|unmoved| unmoved.instance.to_string()).chain(hosts);
+                let names: Vec<_> = names.chain(strangers.iter().map(ToString::to_string)).collect();
+                format!(
+                    "see whether {} was left behind: whether a replica does not follow {}",
+                    names.join(", "),
+                    to.instance
+                )
+            }
             Step::Release { .. } => "release snapshots and partial files that are not needed any more".into(),
         }
     }
@@ -283,6 +310,7 @@ impl Step {
             | Step::EnableAof { .. }
             | Step::Persist { .. }
             | Step::Canary { .. }
+            | Step::LeftBehind { .. }
             | Step::Release { .. } => OnFailure::Degrade,
             _ => OnFailure::Undo,
         }
@@ -317,7 +345,8 @@ impl Step {
 
     /// Whether the step only makes last what the steps before it did, or clears away: done also where a run is given up.
     pub fn is_closing(&self) -> bool {
-        matches!(self, Step::Persist { .. } | Step::Release { .. } | Step::Depose { .. }) && !self.deposes()
+        let tells = matches!(self, Step::LeftBehind { .. });
+        tells || matches!(self, Step::Persist { .. } | Step::Release { .. } | Step::Depose { .. }) && !self.deposes()
     }
 
     /// Whether it may be left in the middle by a coordinator that is to stop: its agents go on, and are joined again.

@@ -11,7 +11,7 @@ pub(super) use self::switchover::seen_as;
 use crate::plan::Step;
 use crate::plan::spool::{self, Spool};
 use crate::plan::step::{Survivor, Upstream};
-use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing};
+use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing, left};
 use crate::report::units::Bytes;
 
 /// A data set of this size is saved in less than a second, which a reader hardly notices; above it, a server with
@@ -51,6 +51,7 @@ fn replace(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     steps.push(Step::Persist { instances: [target.clone()].into_iter().chain(survivors).collect() });
     steps.push(Step::Canary { primary: target, replica: source });
     steps.push(release(scene));
+    steps.extend(left::step(scene));
     steps
 }
 
@@ -73,6 +74,7 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     steps.push(Step::Persist { instances: [source.clone(), target.clone()].into_iter().chain(siblings).collect() });
     steps.push(Step::Canary { primary: source, replica: target });
     steps.push(release(scene));
+    steps.extend(left::step(scene));
     steps
 }
 
@@ -158,7 +160,7 @@ fn place(scene: &Scene, method: SaveMethod, loads: bool) -> Vec<Step> {
     steps
 }
 
-fn fence(members: &[Member]) -> Step {
+pub(super) fn fence(members: &[Member]) -> Step {
     let survivor = |member: &Member| {
         let lineage = member.running()?.replication.lineage.clone();
         Some(Survivor { instance: member.name.clone(), lineage })
@@ -262,6 +264,6 @@ fn names(members: &[Member]) -> Vec<InstanceRef> {
     members.iter().map(|member| member.name.clone()).collect()
 }
 
-fn upstream(member: Member) -> Upstream {
+pub(super) fn upstream(member: Member) -> Upstream {
     Upstream { instance: member.name.clone(), address: member.report.address.clone() }
 }

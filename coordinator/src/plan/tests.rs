@@ -3,6 +3,7 @@
 mod clone;
 mod condition;
 mod landing;
+mod left;
 mod source;
 mod switchover;
 mod target;

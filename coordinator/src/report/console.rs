@@ -37,6 +37,14 @@ impl Console {
         forgive(write(&mut io::stderr().lock()));
     }
 
+    /// Asks like [`Self::confirms`], and can be left before there is an answer: the thread that waits for one ends with the
+    /// process.
+    pub async fn confirmed(self, question: &'static str) -> bool {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || answer.send(self.confirms(question)));
+        answered.await.unwrap_or(false)
+    }
+
     /// Asks a yes-or-no question on the terminal; anything but yes is no.
     pub fn confirms(self, question: &str) -> bool {
         self.note(|out| {

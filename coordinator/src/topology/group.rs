@@ -111,7 +111,7 @@ fn nodes(world: &World) -> BTreeMap<InstanceRef, Node<'_>> {
 }
 
 /// Whom an instance follows: a fenced one belongs where it was, a stopped one where its file says.
-fn upstream_address(report: &InstanceReport) -> Option<HostPort> {
+pub fn upstream_address(report: &InstanceReport) -> Option<HostPort> {
     let noted = report.fence.as_ref().map(|fence| fence.from.clone());
     match report.server.running().map(|running| &running.role) {
         Some(Role::Primary { .. }) => None,

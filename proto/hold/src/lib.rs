@@ -4,7 +4,7 @@
 //! there by `DIR/NAME.held`, and goes on when the test has removed `DIR/NAME`. Release builds have no such points.
 
 #[cfg(debug_assertions)]
-use std::path::Path;
+use std::path::{Path, PathBuf};
 #[cfg(debug_assertions)]
 use std::time::Duration;
 
@@ -27,18 +27,59 @@ pub async fn at(point: impl FnOnce() -> String) {
 #[cfg(not(debug_assertions))]
 pub async fn at(_: impl FnOnce() -> String) {}
 
+/// The same on a thread that may block, for work on files.
+#[cfg(debug_assertions)]
+pub fn at_blocking(point: impl FnOnce() -> String) {
+    if let Some(dir) = std::env::var_os(VARIABLE) {
+        blocked_in(Path::new(&dir), &point());
+    }
+}
+
+/// Nothing: this is a release build.
+#[cfg(not(debug_assertions))]
+pub fn at_blocking(_: impl FnOnce() -> String) {}
+
 #[cfg(debug_assertions)]
 async fn held_in(dir: &Path, point: &str) {
-    let (wanted, held) = (dir.join(point), dir.join(format!("{point}.held")));
-    if !wanted.exists() {
-        return;
-    }
-    // Where it cannot be said that the program has come here, the test that waits for it fails.
-    let _ = std::fs::write(&held, "");
-    while wanted.exists() {
+    let Some(held) = Held::at(dir, point) else { return };
+    while held.wanted.exists() {
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let _ = std::fs::remove_file(&held);
+}
+
+#[cfg(debug_assertions)]
+fn blocked_in(dir: &Path, point: &str) {
+    let Some(held) = Held::at(dir, point) else { return };
+    while held.wanted.exists() {
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// A program that has come to a point that is wanted.
+#[cfg(debug_assertions)]
+struct Held {
+    wanted: PathBuf,
+    said: PathBuf,
+}
+
+#[cfg(debug_assertions)]
+impl Held {
+    fn at(dir: &Path, point: &str) -> Option<Self> {
+        let (wanted, said) = (dir.join(point), dir.join(format!("{point}.held")));
+        if !wanted.exists() {
+            return None;
+        }
+        // Where it cannot be said that the program has come here, the test that waits for it fails.
+        let _ = std::fs::write(&said, "");
+        Some(Self { wanted, said })
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.said);
+    }
 }
 
 #[cfg(all(test, debug_assertions))]
@@ -60,5 +101,21 @@ mod tests {
         std::fs::remove_file(&wanted).unwrap();
         program.await.unwrap();
         assert!(!dir.path().join("gate-before.held").exists());
+    }
+    #[test]
+    fn a_thread_waits_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        blocked_in(dir.path(), "place-link");
+        let wanted = dir.path().join("place-link");
+        std::fs::write(&wanted, "").unwrap();
+        let path = dir.path().to_owned();
+        let program = std::thread::spawn(move || blocked_in(&path, "place-link"));
+        while !dir.path().join("place-link.held").exists() {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        assert!(!program.is_finished());
+        std::fs::remove_file(&wanted).unwrap();
+        program.join().unwrap();
+        assert!(!dir.path().join("place-link.held").exists());
     }
 }

@@ -187,7 +187,17 @@ impl Findings {
                         self.add(Rule::Following, format!("{host} does not hold what {primary} holds: {says}: {keys}"));
                     }
                 }
-                _ if !whole => {}
+                _ if !whole => {
+                    // What is missing is told for each, or for the step in which all of them were to be moved.
+                    let told = evidence.endings.iter().any(|ending| names_one_left(&ending.names, host));
+                    if seen.part == Part::Survivor && !told {
+                        let to = &running.follows;
+                        self.add(
+                            Rule::Following,
+                            format!("{host} follows {to:?} and not {primary}, and nobody says so"),
+                        );
+                    }
+                }
                 to => self.add(Rule::Following, format!("{host} follows {to:?} and not {primary}")),
             }
         }
@@ -258,6 +268,11 @@ fn keepers(evidence: &Evidence) -> Vec<&String> {
         Standing::HalfWay => survivors.chain(evidence.of(Part::Target).map(|(host, _)| host)).collect(),
         _ => survivors.collect(),
     }
+}
+
+/// Whether what is said to be missing tells of a host, or of a step that concerns all survivors.
+fn names_one_left(missing: &str, host: &str) -> bool {
+    missing.contains(host) || ["siblings:", "attach:"].iter().any(|step| missing.contains(step))
 }
 
 /// The keys that are not there, or are others.

@@ -98,7 +98,7 @@ impl<'a> Play<'a> {
         self.command(command);
         let standing = self.rest();
         // A survivor that was started again may be no source any more: it has forgotten whose replica it was.
-        let forgot = self.endings.last().is_some_and(|ending| ending.code == code::REFUSED)
+        let forgot = self.endings.last().is_some_and(|ending| ending.code == code::PREFLIGHT)
             && self.faults.killed.iter().any(|(host, _)| *host != C);
         if !matches!(standing, Standing::Served { .. }) && !forgot {
             self.found("a failover with nothing in its way does not succeed");
@@ -233,7 +233,7 @@ impl<'a> Play<'a> {
             command: said.command.clone(),
             verb,
             code: said.code,
-            // Before it has begun anything, an interrupt ends it like any other program.
+            // Before it listens, and before it has taken up anything, an interrupt ends it like any other program.
             killed: self.faults.killed_coord || self.faults.interrupted_coord && said.code == -1,
             outcome: text("outcome").filter(|_| of_the_run),
             primary: text("primary"),

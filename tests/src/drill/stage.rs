@@ -9,6 +9,7 @@ use super::disk::Disk;
 use super::evidence::{Keys, Part, Settings};
 use super::story::Story;
 use super::witness;
+use crate::coord::code;
 use crate::host::{Host, quoted};
 use crate::process::end_all_below;
 use crate::relay::{Passing, Relay};
@@ -91,6 +92,8 @@ impl Stage {
             self.settings.insert(host.name.clone(), ask(host, witness::settings(&mut host.client())));
         }
         self.settings.insert(C.to_owned(), ask(c, of_c));
+        // As whoever watches a group does: so it is known who belongs to it when somebody does not answer.
+        self.world.coord(&["status"]).ends_with(code::DONE);
     }
 
     /// Loses A while clients write to it, and waits until its replicas have noticed.

@@ -14,7 +14,7 @@ use super::{Loaded, Target};
 use crate::actions::look::{self, Watch};
 use crate::actions::pace::Pace;
 use crate::actions::place::{self, Site};
-use crate::actions::{borrow, landing, replication};
+use crate::actions::{borrow, landing, middle, replication};
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server};
 
@@ -82,7 +82,7 @@ impl Target<'_> {
         // It goes on until the server has left: every moment in between, more is written at the source.
         let mut catching_up = None;
         if let Some(spooled) = spooled {
-            baton_hold::at(|| "level-before".into()).await;
+            middle("level-before").await;
             catching_up = Some(self.level(&mut watch, &loaded, spooled).await?);
         }
         let feed = FeedFacts {
@@ -101,9 +101,12 @@ impl Target<'_> {
             address: loaded.address.clone(),
             stage: Stage::Loaded(landed.clone()),
         };
+        middle("feed-placed").await;
         note.write(instance).await?;
+        middle("feed-noted").await;
         let running = self.leave(watch.server().await?, &running, &landed).await?;
         drop((catching_up, loaded.kept));
+        middle("feed-left").await;
         landed_now(instance, note, landed.clone(), &running).await?;
         borrow::give_back(instance, watch.server().await?, running.pid).await?;
         info!(instance = %instance.name(), feed = ?landed.feed, "landed");

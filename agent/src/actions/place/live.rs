@@ -16,7 +16,7 @@ pub(in crate::actions) fn take_back(site: &Site) -> Result<(), Fault> {
         && stamp(&part)?.is_none()
         && stamp(&dump)?.as_ref() == Some(&note.placed)
     {
-        step(|| fs::hard_link(&dump, &part)).map_err(on("take back", &dump))?;
+        step("take-back", || fs::hard_link(&dump, &part)).map_err(on("take back", &dump))?;
         sync(&noted.dir)?;
     }
     put_all_back(site).map(drop)
@@ -27,7 +27,7 @@ pub(in crate::actions) fn set_aof_aside(site: &Site) -> Result<(), Fault> {
     for name in &site.aof {
         let (standing, later) = (site.at(name), site.later(name));
         if stamp(&standing)?.is_some() && stamp(&later)?.is_none() {
-            step(|| fs::rename(&standing, &later)).map_err(on("move aside", &standing))?;
+            step("later", || fs::rename(&standing, &later)).map_err(on("move aside", &standing))?;
         }
     }
     sync(&site.dir)
@@ -38,7 +38,7 @@ pub(in crate::actions) fn drop_servers_copy(site: &Site, bytes: u64) -> Result<(
     let dump = site.at(&site.dump);
     match stamp(&dump)? {
         Some(found) if found.bytes == bytes => {
-            step(|| durable::remove_file(&dump)).map(drop).map_err(on("remove", &dump))
+            step("copy", || durable::remove_file(&dump)).map(drop).map_err(on("remove", &dump))
         }
         Some(_) => Err(Fault::new(FaultKind::Refused, format!("{} appeared during the feed", dump.display()))
             .because("it is not what the server was fed")

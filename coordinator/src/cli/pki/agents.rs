@@ -57,10 +57,16 @@ pub(super) async fn rotate(
         Some((host, error)) => {
             let mut not = CoordError::new(Exit::Degraded, format!("the certificate of {host} is not renewed"));
             not.causes = [error.message].into_iter().chain(error.causes).collect();
-            Err(not.hint(format!(
-                "what it shows it shows on; mend that, then `coord pki rotate {host} --dir {}`",
-                dir.display()
-            )))
+            // Nobody believes it any more, so that it cannot ask for another by itself.
+            let ended = not.causes.iter().any(|cause| cause.contains("expired"));
+            let dir = dir.display();
+            Err(not.hint(if ended {
+                format!(
+                    "make it another by `coord pki issue {host} --dir {dir} --out FILE`, put that in its place, and restart its agent"
+                )
+            } else {
+                format!("what it shows it shows on; mend that, then `coord pki rotate {host} --dir {dir}`")
+            }))
         }
     }
 }
@@ -125,8 +131,7 @@ async fn give(context: &Context, list: &[u8]) -> Result<Exit, CoordError> {
     }
     match error {
         None => Ok(Exit::Done),
-        Some(error) => {
-            Err(error.hint("when they answer, `coord pki push` tells them; a host that was revoked need not know"))
-        }
+        Some(error) => Err(error
+            .hint("when they answer, `coord pki push --dir DIR` tells them; a host that was revoked need not know")),
     }
 }

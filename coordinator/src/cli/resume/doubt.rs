@@ -1,5 +1,6 @@
 //! Looks before a run goes on: whether a step in doubt has made its new primary, and whether the lost one is still lost.
 
+use baton_proto::control::Action;
 use baton_proto::report::Role;
 use baton_proto::{Fault, FaultKind, InstanceRef};
 
@@ -18,12 +19,10 @@ pub(super) async fn look(context: &Context, seat: &Seat, step: &Step) -> Result<
     let (on, task) = match step {
         Step::Attach { replica, .. } => (replica, format!("attach-{}", replica.instance)),
         Step::Promote { on } => (on, format!("promote-{}", on.instance)),
-        Step::HandOver { from, to, .. } => {
+        Step::HandOver { from, to, timeout_ms, .. } => {
             // Its agent gives up by itself.
             settled(context, seat, from, &format!("hand-over-{}", from.instance)).await?;
-            let report = agents.observe_instance(&to.instance).await?;
-            let now = report.server.running().ok_or_else(|| silent(&to.instance))?;
-            return Ok(matches!(now.role, Role::Primary { .. }));
+            return handed_over(context, seat, (from, &to.instance), *timeout_ms).await;
         }
         _ => return Ok(false),
     };
@@ -46,6 +45,37 @@ pub(super) async fn look(context: &Context, seat: &Seat, step: &Step) -> Result<
     done().await
 }
 
+/// Whether a handover has come to its end, and its heir leads. The server does it by itself, also when its agent has died
+/// in between: while roles change, an heir that is no primary yet may be one the moment after it was looked at. So the end
+/// is waited for, as long as the run gives a handover, and the little that its agent adds for the roles to change.
+async fn handed_over(
+    context: &Context,
+    seat: &Seat,
+    (from, heir): (&InstanceRef, &InstanceRef),
+    timeout_ms: u32,
+) -> Result<bool, Fault> {
+    let agents = &context.agents;
+    let leads = async || {
+        let report = agents.observe_instance(heir).await?;
+        Ok::<_, Fault>(report.server.running().map(|now| matches!(now.role, Role::Primary { .. })))
+    };
+    if leads().await? == Some(true) {
+        return Ok(true);
+    }
+    let keep = Action::KeepPrimary { timeout_ms };
+    match agents.order(seat, &format!("await-hand-over-{}", from.instance), from, keep, |_| {}).await {
+        // It leads, and hands over no more.
+        Ok(_) => return Ok(false),
+        // It follows another.
+        Err(fault) if fault.kind == FaultKind::Refused => {}
+        Err(fault) if matches!(fault.kind, FaultKind::Peer | FaultKind::Held) => return Err(fault),
+        // A server that is gone hands over no more; one that answers is still in the middle.
+        Err(fault) if agents.observe_instance(from).await?.server.running().is_some() => return Err(fault),
+        Err(_) => {}
+    }
+    leads().await?.ok_or_else(|| silent(heir))
+}
+
 fn silent(on: &InstanceRef) -> Fault {
     Fault::new(FaultKind::Server, format!("the server of {on} does not answer"))
         .hint(format!("start the server of {on}, then run this again"))
@@ -53,7 +83,7 @@ fn silent(on: &InstanceRef) -> Fault {
 
 /// Waits for the end of a task, however it ends.
 async fn settled(context: &Context, seat: &Seat, on: &InstanceRef, task: &str) -> Result<(), Fault> {
-    match context.agents.join(&seat.run, task, on, Until::End, |_| {}).await {
+    match context.agents.join(seat, task, on, Until::End, |_| {}).await {
         Ok(Followed::Done(_) | Followed::Ready | Followed::Unknown) => Ok(()),
         Err(fault) if fault.kind == FaultKind::Peer => Err(fault),
         Err(_) => Ok(()),

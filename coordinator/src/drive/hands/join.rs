@@ -63,7 +63,8 @@ impl AgentHands<'_> {
             return self.join(replica, to, None, before, progress).await;
         }
         // A target that was started as a replica follows already, and has moved on since the snapshot.
-        let Some(stood) = ledger.fenced_at(replica) else {
+        let is_aside = ledger.aside().is_some_and(|(on, _)| on == replica);
+        let Some(stood) = ledger.fenced_at(replica).filter(|_| !is_aside) else {
             let before = ledger.counters(&to.instance).ok_or_else(|| no_record("counters"))?;
             self.still_as_judged(&to.instance, ledger).await?;
             // One that was saved aside must still stand there: what came since is in no file.

@@ -100,8 +100,8 @@ pub const CATALOGUE: &[Entry] = &[
     },
     Entry {
         id: "siblings",
-        asks: "Can every other replica be moved along?",
-        remedy: "Move those that are named by hand when they are well again.",
+        asks: "Can every other replica be moved along? Does every host answer that may have one?",
+        remedy: "Get the agents that are named to answer first, or move what was left behind afterwards: `coord rejoin HOST`.",
         worst: Level::Warn,
         verbs: &[FAILOVER, SWITCHOVER],
     },
@@ -122,9 +122,16 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         id: "source-empty",
         asks: "Does the source hold any key?",
-        remedy: "See that its first sync had ended before the primary was lost.",
+        remedy: "If the primary held any, do not go on: look for its dump and its append-only file first.",
         worst: Level::Warn,
         verbs: &[FAILOVER, COPY],
+    },
+    Entry {
+        id: "source-history",
+        asks: "Does a source that stays a replica know where its data stands, so that its snapshot tells?",
+        remedy: "Use `--mode promote`, by which it begins a new history; or name another with `--source`.",
+        worst: Level::Refuse,
+        verbs: &[FAILOVER],
     },
     Entry {
         id: "source-age",

@@ -261,7 +261,7 @@ pub(super) fn is_unmanaged(scene: &Scene) -> Vec<Check> {
         }
         if running.sentinels > 0 && matches!(scene.intent.goal, Goal::Failover(_)) {
             let text = format!(
-                "{} Sentinels watch {name}, and may move the roles at the same time or back",
+                "Sentinel watches {name} ({} of them), and may move the roles at the same time or back",
                 running.sentinels
             );
             checks.push(warn(

@@ -1,10 +1,11 @@
 //! Checks on a primary that is to hand over, and on the replica that is to take over.
 
+use baton_proto::HostPort;
 use baton_proto::report::Role;
 
 use super::{danger, ok, refuse, warn};
 use crate::plan::steps;
-use crate::plan::{Check, Scene};
+use crate::plan::{Check, Scene, left};
 use crate::report::units::Bytes;
 use crate::topology::{PrimaryState, ReplicaLink};
 
@@ -58,7 +59,8 @@ pub(super) fn is_unmanaged(scene: &Scene) -> Vec<Check> {
         let Some(running) = member.running() else { continue };
         let name = member.name;
         if running.sentinels > 0 {
-            let text = format!("{} Sentinels watch {name}, and would move the roles back", running.sentinels);
+            let text =
+                format!("Sentinel watches {name} ({} of them), and would move the roles back", running.sentinels);
             checks.push(refuse(
                 "group-sentinel",
                 text,
@@ -195,9 +197,16 @@ pub(super) fn siblings_move(scene: &Scene) -> Vec<Check> {
     const ID: &str = "siblings";
     let source = scene.source.name;
     let left = scene.passed_over.iter().map(|(name, why)| {
-        warn(ID, format!("{name} is left behind {source}: {why}"), "move it by hand when it is well again")
+        let remedy = format!("once it is well: {}", left::once_it_is_well(scene, name));
+        warn(ID, format!("{name} is left behind {source}: {why}"), remedy)
     });
-    let strangers = scene.group.iter().flat_map(|group| &group.strangers).map(|address| {
+    // One whose agent is silent is told of as such.
+    let is_silent = |address: &&HostPort| {
+        let host = scene.world.place(address, &source.host).host().cloned();
+        host.is_some_and(|host| scene.world.report(&host).is_none())
+    };
+    let strangers = scene.group.iter().flat_map(|group| &group.strangers).filter(|address| !is_silent(address));
+    let strangers = strangers.map(|address| {
         warn(ID, format!("{address} is a replica that no agent reports, and stays behind {source}"), "move it by hand")
     });
     left.chain(strangers).collect()

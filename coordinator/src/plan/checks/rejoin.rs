@@ -1,6 +1,6 @@
 //! A deposed primary: that it is one before it is joined to its successor, and that it is none where it would lead.
 
-use baton_proto::report::Role;
+use baton_proto::report::{Link, Role};
 
 use super::{danger, ok, refuse};
 use crate::plan::{Check, Member, Scene};
@@ -10,27 +10,44 @@ use crate::report::units::Bytes;
 pub(super) fn is_deposed(scene: &Scene) -> Vec<Check> {
     let id = "deposed";
     let (target, source) = (scene.target.name, scene.source.name);
-    let Some(held) = scene.world.deposed(target) else {
+    let Some(held) = scene.world.joins_after(target) else {
         let says = format!("no agent knows of a run that has replaced {target}");
         return vec![refuse(id, says, "see `coord status`; an empty server is made a replica by `coord clone`")];
     };
     let note = &held.deposition;
+    let is_stray = scene.world.deposed(target).is_none();
     let Some(running) = scene.target.running() else {
         let says = format!("the server of {target} does not answer, and what it holds cannot be saved aside");
-        return vec![refuse(id, says, format!("start the server on {}: its agent keeps it off writes", target.host))];
+        let remedy = if is_stray { "" } else { ": its agent keeps it off writes" };
+        return vec![refuse(id, says, format!("start the server on {}{remedy}", target.host))];
     };
+    if let Role::Replica { primary, link: Link::Up { .. } | Link::Syncing, .. } = &running.role
+        && is_stray
+    {
+        let says = format!("{target} is linked to {primary}, which run {} has replaced", note.run);
+        return vec![refuse(
+            id,
+            says,
+            format!("join that first, and {target} gets what it gets: `coord rejoin {}`", note.name()),
+        )];
+    }
     let stands = matches!(scene.source.running(), Some(running) if matches!(running.role, Role::Primary { .. }));
     if !stands {
         let says = format!("{source} leads nobody now, so that nothing could be followed");
         return vec![refuse(id, says, "see `coord status`, and replace the primary that was lost first")];
     }
+    let what = if is_stray {
+        format!("run {} replaced the primary that it followed", note.run)
+    } else {
+        format!("run {} deposed it", note.run)
+    };
     let says = match note.past_fork(&running.replication) {
-        Some(0) => format!("run {} deposed it, and it holds nothing that {source} has not", note.run),
+        Some(0) => format!("{what}, and it holds nothing that {source} has not"),
         Some(bytes) => {
-            format!("run {} deposed it; it is {} past the fork, which are saved aside", note.run, Bytes(bytes))
+            format!("{what}; it is {} past the fork, which are saved aside", Bytes(bytes))
         }
         None => {
-            format!("run {} deposed it; all that it holds is saved aside, since its history is forgotten", note.run)
+            format!("{what}; all that it holds is saved aside, since its history is forgotten")
         }
     };
     vec![ok(id, says)]

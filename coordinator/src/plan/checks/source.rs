@@ -5,8 +5,11 @@ use baton_proto::report::{Link, Role};
 
 use super::{danger, ok, refuse, warn};
 use crate::plan::steps::{save_method, streams};
-use crate::plan::{Check, Goal, Member, Mode, Scene};
+use crate::plan::{Check, Goal, Member, Mode, Scene, left};
 use crate::report::units::{Bytes, Span};
+
+/// What a replica tells as its offset that has none.
+const NO_OFFSET: u64 = 1;
 
 /// The source holds the most. One that holds less loses what the others have.
 pub(super) fn is_freshest(scene: &Scene) -> Vec<Check> {
@@ -35,8 +38,34 @@ pub(super) fn is_freshest(scene: &Scene) -> Vec<Check> {
 pub(super) fn has_data(scene: &Scene) -> Vec<Check> {
     let empty = scene.source.running().is_some_and(|running| running.keyspace.is_empty());
     let says = || format!("{} holds no key: if the lost primary held any, they are not here", scene.source.name);
-    let check = || warn("source-empty", says(), "see that its first sync had ended before the primary was lost");
+    let check = || {
+        warn(
+            "source-empty",
+            says(),
+            "if the primary held any, do not go on: look for its dump and its append-only file first",
+        )
+    };
     empty.then(check).into_iter().collect()
+}
+
+/// The source knows where its data stands, so that its snapshot tells, and what loads it can be held against it. A replica
+/// that was started on its append-only file has forgotten: it stands at the very beginning of a history of its own, and has
+/// no backlog. Promoted, it begins one that it can tell.
+pub(super) fn knows_its_history(scene: &Scene) -> Vec<Check> {
+    const ID: &str = "source-history";
+    let Some(running) = scene.source.running() else { return Vec::new() };
+    let is_alone = matches!(&running.role, Role::Replica { link: Link::Down { .. }, .. });
+    let replication = &running.replication;
+    let forgot = replication.backlog.is_none() && replication.lineage.offset <= NO_OFFSET;
+    if scene.intent.goal != Goal::Failover(Mode::Replace) || !is_alone || !forgot {
+        return Vec::new();
+    }
+    let name = scene.source.name;
+    let says = format!(
+        "{name} has forgotten where its data stands, as a replica does that is started again on its append-only file: \
+         its snapshot would not tell, and nothing could be held against it"
+    );
+    vec![refuse(ID, says, "use --mode promote, by which it begins a new history; or another survivor with --source")]
 }
 
 /// The source's data is not older than the operator allows.
@@ -189,7 +218,8 @@ pub(super) fn siblings_stand(scene: &Scene) -> Vec<Check> {
     let reason = |name| scene.passed_over.iter().find(|(other, _)| other == name).map_or("", |(_, why)| why.as_str());
     left.map(|replica| {
         let name = &replica.instance;
-        warn(ID, format!("{name} is left as it is: {}", reason(name)), "move it by hand when it is well again")
+        let remedy = format!("once it is well: {}", left::once_it_is_well(scene, name));
+        warn(ID, format!("{name} is left as it is: {}", reason(name)), remedy)
     })
     .collect()
 }

@@ -4,7 +4,7 @@ use baton_proto::compared::Comparing;
 use baton_proto::deposed::{Deposition, Standing};
 use baton_proto::{HostName, InstanceRef};
 
-use super::upstream;
+use super::{fence, upstream};
 use crate::plan::{Member, Scene, Step};
 
 /// Has the group note that the lost primary is replaced. None: no agent could ever be told, since the inventory has no
@@ -38,20 +38,24 @@ fn unix_now(scene: &Scene) -> u64 {
 
 pub(super) fn steps(scene: &Scene) -> Vec<Step> {
     let (primary, deposed) = (scene.source.name.clone(), scene.target.name.clone());
-    let Some(held) = scene.world.deposed(&deposed) else { return Vec::new() };
+    let Some(held) = scene.world.joins_after(&deposed) else { return Vec::new() };
     let note = Box::new(held.deposition.clone());
     let over = Box::new(Deposition { standing: Standing::Rejoined, ..held.deposition.clone() });
     let keepers = keepers(scene, &deposed, &over);
     let to = upstream(scene.source);
     let compare = scene.intent.compare_seconds;
     let compare = compare.map(|limit_seconds| Comparing { with: to.address.clone(), limit_seconds });
-    vec![
-        Step::SaveAside { deposed: deposed.clone(), primary: primary.clone(), deposition: note, compare },
-        Step::Attach { replica: deposed.clone(), to },
-        Step::Depose { keepers, own: Some(deposed.clone()), deposition: over },
-        Step::Persist { instances: vec![deposed.clone()] },
-        Step::Canary { primary, replica: deposed },
-    ]
+    // A replica that was left behind is fenced like those that were not, and the note of its primary stands.
+    let is_stray = scene.world.deposed(&deposed).is_none();
+    let mut steps: Vec<Step> = is_stray.then(|| fence(&[scene.target])).into_iter().collect();
+    steps.push(Step::SaveAside { deposed: deposed.clone(), primary: primary.clone(), deposition: note, compare });
+    steps.push(Step::Attach { replica: deposed.clone(), to });
+    if !is_stray {
+        steps.push(Step::Depose { keepers, own: Some(deposed.clone()), deposition: over });
+    }
+    steps.push(Step::Persist { instances: vec![deposed.clone()] });
+    steps.push(Step::Canary { primary, replica: deposed });
+    steps
 }
 
 /// An instance of each host whose agent holds the note.

@@ -4,7 +4,7 @@ use baton_proto::HostPort;
 use baton_proto::report::Role;
 
 use super::{names, upstream};
-use crate::plan::{Scene, Step};
+use crate::plan::{Scene, Step, left};
 
 pub(super) fn steps(scene: &Scene, timeout_ms: u32) -> Vec<Step> {
     let (source, target) = (scene.source.name.clone(), scene.target.name.clone());
@@ -17,6 +17,7 @@ pub(super) fn steps(scene: &Scene, timeout_ms: u32) -> Vec<Step> {
     }
     steps.push(Step::Persist { instances: [target.clone(), source.clone()].into_iter().chain(siblings).collect() });
     steps.push(Step::Canary { primary: target, replica: source });
+    steps.extend(left::step(scene));
     steps
 }
 

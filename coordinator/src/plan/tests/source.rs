@@ -133,6 +133,30 @@ fn a_replica_without_its_primary_streams_only_in_a_failover_that_fences_it() {
 }
 
 #[test]
+fn a_source_that_has_forgotten_its_history_is_only_promoted() {
+    let forgetful = |goal| {
+        let mut case = Case::new(goal);
+        case.b = with_running(replica(B, 900), |running| {
+            running.replication.lineage = lineage('f', 1);
+            running.replication.backlog = None;
+        });
+        case
+    };
+    let case = forgetful(Goal::Failover(Mode::Replace));
+    refused(&case, "source-history", Level::Refuse);
+    let check = case.plan().refusals().next().unwrap().clone();
+    assert!(check.remedy.unwrap().contains("--mode promote"), "{}", check.says);
+    assert_eq!(forgetful(Goal::Failover(Mode::Promote)).refusals().0, Vec::<String>::new());
+    // At the beginning of a history with a backlog it is one that has just begun to follow.
+    let mut case = Case::replace();
+    case.b = with_running(replica(B, 900), |running| {
+        running.replication.lineage = lineage('a', 1);
+        running.replication.backlog = Some(Backlog { first_offset: 1, held_bytes: 1 });
+    });
+    assert_eq!(case.refusals().0, Vec::<String>::new());
+}
+
+#[test]
 fn an_empty_source_is_warned_of_since_it_may_never_have_been_in_sync() {
     let mut case = Case::replace();
     case.b = with_running(replica(B, 900), |running| running.keyspace.clear());

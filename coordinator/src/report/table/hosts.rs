@@ -41,12 +41,12 @@ fn certificates(hosts: &[&HostName], world: &World, now_unix: u64) -> Vec<String
             notes.push(format!("the certificate of {host} has ended: `coord pki issue {host}`"));
         } else if left < ENDS_SOON_SECONDS {
             let days = left / SECONDS_A_DAY;
-            notes.push(format!("the certificate of {host} ends in {days} days: `coord pki rotate {host}`"));
+            notes.push(format!("the certificate of {host} ends in {days} days: `coord pki rotate {host} --dir DIR`"));
         }
         if facts.revocations < newest {
             let known = facts.revocations;
             notes.push(format!(
-                "{host} does not know all that was revoked (list {known} of {newest}): `coord pki push`"
+                "{host} does not know all that was revoked (list {known} of {newest}): `coord pki push --dir DIR`"
             ));
         }
     }
@@ -81,13 +81,13 @@ mod tests {
         assert_eq!(told(|_| {}), Vec::<String>::new(), "agents that do not tell are not judged");
         assert_eq!(told(|world| with_certificate(world, "machine-a", 31, 0)), Vec::<String>::new());
         let soon = told(|world| with_certificate(world, "machine-a", 29, 0));
-        assert_eq!(soon, ["the certificate of machine-a ends in 29 days: `coord pki rotate machine-a`"]);
+        assert_eq!(soon, ["the certificate of machine-a ends in 29 days: `coord pki rotate machine-a --dir DIR`"]);
         assert!(told(|world| with_certificate(world, "machine-a", 0, 0))[0].contains("has ended"));
         let lag = told(|world| {
             with_certificate(world, "machine-a", 400, 1);
             with_certificate(world, "machine-b", 400, 2);
         });
-        assert_eq!(lag, ["machine-a does not know all that was revoked (list 1 of 2): `coord pki push`"]);
+        assert_eq!(lag, ["machine-a does not know all that was revoked (list 1 of 2): `coord pki push --dir DIR`"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is wrong with a group, in sentences, and the next command.
 
 use baton_proto::control::{Reach, ReachVerdict};
-use baton_proto::deposed::Held;
+use baton_proto::deposed::{Deposition, Held};
 use baton_proto::{InstanceRef, RunId};
 
 use super::one_line;
@@ -16,6 +16,7 @@ pub fn issues(group: &Group, world: &World) -> Vec<String> {
         Err(fault) => format!("{} could not try {}: {}", probe.from, probe.to, one_line(&fault.to_string())),
     }));
     issues.extend(group.replicas.iter().filter_map(of_replica));
+    issues.extend(strays(group, world).map(|(name, held)| of_stray(name, held)));
     issues.extend(deposed_by(group, world).map(|held| of_deposition(held, world)));
     issues.extend(group.strangers.iter().map(|address| format!("its replica {address} is reported by no agent")));
     issues.extend(group.members().filter_map(|name| {
@@ -31,6 +32,19 @@ fn deposed_by<'a>(group: &'a Group, world: &'a World) -> impl Iterator<Item = &'
         let successor = &held.deposition.successor;
         group.members().chain(&group.rivals).any(|member| member == successor)
     })
+}
+
+/// The replicas that were left behind when the primary that they follow was replaced.
+fn strays<'a>(group: &'a Group, world: &'a World) -> impl Iterator<Item = (&'a InstanceRef, &'a Held)> {
+    // Linked to the replaced primary, one gets what that gets.
+    let unlinked = group.replicas.iter().filter(|replica| replica.is_running() && !replica.is_linked());
+    unlinked.filter_map(|replica| Some((&replica.instance, world.stray(&replica.instance)?)))
+}
+
+fn of_stray(name: &InstanceRef, held: &Held) -> String {
+    let Deposition { run, successor, .. } = &held.deposition;
+    let replaced = held.deposition.name();
+    format!("{name} was left behind when run {run} replaced {replaced}: nothing that {successor} takes comes to it")
 }
 
 fn of_deposition(held: &Held, world: &World) -> String {
@@ -144,10 +158,14 @@ pub fn next(group: &Group, topology: &Topology, world: &World) -> Vec<String> {
         _ => (None, false),
     };
     let failover = if lost { failover(group, topology, world) } else { None };
-    // Only where its agent answers can it be joined.
-    let back = deposed_by(group, world).filter(|held| world.report(&held.deposition.host).is_some());
+    // Only where its agent answers can it be joined, and not while the run that deposed it is at work.
+    let at_work =
+        |run: &RunId| world.instances().any(|(_, report)| report.claim.as_ref().is_some_and(|claim| claim.run == *run));
+    let back = deposed_by(group, world)
+        .filter(|held| world.report(&held.deposition.host).is_some() && !at_work(&held.deposition.run));
     let rejoin = back.map(|held| format!("coord rejoin {}", held.deposition.name()));
-    held.map(|run| format!("coord show {run}")).into_iter().chain(failover).chain(rejoin).collect()
+    let stray = strays(group, world).map(|(name, _)| format!("coord rejoin {name}"));
+    held.map(|run| format!("coord show {run}")).into_iter().chain(failover).chain(rejoin).chain(stray).collect()
 }
 
 /// The run that holds a replica of the group.

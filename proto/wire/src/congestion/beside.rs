@@ -26,12 +26,15 @@ const SHARE_FALL: f64 = 0.985;
 /// and rises while it has less than this.
 const SHARE_LOW: f64 = 0.40;
 const SHARE_RISE: f64 = 1.04;
+/// Where it is not known, the window rises as fast up to so many times what it was when the rival was found.
+const RISE_FACTOR: f64 = 2.0;
 /// A rival that ignores loss causes it in so many of the rounds, and to give way to it is to get nothing: then there is
 /// no cut, and more growth.
 const LOSSY_DEAF: f64 = 0.25;
 const LOSSY_GAIN: f64 = 0.1;
 const DEAF_FACTOR: f64 = 2.0;
-/// Loss in a round from which on the window does not grow, whoever causes it, and from which on it falls each round.
+/// Loss in a round from which on the window does not grow, whoever causes it (but beside a rival that ignores it), and from
+/// which on it falls each round.
 /// A rival that probes costs us a tenth of a round and more now and then.
 const LOSS_FULL: f64 = 0.15;
 const LOSS_FLOOD: f64 = 0.25;
@@ -60,6 +63,8 @@ pub(super) struct Beside {
     rtt_known: f64,
     rtt_before: f64,
     since_cut: u32,
+    /// Where the path's rate is not known, the window rises fast up to this.
+    rise_to: f64,
     /// Part of the rounds that were lossy of late.
     lossy_rounds: f64,
 }
@@ -69,9 +74,11 @@ impl Beside {
     pub(super) fn new(model: &Model, why: Rival, shown: &Shown, back: Option<f64>) -> Beside {
         // What was lost before the rival was found is taken back.
         let share = model.capacity().map_or(0.0, |capacity| capacity * SHARE_LOW);
+        let window = (shown.rate.max(share) * shown.rtt).max(back.unwrap_or(0.0));
         Beside {
             why,
-            window: (shown.rate.max(share) * shown.rtt).max(back.unwrap_or(0.0)),
+            window,
+            rise_to: window * RISE_FACTOR,
             // Where it is not sure whose the queue is, that is found out soon.
             round: if why == Rival::Flat { ROUNDS - 4 } else { 2 },
             rtt_least: f64::MAX,
@@ -127,7 +134,7 @@ impl Beside {
             self.window *= CUT;
             return;
         }
-        if shown.app_limited || shown.loss > LOSS_FULL {
+        if shown.app_limited || (shown.loss > LOSS_FULL && !deaf) {
             return;
         }
         let growth = GROWTH_PACKETS.saturating_mul(model.mtu) as f64 + self.window * GROWTH_PART;
@@ -135,6 +142,7 @@ impl Beside {
         let share = model.capacity().map(|capacity| shown.rate / capacity.max(1.0));
         self.window = match share {
             Some(SHARE_HIGH..) => self.window * SHARE_FALL,
+            None if self.window < self.rise_to => (self.window * SHARE_RISE).max(self.window + growth),
             Some(..SHARE_LOW) => (self.window * SHARE_RISE).max(self.window + growth),
             _ if deaf => self.window + growth * DEAF_FACTOR,
             _ => self.window + growth,

@@ -34,6 +34,8 @@ const COLLAPSE_FACTOR: f64 = 0.7;
 /// that would come of going on is to stop: the rate is taken back.
 const COLLAPSE_ROUNDS: i32 = 3;
 const COLLAPSE_HELP: f64 = 1.2;
+/// A queue that is still there, and still full, after so many rounds of it is filled by others.
+const CROWDED_ROUNDS: i32 = 2;
 
 /// Why a rival is assumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +102,9 @@ impl Cruise {
     /// Judges a round. `known` is the rate that was known before it, `used` whether the window was used up, and
     /// `wary` whether a rival has just gone.
     pub(super) fn judge(&mut self, model: &mut Model, shown: &Shown, known: f64, used: bool, wary: bool) -> Turn {
-        self.heed_loss(model, shown.loss);
+        if self.heed_loss(model, shown) {
+            return Turn::Rival(Rival::Queue);
+        }
         let fallen = model.capacity().is_some_and(|capacity| known < capacity * SURGE_BELOW);
         self.surge_after = if fallen { 0 } else { self.surge_after.saturating_sub(1) };
         let surging = !shown.app_limited && shown.rate > known * SURGE && shown.rtt <= model.queue_from();
@@ -120,18 +124,24 @@ impl Cruise {
         if self.round < ROUNDS { Turn::Stay } else { self.end_cycle(model, shown, wary) }
     }
 
-    fn heed_loss(&mut self, model: &mut Model, loss: f64) {
-        let (rounds, first) = self.collapse;
+    /// Takes the rate for less on much loss. Returns whether the loss is that of a queue that others fill.
+    fn heed_loss(&mut self, model: &mut Model, shown: &Shown) -> bool {
+        let (loss, (rounds, first)) = (shown.loss, self.collapse);
         if loss <= model.collapse_from() {
             self.collapse = (0, 0.0);
         } else if rounds >= COLLAPSE_ROUNDS && 1.0 - loss < (1.0 - first) * COLLAPSE_HELP {
             model.scale_rate(COLLAPSE_FACTOR.powi(-rounds));
             model.learn_own_loss(loss.min(first));
             self.collapse = (0, 0.0);
+        } else if rounds >= CROWDED_ROUNDS && shown.rtt > model.queue_from() {
+            model.scale_rate(COLLAPSE_FACTOR.powi(-rounds));
+            self.collapse = (0, 0.0);
+            return true;
         } else {
             model.scale_rate(COLLAPSE_FACTOR);
             self.collapse = (rounds.saturating_add(1), if rounds == 0 { loss } else { first });
         }
+        false
     }
 
     fn end_cycle(&mut self, model: &mut Model, shown: &Shown, wary: bool) -> Turn {

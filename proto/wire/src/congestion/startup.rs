@@ -7,6 +7,8 @@ use super::round::Shown;
 const GROWTH: f64 = 1.25;
 /// ...and so many rounds without growth are the end, one with loss.
 const STALLS_MAX: u32 = 3;
+/// So many times the loss of the round before, while the rate grows, is a queue that others keep full.
+const CROWDED: f64 = 1.5;
 
 /// What is made of a queue: alone on the path, the rate has stopped growing by then; beside a rival it grows on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +38,14 @@ pub(super) struct Startup {
     stalls: u32,
     trial: Trial,
     rival: bool,
+    /// What was lost of the round before.
+    loss: f64,
 }
 
 impl Startup {
     /// Begins where `rate` is known already.
     pub(super) fn new(rate: f64) -> Startup {
-        Startup { known: rate, best: rate, stalls: 0, trial: Trial::Free, rival: false }
+        Startup { known: rate, best: rate, stalls: 0, trial: Trial::Free, rival: false, loss: 0.0 }
     }
 
     /// Whether the window grows by what is acknowledged.
@@ -88,6 +92,10 @@ impl Startup {
                 Trial::Free
             }
         };
+        // Alone, a full queue lets the rate grow no more; and what the path loses by itself is the same part in each round.
+        let crowded = self.loss > 0.0 && shown.loss > self.loss * CROWDED;
+        self.rival |= grown && !shown.app_limited && crowded && shown.loss > model.collapse_from();
+        self.loss = shown.loss;
         let ended = full || shown.loss > model.collapse_from() || (lossy && !grown && !shown.app_limited);
         ended.then_some(if self.rival { End::Rival } else { End::Alone })
     }

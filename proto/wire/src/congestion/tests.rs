@@ -138,10 +138,16 @@ fn beside_bbr_each_has_a_quarter_if_ours_is_first() {
     share(Kind::Bbr, ms(0), ms(5_000), 0.25);
 }
 
-/// BBR has filled the queue by then, and gives way only once it finds the path slower, in its own time.
+/// BBR has filled the queue by then, whatever it is doing at the moment, and the path's own delay is not seen.
 #[test]
-fn beside_bbr_each_has_a_fifth_if_ours_is_second() {
-    share(Kind::Bbr, ms(5_000), ms(0), 0.20);
+fn beside_bbr_each_has_a_quarter_if_ours_is_second() {
+    let path = long_path(MBIT_200, ms(40), 0.0);
+    for later in [3_000, 4_000, 5_000, 6_100, 7_300, 8_500, 9_500, 12_000] {
+        let flows = path.run(&[(Kind::Ours, ms(later)), (Kind::Bbr, ms(0))], ms(later + 50_000));
+        let from = ms(later + 4_000);
+        let [ours, theirs] = [&flows[0], &flows[1]].map(|flow| flow.rate(from..) / path.rate);
+        assert!(ours >= 0.24 && theirs >= 0.25, "{later}: ours {}; BBR {}", flows[0], flows[1]);
+    }
 }
 
 #[test]

@@ -225,6 +225,13 @@ fn a_replica_that_follows_another_or_lags_or_differs_is_found() {
     // Of a degraded run it is said that something is missing.
     evidence.endings = vec![ending(code::DEGRADED, "degraded", Some(C))];
     finds(&evidence, &[]);
+    // And what: one that is left behind is named.
+    let mut evidence = replaced();
+    server(&mut evidence, B).follows = Some(address(D));
+    evidence.endings = vec![ending(code::DEGRADED, "degraded", Some(C))];
+    finds(&evidence, &[Rule::Following]);
+    evidence.endings = vec![Ending { names: format!("{B} was left behind"), ..evidence.endings.remove(0) }];
+    finds(&evidence, &[]);
 }
 
 #[test]
