@@ -39,13 +39,16 @@ impl Target<'_> {
         let catching_up = catch_up(&loaded.kept, from, taker, self.limit);
         let mut caught = catching_up.caught.clone();
         while began.elapsed() < self.limit {
-            tokio::select! {
-                _ = timeout(LOOK_EVERY, caught.changed()) => {}
+            let changed = tokio::select! {
+                changed = timeout(LOOK_EVERY, caught.changed()) => changed,
                 fault = called_off.wait() => return Err(fault),
-            }
+            };
             let now = caught.borrow_and_update().clone();
             if let Some(fault) = now.failed {
                 return Err(fault);
+            }
+            if let Ok(Err(_)) = changed {
+                return Err(Fault::new(FaultKind::Internal, "the feed behind the snapshot broke off"));
             }
             let bytes = now.fed.saturating_sub(from);
             self.progress.report(Progress {
