@@ -13,6 +13,7 @@ mod disturbed;
 mod documents;
 mod drill;
 mod feed;
+mod fifty;
 mod gate;
 mod harness;
 mod held_off;

@@ -355,6 +355,12 @@ impl Step {
         matches!(self, Snapshot { .. } | Transfer { .. } | Start { .. } | EnableAof { .. } | SaveAside { .. })
     }
 
+    /// Whether, of many groups, it is done for all before anything else is done for any: it keeps data safe or brings service
+    /// back, and takes next to nothing of disk, network and cores.
+    pub fn is_urgent(&self) -> bool {
+        matches!(self, Step::Fence { .. } | Step::Depose { .. } | Step::Promote { .. })
+    }
+
     /// Whether the group is served by a new primary once the step is done; what follows cannot roll the run back.
     pub fn restores_service(&self) -> bool {
         matches!(self, Step::Promote { .. } | Step::HandOver { .. } | Step::Attach { .. })

@@ -212,6 +212,12 @@ fn keys(run: &Run) -> Option<u64> {
     by_gate.or_else(|| saved.map(|facts| total_keys(&facts.keyspace)))
 }
 
+/// Seconds of the steps after a primary served again, if one does.
+pub fn seconds_after_service(run: &Run) -> Option<f64> {
+    let seconds = seconds(run);
+    Some(seconds.get("total")? - seconds.get("service")?)
+}
+
 /// Seconds by name: of the parts that are told, of all steps, and until a primary served again. The save and the transfer
 /// overlap, so together they may be more than the total.
 fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
