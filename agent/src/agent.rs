@@ -12,6 +12,7 @@ use crate::config::AgentConfig;
 use crate::deposed::Notes;
 use crate::instance::Instance;
 use crate::journals::Journals;
+use crate::spool::Spools;
 use crate::transfer::Offers;
 
 /// How this program names itself to its peers.
@@ -22,6 +23,7 @@ pub struct Agent {
     pub config: AgentConfig,
     pub instances: BTreeMap<InstanceName, Arc<Instance>>,
     pub offers: Offers,
+    pub spools: Spools,
     pub dialer: Dialer,
     pub notes: Notes,
     pub claims: Claims,

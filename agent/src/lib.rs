@@ -36,6 +36,7 @@ pub mod replica;
 pub mod serve;
 pub mod server;
 pub mod service;
+pub mod spool;
 pub mod tasks;
 pub mod tls;
 pub mod transfer;

@@ -17,6 +17,7 @@ use crate::config::AgentConfig;
 use crate::deposed::{self, Notes};
 use crate::instance::Instance;
 use crate::journals::Journals;
+use crate::spool::Spools;
 use crate::tasks::Tasks;
 use crate::transfer::Offers;
 use crate::visitors::Visitors;
@@ -57,7 +58,9 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
     let notes = Notes::load(&config.state).context("read the notes of replaced primaries")?;
     let claims = Claims::load(&host, &config.state, instances.keys());
     let journals = Journals::open(&config.state).context("open the journals of runs")?;
-    let agent = Arc::new(Agent { host, config, instances, offers, dialer, notes, claims, journals, certificates });
+    let spools = Spools::default();
+    let agent = Agent { host, config, instances, offers, spools, dialer, notes, claims, journals, certificates };
+    let agent = Arc::new(agent);
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
     actions::recover(&agent);
     if let Some(listen) = agent.config.metrics {
@@ -129,6 +132,14 @@ impl Desk {
                 };
                 responder.chunk(chunk, |bytes| offers.pace(&ticket.run, bytes)).await;
             }
+            (Role::Agent(_), Request::Spooled { ticket, at }) => {
+                let Agent { offers, spools, .. } = &*self.agent;
+                let piece = match offers.check(peer, &ticket) {
+                    Ok(()) => spools.piece(&ticket.run, at).await,
+                    Err(fault) => Err(fault),
+                };
+                responder.chunk(piece, |bytes| offers.pace(&ticket.run, bytes)).await;
+            }
             (Role::Agent(host), request) => responder.answer(&self.answer_agent(peer, host, request).await).await,
             (Role::Operator(name), request) => responder.answer(&self.answer_operator(name, request).await).await,
         }
@@ -195,12 +206,14 @@ impl Desk {
                 FaultKind::NotAllowed,
                 "agents tell each other of replaced primaries; operators order it",
             )),
-            Request::Open { .. } | Request::Extent { .. } | Request::Chunk { .. } | Request::Seal { .. } => {
-                Err(Fault::new(
-                    FaultKind::NotAllowed,
-                    "snapshots are served to the agent that holds the ticket, not to operators",
-                ))
-            }
+            Request::Open { .. }
+            | Request::Extent { .. }
+            | Request::Chunk { .. }
+            | Request::Seal { .. }
+            | Request::Spooled { .. } => Err(Fault::new(
+                FaultKind::NotAllowed,
+                "snapshots are served to the agent that holds the ticket, not to operators",
+            )),
         }
     }
 

@@ -33,6 +33,7 @@ mod returning;
 mod runs;
 mod save;
 mod scene;
+mod spool;
 mod status;
 mod stream;
 mod switchover;

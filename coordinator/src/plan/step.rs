@@ -57,6 +57,10 @@ pub enum Step {
         /// When the source's own settings are back at the latest, whatever becomes of the run.
         hold_seconds: u32,
     },
+    /// Has the source's agent keep the same in a file, where the backlog cannot hold it.
+    Spool {
+        source: InstanceRef,
+    },
     /// Has the snapshot written. It is done as soon as the snapshot can be sent, which is long before it is whole.
     Snapshot {
         source: InstanceRef,
@@ -195,6 +199,7 @@ impl Step {
             Step::Promote { .. } => "promote",
             Step::HandOver { .. } => "hand-over",
             Step::Backlog { .. } => "backlog",
+            Step::Spool { .. } => "spool",
             Step::Snapshot { .. } => "snapshot",
             Step::Transfer { .. } => "transfer",
             Step::Stop { .. } => "stop",
@@ -242,6 +247,9 @@ impl Step {
             Step::Backlog { source, bytes, .. } => {
                 format!("keep what is written on {source} meanwhile, up to {} (repl-backlog-size)", Bytes(*bytes))
             }
+            Step::Spool { source } => {
+                format!("spool what is written on {source} meanwhile: its agent follows it, and keeps that in a file")
+            }
             Step::Snapshot { source, method: SaveMethod::Stream } => {
                 format!("snapshot on {source}, streamed from memory: no file of it on that host")
             }
@@ -256,6 +264,9 @@ impl Step {
                     Landing::File { .. } => String::new(),
                     Landing::Live { follow: None, .. } => ", loaded while it arrives".into(),
                     Landing::Live { follow: Some(to), .. } => format!(", loaded while it arrives, then follows {to}"),
+                    Landing::Spooled { follow: to, .. } => {
+                        format!(", loaded while it arrives, fed the spool, then follows {to}")
+                    }
                 };
                 format!("transfer {source} -> {target}{meanwhile} (QUIC, zstd, BLAKE3){lands}{}", within(budget))
             }
@@ -310,15 +321,18 @@ impl Step {
     /// Whether the step has something to take back. The fence has not, on purpose: a survivor that follows the lost
     /// primary again is one restart away from being emptied.
     pub fn has_undo(&self) -> bool {
-        use Step::{Backlog, Boot, HandOver, Install, Snapshot, Start, Stop, Transfer};
+        use Step::{Backlog, Boot, HandOver, Install, Snapshot, Spool, Start, Stop, Transfer};
         let moves = matches!(self, HandOver { .. } | Snapshot { .. } | Transfer { .. } | Install { .. });
-        moves || self.deposes() || matches!(self, Backlog { .. } | Stop { .. } | Start { .. } | Boot { .. })
+        moves
+            || self.deposes()
+            || matches!(self, Backlog { .. } | Spool { .. } | Stop { .. } | Start { .. } | Boot { .. })
     }
 
     /// Whose agent undoes it, where that is one.
     pub fn undone_on(&self) -> Option<&InstanceRef> {
-        use Step::{Backlog, Boot, HandOver, Install, Snapshot, Start, Stop, Transfer};
+        use Step::{Backlog, Boot, HandOver, Install, Snapshot, Spool, Start, Stop, Transfer};
         match self {
+            Spool { source: on } => Some(on),
             Snapshot { source: on, .. } | Backlog { source: on, .. } | HandOver { from: on, .. } => Some(on),
             Transfer { target: on, .. } | Stop { target: on, .. } | Install { target: on } => Some(on),
             Start { target: on, .. } | Boot { target: on } => Some(on),

@@ -42,6 +42,7 @@ pub fn event(run: &Run, end: End) -> Value {
         "stored_chunks": transfer.map(|facts| facts.packing.stored),
         "packing": transfer.map(|facts| facts.packing.why.as_str()),
         "landing": landing(run),
+        "spooled_bytes": run.ledger.feed().and_then(|feed| feed.spooled.as_ref()).map(|spooled| spooled.bytes),
         "aside": run.ledger.aside().map(|(on, facts)| json!({
             "on": on.to_string(),
             "file": facts.file,
@@ -134,6 +135,11 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
             let behind = Seconds(feed.behind_seconds);
             let how = if feed.overlapped { "loaded while it arrived" } else { "loaded by its server from a file" };
             writeln!(out, "  landing   live: {how}, done {behind} after the last byte")?;
+            if let Some(spooled) = &feed.spooled {
+                let (bytes, took) = (Bytes(spooled.bytes), Seconds(spooled.seconds));
+                let wire = Bytes(spooled.bytes_wire);
+                writeln!(out, "  spool     {bytes} written since, {wire} on the wire, caught up with in {took}")?;
+            }
         }
         writeln!(out, "  blake3    {}", facts.digest)?;
     }
