@@ -197,9 +197,11 @@ impl Faults {
         self.start_by_hand(stage, down);
     }
 
-    /// The run is over, and C serves or is a replica: from now on it is started like any other.
-    pub fn start_target(&mut self, stage: &Stage) {
-        let down = std::mem::take(&mut self.down);
+    /// The run is over, and C serves or is a replica: from now on it is started like any other. But who was told that a
+    /// server would not come back in its new role does not start it as it is.
+    pub fn start_target(&mut self, stage: &Stage, told: &str) {
+        let down = std::mem::take(&mut self.down).into_iter();
+        let down = down.filter(|host| !told.contains(&format!("{host} would not come back in its new role"))).collect();
         self.start_by_hand(stage, down);
     }
 

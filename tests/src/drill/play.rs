@@ -282,7 +282,8 @@ impl<'a> Play<'a> {
             self.stage.start_agent(A);
         }
         if let Standing::Served { .. } = standing(&self.endings) {
-            self.faults.start_target(&self.stage);
+            let told: String = self.endings.iter().map(|ending| ending.names.as_str()).collect();
+            self.faults.start_target(&self.stage, &told);
             std::thread::sleep(WRITES_AFTER);
         }
         self.stop_clients();
