@@ -306,3 +306,25 @@ fn an_order_without_a_claim_is_refused() {
     let said = lost.world.coord(&["switchover", C, "--to", B, "--yes"]).ends_with(code::REFUSED);
     said.says(&["it is not known which run has machine-b/default", "claim-default.json"]);
 }
+
+#[test]
+fn a_run_that_could_not_clear_away_stays_open_and_is_ended_once_all_agents_answer() {
+    let lost = Lost::with_little_on(REDIS_7_0);
+    let (hold, running) = held_before(&lost, "release", &[]);
+    let run = running.run();
+    lost.world.c().kill_agent();
+    drop(hold);
+    let said = running.wait_within(PATIENCE * 4).ends_with(code::DEGRADED).says(&["release"]);
+    let result = said.result();
+    assert_eq!((&result["outcome"], &result["open"]), (&"degraded".into(), &true.into()), "{said}");
+    lost.world.coord(&["runs"]).says(&[&run, "not cleared away"]);
+    lost.world.coord(&["show", &run]).says(&[&format!("coord resume {run}"), "--without HOST"]);
+    lost.world.c().start_agent();
+    let said = take_up(&lost.world, "resume", &run).ends_with(code::DONE);
+    let result = said.result();
+    assert_eq!((&result["outcome"], &result["open"]), (&"done".into(), &false.into()), "{said}");
+    assert_eq!(result["missing"], serde_json::json!([]), "{said}");
+    lost.assert_replaced();
+    assert_nobody_holds(&lost.world);
+    assert_no_leftovers(&lost.world);
+}
