@@ -26,6 +26,7 @@ pub mod host;
 pub mod info;
 pub mod instance;
 pub mod journals;
+pub mod log;
 pub mod metrics;
 pub mod names;
 pub mod notify;

@@ -256,6 +256,7 @@ mod tests {
             memory_reserve_bytes: 0,
             lanes: 1,
             metrics: None,
+            log: Default::default(),
             instances: vec![config.clone()],
         };
         Instance::new(config, &agent)

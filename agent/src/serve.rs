@@ -8,7 +8,7 @@ use baton_proto::control::{Answer, Order, Reply, Request};
 use baton_proto::{Fault, FaultKind, HostName, InstanceName};
 use baton_wire::{Arrival, Dialer, Listener, Peer, Responder, Role};
 use tokio::sync::Semaphore;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, info, warn};
 
 use crate::agent::{Agent, SOFTWARE};
 use crate::certificates::Certificates;
@@ -20,7 +20,7 @@ use crate::journals::Journals;
 use crate::tasks::Tasks;
 use crate::transfer::Offers;
 use crate::visitors::Visitors;
-use crate::{actions, metrics, notify, observe, reach};
+use crate::{actions, log, metrics, notify, observe, reach};
 
 /// Most connections at a time, greeted or not: a few coordinators and the agents of a group.
 const CONNECTIONS_MAX: usize = 256;
@@ -119,6 +119,17 @@ async fn converse(desk: Arc<Desk>, arrival: Arrival) {
 
 impl Desk {
     async fn respond(&self, peer: &Peer, request: Request, responder: Responder) {
+        let span = match &request {
+            Request::Open { ticket, .. }
+            | Request::Extent { ticket, .. }
+            | Request::Chunk { ticket, .. }
+            | Request::Seal { ticket } => log::transfer(&ticket.run),
+            _ => Span::none(),
+        };
+        self.answer(peer, request, responder).instrument(span).await;
+    }
+
+    async fn answer(&self, peer: &Peer, request: Request, responder: Responder) {
         match (peer.role(), request) {
             (Role::Agent(_), Request::Chunk { ticket, index, held }) => {
                 let offers = &self.agent.offers;
@@ -208,20 +219,22 @@ impl Desk {
         let instance = self.instance(&order.instance)?;
         let agent = Arc::clone(&self.agent);
         agent.claims.check(instance.name(), &order.task.run, order.turn)?;
-        let task = order.task.clone();
+        let run = order.task.run.clone();
         let operator = operator.to_owned();
-        self.tasks
-            .begin(order.task, order.turn, move |progress| async move {
-                info!(%task, instance = %instance.name(), operator, "begin: {}", order.action);
-                let outcome =
-                    actions::perform(&agent, &instance, (&task.run, order.turn), order.action, &progress).await;
+        let span = log::task(&order.task, instance.name());
+        let work = move |progress| {
+            async move {
+                info!(operator, "begin: {}", order.action);
+                let outcome = actions::perform(&agent, &instance, (&run, order.turn), order.action, &progress).await;
                 match &outcome {
-                    Ok(_) => info!(%task, "done"),
-                    Err(fault) => warn!(%task, "failed: {fault}"),
+                    Ok(_) => info!("done"),
+                    Err(fault) => warn!("failed: {fault}"),
                 }
                 outcome
-            })
-            .await
+            }
+            .instrument(span)
+        };
+        self.tasks.begin(order.task, order.turn, work).await
     }
 
     fn instance(&self, name: &InstanceName) -> Result<Arc<Instance>, Fault> {

@@ -19,6 +19,7 @@ mod held_off;
 mod killed;
 mod left_behind;
 mod live;
+mod log;
 mod monitoring;
 mod overlap;
 mod peers;
