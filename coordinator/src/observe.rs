@@ -2,6 +2,8 @@
 //!
 //! An agent that does not answer is part of the result, not a failure. What it all means is [`crate::topology`]'s business.
 
+pub mod again;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;

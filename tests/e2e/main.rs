@@ -39,3 +39,4 @@ mod switchover;
 mod tls;
 mod transfer;
 mod unlinked;
+mod watch;

@@ -1,8 +1,10 @@
 //! `coord status`: asks all hosts, judges, and shows.
 
 mod lines;
+mod watch;
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use baton_proto::{HostName, InstanceRef};
 
@@ -19,6 +21,9 @@ pub struct StatusArgs {
     /// Show only this group, or what is on this host
     #[arg(value_name = "GROUP|HOST")]
     pub only: Option<String>,
+    /// Show it again every so many seconds, until Ctrl-C: in place on a terminal, else what changed with the time
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub watch: Option<u16>,
 }
 
 /// Shows how things stand. It fails only if they cannot be shown at all.
@@ -28,14 +33,14 @@ pub async fn run(
     agents: &Agents,
     console: Console,
 ) -> Result<(), CoordError> {
+    if let Some(seconds) = args.watch {
+        return watch::run(args, Duration::from_secs(seconds.into()), inventory, agents, console).await;
+    }
     let (mut world, topology) = observe::survey(inventory, agents).await;
     if console.verbose {
         observe::look_all_ways(agents, &mut world).await;
     }
-    let selection = match &args.only {
-        None => Selection::all(&world, &topology),
-        Some(word) => Selection::only(word, &world, &topology, inventory)?,
-    };
+    let selection = Selection::of(args, &world, &topology, inventory)?;
     for line in lines::lines(&selection, &topology, &world) {
         console.event(&line);
     }
@@ -60,6 +65,18 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
+    fn of(
+        args: &StatusArgs,
+        world: &'a World,
+        topology: &'a Topology,
+        inventory: &Inventory,
+    ) -> Result<Self, CoordError> {
+        match &args.only {
+            None => Ok(Self::all(world, topology)),
+            Some(word) => Self::only(word, world, topology, inventory),
+        }
+    }
+
     fn all(world: &'a World, topology: &'a Topology) -> Self {
         Self {
             hosts: world.hosts.iter().collect(),
