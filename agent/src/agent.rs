@@ -12,6 +12,7 @@ use crate::config::AgentConfig;
 use crate::deposed::Notes;
 use crate::instance::Instance;
 use crate::journals::Journals;
+use crate::peers::Peers;
 use crate::transfer::Offers;
 
 /// How this program names itself to its peers.
@@ -24,6 +25,7 @@ pub struct Agent {
     pub offers: Offers,
     pub dialer: Dialer,
     pub notes: Notes,
+    pub peers: Peers,
     pub claims: Claims,
     pub journals: Journals,
     pub certificates: Certificates,

@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod names;
 pub mod notify;
 pub mod observe;
+pub mod peers;
 pub mod reach;
 pub mod redis_conf;
 pub mod replica;

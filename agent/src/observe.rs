@@ -61,6 +61,7 @@ pub async fn observe(agent: &Agent) -> HostReport {
         instances,
         depositions: agent.notes.all(),
         certificate: Some(agent.certificates.facts()),
+        peers: Some(agent.peers.known()),
     }
 }
 

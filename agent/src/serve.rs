@@ -17,10 +17,11 @@ use crate::config::AgentConfig;
 use crate::deposed::{self, Notes};
 use crate::instance::Instance;
 use crate::journals::Journals;
+use crate::peers::Peers;
 use crate::tasks::Tasks;
 use crate::transfer::Offers;
 use crate::visitors::Visitors;
-use crate::{actions, log, metrics, notify, observe, reach};
+use crate::{actions, log, metrics, notify, observe, peers, reach};
 
 /// Most connections at a time, greeted or not: a few coordinators and the agents of a group.
 const CONNECTIONS_MAX: usize = 256;
@@ -57,9 +58,12 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
     let notes = Notes::load(&config.state).context("read the notes of replaced primaries")?;
     let claims = Claims::load(&host, &config.state, instances.keys());
     let journals = Journals::open(&config.state).context("open the journals of runs")?;
-    let agent = Arc::new(Agent { host, config, instances, offers, dialer, notes, claims, journals, certificates });
+    let peers = Peers::load(&config.state);
+    let agent =
+        Arc::new(Agent { host, config, instances, offers, dialer, notes, peers, claims, journals, certificates });
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
     actions::recover(&agent);
+    tokio::spawn(peers::ask(Arc::clone(&agent)));
     if let Some(listen) = agent.config.metrics {
         let served = metrics::serve(Arc::clone(&agent), listen).await;
         served.with_context(|| format!("serve the pages for monitoring at {listen}"))?;
@@ -155,6 +159,7 @@ impl Desk {
             Request::Tell { deposition, age_seconds } => {
                 deposed::hear(&self.agent, host, *deposition, age_seconds).await
             }
+            Request::Replaced => Ok(Reply::Replaced(deposed::notices(&self.agent, host))),
             _ => {
                 warn!(%host, "refused an order of another agent");
                 Err(Fault::new(
@@ -202,7 +207,8 @@ impl Desk {
                 self.agent.claims.heard(&task.run, turn);
                 self.tasks.watch(&task, seen).await.map(Reply::Task)
             }
-            Request::Tell { .. } => Err(Fault::new(
+            Request::Peers { peers } => self.agent.peers.learn(peers).map(|()| Reply::PeersKept),
+            Request::Tell { .. } | Request::Replaced => Err(Fault::new(
                 FaultKind::NotAllowed,
                 "agents tell each other of replaced primaries; operators order it",
             )),

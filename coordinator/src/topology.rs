@@ -15,6 +15,7 @@ mod deposed;
 mod describe;
 mod group;
 pub mod lost;
+pub mod peers;
 mod place;
 pub mod remembered;
 mod rival;

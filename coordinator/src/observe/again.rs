@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use baton_proto::HostName;
 use tokio::time::{Instant, timeout};
 
-use super::{knock, names, reach, remember, resolve, unix_ms, view};
+use super::{introduce, knock, names, reach, remember, resolve, unix_ms, view};
 use crate::client::Agents;
 use crate::inventory::{Inventory, InventoryHost};
 use crate::topology::{Host, HostView, Knock, Probe, Topology, World};
@@ -106,6 +106,7 @@ impl<'a> Looks<'a> {
         world.resolved = resolve(names(&world)).await;
         let mut topology = Topology::of(&world);
         remember(self.inventory, &mut world, &topology);
+        introduce(agents, &world, &topology).await;
         let (questions, doors) = (topology.questions(), topology.doors());
         if questions.is_empty() {
             self.trials = Errand::new();
