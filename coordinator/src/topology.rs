@@ -13,6 +13,7 @@
 pub mod death;
 mod deposed;
 mod describe;
+pub mod fed;
 mod group;
 pub mod lost;
 pub mod peers;
@@ -150,6 +151,8 @@ pub struct Topology {
     pub groups: Vec<Group>,
     /// Instances that follow nobody, whom nobody follows, and which are stopped or hold no key.
     pub spares: Vec<InstanceRef>,
+    /// Instances that runs fill while they run: see [`fed`].
+    pub fed: Vec<fed::Fed>,
     /// Hosts whose agents did not answer, and why.
     pub unreachable: Vec<(HostName, String)>,
 }

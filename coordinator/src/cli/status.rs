@@ -14,6 +14,7 @@ use crate::inventory::{Inventory, Word};
 use crate::observe;
 use crate::report::console::Console;
 use crate::report::table;
+use crate::topology::fed::Fed;
 use crate::topology::{Group, Host, HostView, Topology, World};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -62,6 +63,7 @@ struct Selection<'a> {
     hosts: Vec<(&'a HostName, &'a Host)>,
     groups: Vec<&'a Group>,
     spares: Vec<InstanceRef>,
+    fed: Vec<&'a Fed>,
 }
 
 impl<'a> Selection<'a> {
@@ -82,6 +84,7 @@ impl<'a> Selection<'a> {
             hosts: world.hosts.iter().collect(),
             groups: topology.groups.iter().collect(),
             spares: topology.spares.clone(),
+            fed: topology.fed.iter().collect(),
         }
     }
 
@@ -90,7 +93,7 @@ impl<'a> Selection<'a> {
         if let Some(group) = topology.group(word)
             && inventory.word(word).is_err()
         {
-            return Ok(Self { hosts: Vec::new(), groups: vec![group], spares: Vec::new() });
+            return Ok(Self { hosts: Vec::new(), groups: vec![group], spares: Vec::new(), fed: Vec::new() });
         }
         let names = topology.groups.iter().map(|group| format!("`{}`", group.name)).collect::<Vec<_>>().join(", ");
         let known = |error| {
@@ -100,9 +103,10 @@ impl<'a> Selection<'a> {
         let Word { host, instance } = inventory.word(word).map_err(known)?;
         let hosts = world.hosts.get_key_value(&host).into_iter().collect();
         let on_host = topology.spares.iter().filter(|spare| spare.host == host);
+        let fed = topology.fed.iter().filter(|fed| fed.instance.host == host);
         let Some(instance) = instance else {
             let spares = on_host.cloned().collect();
-            return Ok(Self { hosts, groups: topology.on_host(&host).collect(), spares });
+            return Ok(Self { hosts, groups: topology.on_host(&host).collect(), spares, fed: fed.collect() });
         };
         let name = match world.named(&host, Some(&instance)) {
             Ok(name) => name,
@@ -111,7 +115,8 @@ impl<'a> Selection<'a> {
             Err(error) => return Err(CoordError::usage(error)),
         };
         let groups = topology.group(word).or_else(|| topology.group_of(&name)).into_iter().collect();
-        Ok(Self { hosts, groups, spares: on_host.filter(|spare| **spare == name).cloned().collect() })
+        let fed = fed.filter(|fed| fed.instance == name).collect();
+        Ok(Self { hosts, groups, spares: on_host.filter(|spare| **spare == name).cloned().collect(), fed })
     }
 
     fn unreachable(&self) -> Vec<(&'a HostName, &'a Host, &'a str)> {
@@ -128,6 +133,11 @@ fn write(out: &mut dyn Write, selection: &Selection, topology: &Topology, world:
     for group in &selection.groups {
         write!(out, "{gap}")?;
         table::group(out, group, topology, world)?;
+        gap = "\n";
+    }
+    if !selection.fed.is_empty() {
+        write!(out, "{gap}")?;
+        table::fed(out, &selection.fed, world)?;
         gap = "\n";
     }
     if !selection.spares.is_empty() {

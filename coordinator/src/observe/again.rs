@@ -22,9 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// After this a host is silent, whatever it said before. Longer than an agent takes to report of a server that hangs (6 s).
 const SILENT_AFTER: Duration = Duration::from_secs(8);
 
+type Asking<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
 /// Something that is asked again and again, once at a time.
 struct Errand<'a, T> {
-    running: Option<(Instant, Pin<Box<dyn Future<Output = T> + 'a>>)>,
+    running: Option<(Instant, Asking<'a, T>)>,
     last: Option<T>,
     /// Whether it is worth waiting for: it was quick the last time.
     quick: bool,

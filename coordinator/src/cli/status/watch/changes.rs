@@ -82,7 +82,7 @@ fn name(line: &Value) -> Name {
     let kind = text("event");
     let which = match kind {
         "agent-seen" => format!("{} of {}", text("from"), text("to")),
-        "spare" => text("instance").to_owned(),
+        "spare" | "target" => text("instance").to_owned(),
         kind => text(kind).to_owned(),
     };
     (kind.to_owned(), which)
