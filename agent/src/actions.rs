@@ -25,6 +25,7 @@ mod recover;
 mod replication;
 mod save;
 mod snapshot;
+mod spool;
 mod stamp;
 mod start;
 mod stop;
@@ -64,6 +65,7 @@ pub async fn perform(
         Action::Release { .. } => {
             // At once: what is still being sent is not wanted any more, however long the lock takes.
             agent.offers.revoke(run);
+            agent.spools.end(run);
             Some(instance.lock().await)
         }
         Action::Fence { .. } => {
@@ -131,6 +133,7 @@ fn point_of(action: &Action) -> &'static str {
         Action::KeepPrimary { .. } => "keep-primary",
         Action::AwaitWrites { .. } => "await-writes",
         Action::Backlog { .. } => "backlog",
+        Action::Spool { .. } => "spool",
         Action::GiveBack => "give-back",
         Action::Snapshot { .. } => "snapshot",
         Action::Offer { .. } => "offer",
@@ -175,7 +178,9 @@ async fn act(
         Action::Backlog { bytes, hold_seconds } => {
             backlog::have(instance, run, bytes, seconds(hold_seconds), progress).await
         }
+        Action::Spool { hold_seconds } => spool::spool(agent, instance, run, seconds(hold_seconds)).await,
         Action::GiveBack => {
+            agent.spools.end(run);
             borrow::give_back_now(instance, borrow::Which::Of(run)).await?;
             Ok(Outcome::GivenBack)
         }

@@ -13,6 +13,7 @@ use crate::deposed::Notes;
 use crate::instance::Instance;
 use crate::journals::Journals;
 use crate::peers::Peers;
+use crate::spool::Spools;
 use crate::transfer::Offers;
 
 /// How this program names itself to its peers.
@@ -23,6 +24,7 @@ pub struct Agent {
     pub config: AgentConfig,
     pub instances: BTreeMap<InstanceName, Arc<Instance>>,
     pub offers: Offers,
+    pub spools: Spools,
     pub dialer: Dialer,
     pub notes: Notes,
     pub peers: Peers,

@@ -38,6 +38,7 @@ pub mod replica;
 pub mod serve;
 pub mod server;
 pub mod service;
+pub mod spool;
 pub mod tasks;
 pub mod tls;
 pub mod transfer;

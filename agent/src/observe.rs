@@ -14,6 +14,7 @@ use std::time::Duration;
 use baton_proto::HostPort;
 use baton_proto::condition::ServerCondition;
 use baton_proto::report::{Files, HostReport, InstanceReport, Link, Role, Running, ServerState, Settings};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::error;
@@ -33,13 +34,23 @@ const FILES_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the server program has to tell its version.
 const BINARY_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// How many instances are looked at at the same time. Each look takes a connection, a thread for the disk and at times a
+/// process; and hung ones hold up only those that come after so many of them.
+const LOOKS_MAX: usize = 64;
+
 /// Observes the host and its instances.
 pub async fn observe(agent: &Agent) -> HostReport {
     let mut looking = JoinSet::new();
+    let room = Arc::new(Semaphore::new(LOOKS_MAX));
     for instance in agent.instances.values() {
         let instance = Arc::clone(instance);
         let claim = agent.claims.held(instance.name());
-        looking.spawn(async move { InstanceReport { claim, ..report(&instance).await } });
+        let room = Arc::clone(&room);
+        looking.spawn(async move {
+            // Fails only where it was closed, which nobody does.
+            let _room = room.acquire().await;
+            InstanceReport { claim, ..report(&instance).await }
+        });
     }
     let mut instances = Vec::with_capacity(agent.instances.len());
     while let Some(seen) = looking.join_next().await {

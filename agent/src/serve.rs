@@ -18,6 +18,7 @@ use crate::deposed::{self, Notes};
 use crate::instance::Instance;
 use crate::journals::Journals;
 use crate::peers::Peers;
+use crate::spool::Spools;
 use crate::tasks::Tasks;
 use crate::transfer::Offers;
 use crate::visitors::Visitors;
@@ -59,8 +60,9 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
     let claims = Claims::load(&host, &config.state, instances.keys());
     let journals = Journals::open(&config.state).context("open the journals of runs")?;
     let peers = Peers::load(&config.state);
-    let agent =
-        Arc::new(Agent { host, config, instances, offers, dialer, notes, peers, claims, journals, certificates });
+    let spools = Spools::default();
+    let agent = Agent { host, config, instances, offers, spools, dialer, notes, peers, claims, journals, certificates };
+    let agent = Arc::new(agent);
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
     actions::recover(&agent);
     tokio::spawn(peers::ask(Arc::clone(&agent)));
@@ -127,7 +129,8 @@ impl Desk {
             Request::Open { ticket, .. }
             | Request::Extent { ticket, .. }
             | Request::Chunk { ticket, .. }
-            | Request::Seal { ticket } => log::transfer(&ticket.run),
+            | Request::Seal { ticket }
+            | Request::Spooled { ticket, .. } => log::transfer(&ticket.run),
             _ => Span::none(),
         };
         self.answer(peer, request, responder).instrument(span).await;
@@ -143,6 +146,14 @@ impl Desk {
                     () = peer.closed() => return,
                 };
                 responder.chunk(chunk, |bytes| offers.pace(&ticket.run, bytes)).await;
+            }
+            (Role::Agent(_), Request::Spooled { ticket, at }) => {
+                let Agent { offers, spools, .. } = &*self.agent;
+                let piece = match offers.check(peer, &ticket) {
+                    Ok(()) => spools.piece(&ticket.run, at).await,
+                    Err(fault) => Err(fault),
+                };
+                responder.chunk(piece, |bytes| offers.pace(&ticket.run, bytes)).await;
             }
             (Role::Agent(host), request) => responder.answer(&self.answer_agent(peer, host, request).await).await,
             (Role::Operator(name), request) => responder.answer(&self.answer_operator(name, request).await).await,
@@ -212,12 +223,14 @@ impl Desk {
                 FaultKind::NotAllowed,
                 "agents tell each other of replaced primaries; operators order it",
             )),
-            Request::Open { .. } | Request::Extent { .. } | Request::Chunk { .. } | Request::Seal { .. } => {
-                Err(Fault::new(
-                    FaultKind::NotAllowed,
-                    "snapshots are served to the agent that holds the ticket, not to operators",
-                ))
-            }
+            Request::Open { .. }
+            | Request::Extent { .. }
+            | Request::Chunk { .. }
+            | Request::Seal { .. }
+            | Request::Spooled { .. } => Err(Fault::new(
+                FaultKind::NotAllowed,
+                "snapshots are served to the agent that holds the ticket, not to operators",
+            )),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command line: one verb a file.
 
+pub mod batch;
 pub mod checks;
 pub mod clone;
 pub mod context;
@@ -17,6 +18,7 @@ pub mod runs;
 mod signals;
 pub mod status;
 pub mod switchover;
+mod trials;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

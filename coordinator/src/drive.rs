@@ -18,6 +18,11 @@ use crate::run::{End, Event, Learnt, Ledger, Next, Run};
 
 /// Does what steps say. The real one orders agents about; tests have their own.
 pub trait Hands {
+    /// Waits until a step may be begun. Of many runs each has its turn; one alone always has.
+    fn admitted(&self, _: &Step) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     fn perform(
         &self,
         step: &Step,
@@ -92,6 +97,16 @@ pub async fn drive(
         let Some(step) = run.step(index).cloned() else {
             return Err(MachineError::NoPlan.into());
         };
+        if !undoing {
+            tokio::select! {
+                biased;
+                () = hands.admitted(&step) => {}
+                () = interrupts.next() => {
+                    stopping = true;
+                    continue;
+                }
+            }
+        }
         record(run, log, watcher, before).await?;
         let point = if undoing { format!("undo-{}", step.name()) } else { step.name().to_owned() };
         baton_hold::at(|| format!("{point}-before")).await;
@@ -152,3 +167,5 @@ fn name(run: &Run, index: usize) -> String {
 mod resume_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turn_tests;

@@ -31,6 +31,28 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+/// From the worst to the best: what needs a hand first, then what was undone, refused, and done.
+pub const BY_SEVERITY: [Exit; 10] = [
+    Exit::Defect,
+    Exit::Halted,
+    Exit::Interrupted,
+    Exit::Mismatch,
+    Exit::RolledBack,
+    Exit::Refused,
+    Exit::Preflight,
+    Exit::Usage,
+    Exit::Degraded,
+    Exit::Done,
+];
+
+impl Exit {
+    /// The worst of several, by [`BY_SEVERITY`].
+    pub fn worst(all: impl IntoIterator<Item = Exit>) -> Exit {
+        let rank = |exit: &Exit| BY_SEVERITY.iter().position(|other| other == exit);
+        all.into_iter().min_by_key(rank).unwrap_or(Exit::Done)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)
@@ -124,6 +146,16 @@ impl From<anyhow::Error> for CoordError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_exit_codes_the_worst_counts() {
+        assert_eq!(Exit::worst([]), Exit::Done);
+        assert_eq!(Exit::worst([Exit::Done, Exit::Degraded, Exit::Done]), Exit::Degraded);
+        assert_eq!(Exit::worst([Exit::Refused, Exit::RolledBack, Exit::Preflight]), Exit::RolledBack);
+        assert_eq!(Exit::worst([Exit::Interrupted, Exit::Halted, Exit::Mismatch]), Exit::Halted);
+        let codes = BY_SEVERITY.map(|exit| exit as u8);
+        assert_eq!(codes, [1, 7, 130, 8, 6, 4, 3, 2, 5, 0], "the order that the manual tells");
+    }
 
     #[test]
     fn the_layout_is_error_causes_state_hint() {

@@ -7,6 +7,7 @@
 //!                                              run::machine (pure), journal, client (shells)
 //! ```
 
+pub mod batch;
 pub mod cli;
 pub mod client;
 pub mod drive;

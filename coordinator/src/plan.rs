@@ -15,6 +15,7 @@ pub mod checks;
 pub mod landing;
 pub mod left;
 pub mod resync;
+pub mod spool;
 pub mod step;
 pub mod steps;
 

@@ -303,6 +303,16 @@ impl Topology {
         self.groups.iter().find(|group| group.name == name)
     }
 
+    /// The group of that name, or the one whose primary is or was last at HOST:PORT: how a lost one is called depends on how
+    /// many its host led.
+    pub fn named_or_at(&self, text: &str) -> Option<&Group> {
+        let is_at = |group: &&Group| {
+            let primary = &group.primary;
+            primary.place.host().is_some_and(|host| format!("{host}:{}", primary.address.port) == text)
+        };
+        self.group(text).or_else(|| self.groups.iter().find(is_at))
+    }
+
     /// What to ask of whom, to know whether the primaries that did not show themselves are alive: the agent of every
     /// replica tries the primary, whether its own server runs or not. The answers belong into [`World::probes`].
     pub fn questions(&self) -> Vec<(InstanceRef, HostPort)> {

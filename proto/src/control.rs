@@ -94,6 +94,9 @@ pub enum Request {
     },
     /// Between agents: ask for the digest of the whole file, after the last chunk. Asked again until it is there.
     Seal { ticket: Ticket },
+    /// Between agents: ask for a piece of what the run's spool holds behind offset `at`. Answered as a chunk is. Less than
+    /// a whole chunk of it tells that there was no more; nothing, that nothing came for a moment.
+    Spooled { ticket: Ticket, at: u64 },
     /// Between agents: tell the agent of a replaced primary. `age_seconds` is by the teller's clock.
     Tell { deposition: Box<Deposition>, age_seconds: u64 },
     /// Between agents: say what became of servers of the asking one's host.
@@ -259,7 +262,11 @@ pub enum Action {
     /// Have a backlog of at least this size on the server, from which a replica can go on at a snapshot that is taken
     /// afterwards. What is changed for it is put back by `GiveBack` or `Release`, or after `hold_seconds`.
     Backlog { bytes: u64, hold_seconds: u32 },
-    /// Put back what the run has changed of the server's settings.
+    /// Keep what is written on the server from now on in a file, as a replica that holds no data: what is built from a
+    /// snapshot that is taken afterwards goes on from there. One that lives is joined. It ends with `GiveBack` or
+    /// `Release`, or after `hold_seconds`.
+    Spool { hold_seconds: u32 },
+    /// Put back what the run has changed of the server's settings, and end its spool.
     GiveBack,
     /// Write a snapshot, and pin it under the run's name; or stream it, which ends when the target has taken all of it.
     Snapshot { method: SaveMethod },
@@ -307,6 +314,7 @@ impl fmt::Display for Action {
             Action::KeepPrimary { .. } => write!(f, "keep the role of primary"),
             Action::AwaitWrites { .. } => write!(f, "await the first write as a primary"),
             Action::Backlog { bytes, .. } => write!(f, "have a backlog of {bytes} B"),
+            Action::Spool { .. } => write!(f, "spool what is written"),
             Action::GiveBack => write!(f, "put settings back"),
             Action::Snapshot { method } => write!(f, "snapshot by {method}"),
             Action::Offer { to, .. } => write!(f, "offer the snapshot to {to}"),
@@ -337,6 +345,25 @@ pub enum Landing {
     /// Into the running, empty server as well, while it arrives: the agent is its primary for as long. Afterwards the
     /// server is a primary itself, or follows `follow`, and the file is its dump.
     Live { follow: Option<HostPort>, timeout_seconds: u32 },
+    /// The same, and then what the source's agent has spooled since, until no more than `near_bytes` are missing. Then
+    /// the server follows `follow`, whose backlog holds the rest.
+    Spooled { follow: HostPort, near_bytes: u64, timeout_seconds: u32 },
+}
+
+impl Landing {
+    /// Whether a running server loads while the bytes arrive.
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Live { .. } | Self::Spooled { .. })
+    }
+
+    /// Whom the server follows afterwards by itself, if it does.
+    pub fn follow(&self) -> Option<&HostPort> {
+        match self {
+            Self::File { .. } => None,
+            Self::Live { follow, .. } => follow.as_ref(),
+            Self::Spooled { follow, .. } => Some(follow),
+        }
+    }
 }
 
 /// What becomes of a server's data when it is stopped.
@@ -430,6 +457,10 @@ pub enum Outcome {
     Backlog {
         created: bool,
         bytes: u64,
+    },
+    /// Everything behind this point is kept.
+    Spooling {
+        since: Lineage,
     },
     GivenBack,
     Snapshot(SnapshotFacts),
@@ -546,6 +577,18 @@ pub struct FeedFacts {
     pub durable: Durability,
     /// Names of the files that were moved aside for the dump.
     pub kept: Vec<String>,
+    /// What it was fed behind the snapshot, where its source had that spooled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spooled: Option<SpooledFacts>,
+}
+
+/// What a server was fed of a spool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpooledFacts {
+    pub bytes: u64,
+    pub bytes_wire: u64,
+    /// From the end of the load until next to nothing was missing.
+    pub seconds: f64,
 }
 
 /// What a server reads its data from when it starts.

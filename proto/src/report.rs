@@ -120,6 +120,9 @@ pub struct Files {
     pub has_aof: bool,
     /// Free space, less the configured reserve.
     pub free_bytes: u64,
+    /// The number by which the host knows the file system: directories with the same share its space.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<u64>,
     /// Why a file could not be written there, if it could not.
     pub write_error: Option<String>,
 }

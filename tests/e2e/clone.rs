@@ -45,7 +45,7 @@ fn lone(server: &str, configure: impl Fn(&mut Conf)) -> World {
 }
 
 /// Somebody who writes on A all the time, and remembers what was acknowledged.
-struct Writer {
+pub(crate) struct Writer {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<BTreeMap<String, String>>,
 }
@@ -53,6 +53,11 @@ struct Writer {
 impl Writer {
     /// Some 800 kB/s: a value of 8 kB each 10 ms.
     fn on(host: &Host) -> Self {
+        Self::every(host, Duration::from_millis(10))
+    }
+
+    /// A value of 8 kB as often.
+    pub(crate) fn every(host: &Host, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (ended, mut client) = (Arc::clone(&stop), host.client());
         let thread = spawn(move || {
@@ -64,24 +69,24 @@ impl Writer {
                 let (key, value) = (format!("steady:{}", number % 200), format!("{number:08192}"));
                 client.call(&["SET", &key, &value]);
                 acknowledged.insert(key, value);
-                sleep(Duration::from_millis(10));
+                sleep(pause);
             }
             acknowledged
         });
         Self { stop, thread }
     }
 
-    fn acknowledged(self) -> BTreeMap<String, String> {
+    pub(crate) fn acknowledged(self) -> BTreeMap<String, String> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 }
 
-fn offset(host: &Host) -> u64 {
+pub(crate) fn offset(host: &Host) -> u64 {
     host.info("master_repl_offset").parse().unwrap()
 }
 
-fn await_step(running: &Running, step: &str) {
+pub(crate) fn await_step(running: &Running, step: &str) {
     let begun = |event: &serde_json::Value| event["event"] == "step" && event["step"] == step;
     wait_until(&format!("step {step} has begun"), || running.events().iter().any(begun));
 }

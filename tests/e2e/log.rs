@@ -28,7 +28,7 @@ fn lines(host: &Host) -> Vec<Value> {
 #[test]
 fn as_json_every_line_of_a_run_names_it() {
     let world = World::of_three(&ServerProgram::named(REDIS_7_0));
-    world.hosts().iter().for_each(|host| log_json(host));
+    world.hosts().iter().for_each(log_json);
     let lost = Lost::with_little_in(world);
     let run = lost.failover_done(&[]).run();
     for host in [B, C].map(|name| lost.world.host(name)) {

@@ -21,6 +21,7 @@ pub mod content;
 pub mod coord;
 pub mod dataset;
 pub mod drill;
+pub mod fleet;
 pub mod footprint;
 pub mod hold;
 pub mod host;

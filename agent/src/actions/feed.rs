@@ -6,12 +6,16 @@
 //!         └────────────────────┴──── whatever breaks: end ──────┴────────────────┘
 //! ```
 //!
+//! Where it is to follow a source whose backlog is too short, it is fed what that has spooled since, before it leaves
+//! ([`level`]).
+//!
 //! The server is not touched before the snapshot's first chunk is here. Settings are borrowed, and given back in every
 //! outcome: a secret as the password of its primary, so that nobody else on this host can fetch the data; no saving by
 //! itself, so that the dump's place is ours; read-only, so that what it holds is known to be the feed's; patience. A note
 //! tells the agent that comes after a crash what it finds.
 
 mod checks;
+mod level;
 mod note;
 mod settle;
 mod undo;
@@ -34,12 +38,14 @@ use super::place::{self, Site};
 use super::save::pin::blocking;
 use super::{borrow, landing, middle, replication};
 use crate::agent::Agent;
-use crate::feed::{Fed, FeedError, Kept, Listener, drawn, feed};
+use crate::feed::{Fed, FeedError, Kept, Listener, Signs, drawn, feed};
 use crate::instance::Instance;
 use crate::server::Server;
 use crate::service::LogMark;
+use crate::spool::Taker;
 use crate::tasks::ProgressSink;
 use crate::transfer::{PullOrder, Supply};
+use level::Spooled;
 use note::{Note, Stage};
 use settle::{finish, has_left};
 
@@ -59,6 +65,8 @@ pub(super) struct Target<'a> {
     pub(super) follow: Option<HostPort>,
     /// How long the server may take nothing, load after the last byte, or write its append-only file.
     pub(super) limit: Duration,
+    /// It is also fed what its source has spooled, until no more bytes than these are missing.
+    pub(super) near_bytes: Option<u64>,
     pub(super) progress: &'a ProgressSink,
 }
 
@@ -84,6 +92,11 @@ pub(super) async fn land(agent: &Agent, target: Target<'_>, order: PullOrder) ->
     let mark = LogMark::now(target.instance, Some(&mut server)).await;
     let (supply, supplied) = watch::channel(Supply::default());
     let part = order.place.part.clone();
+    let spooled = target.near_bytes.map(|near_bytes| Spooled {
+        taker: Taker::of(agent.dialer.clone(), &order),
+        near_bytes,
+        called_off: order.called_off.clone(),
+    });
     let order = PullOrder { supply: Some(supply), ..order };
     let pulled = landing::pulled(agent, &target.site, order, target.progress);
     let fed = target.feed(server, part, supplied, &mark);
@@ -101,7 +114,7 @@ pub(super) async fn land(agent: &Agent, target: Target<'_>, order: PullOrder) ->
         },
     };
     let landed = match landed {
-        Ok((transfer, loaded)) => target.settle(transfer, loaded).await,
+        Ok((transfer, loaded)) => target.settle(transfer, loaded, spooled).await,
         Err(fault) => Err(fault),
     };
     match landed {
@@ -213,7 +226,7 @@ impl Target<'_> {
                 self.progress.report(loading(fed, supply.held_bytes));
             }
         };
-        let (fed, kept) = match feed(guest, part, supplied.clone(), self.limit, tell).await {
+        let (fed, kept) = match feed(guest, part, supplied.clone(), (self.limit, self.signs()), tell).await {
             Ok(fed) => fed,
             Err(error) => return Err(self.failed(error, supplied, mark).await),
         };
@@ -222,6 +235,11 @@ impl Target<'_> {
                 .because(format!("it says {}, and the snapshot {lineage}", fed.offset)));
         }
         Ok(Loaded { address, lineage, overlapped, aof: before.persistence.aof_enabled, fed, kept })
+    }
+
+    fn signs(&self) -> Signs {
+        // What is spooled is told by commands.
+        if self.near_bytes.is_some() { Signs::Nothing } else { Signs::Newlines }
     }
 
     /// Changes what must be otherwise during the feed. Tells whether the server loads while the bytes arrive.

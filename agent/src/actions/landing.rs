@@ -146,7 +146,7 @@ pub(super) async fn pull(
             map: site.map(),
             free_bytes_min: agent.config.disk_reserve_bytes,
             // What is fed is read back from the cache.
-            loads: matches!(landing, Landing::File { loads: true } | Landing::Live { .. }),
+            loads: landing.is_live() || landing == Landing::File { loads: true },
         },
         reads,
         lanes: agent.config.lanes,
@@ -157,7 +157,13 @@ pub(super) async fn pull(
         Landing::File { .. } => pulled(agent, &site, order, progress).await.map(Outcome::Pulled),
         Landing::Live { follow, timeout_seconds } => {
             let limit = Duration::from_secs(timeout_seconds.into());
-            feed::land(agent, feed::Target { instance, site, follow, limit, progress }, order).await
+            let target = feed::Target { instance, site, follow, limit, near_bytes: None, progress };
+            feed::land(agent, target, order).await
+        }
+        Landing::Spooled { follow, near_bytes, timeout_seconds } => {
+            let limit = Duration::from_secs(timeout_seconds.into());
+            let (follow, near_bytes) = (Some(follow), Some(near_bytes));
+            feed::land(agent, feed::Target { instance, site, follow, limit, near_bytes, progress }, order).await
         }
     }
 }

@@ -121,6 +121,11 @@ pub(super) async fn follow(
     }
     middle("follow-told").await;
     drop_note(instance)?;
+    // A restart before the run's end would read the fence from the file, and it would follow nobody.
+    let is_fenced = instance.conf().is_ok_and(|conf| conf.replica_of().as_ref() == Some(&fence::address()));
+    if is_fenced && let Err(fault) = persist::persist_with(instance, &mut server).await {
+        warn!(instance = %instance.name(), "a replica of {to} until the server's next restart only: {fault}");
+    }
     linked(instance, Watch::new(instance, Some(server)), to, limit, progress, &mark).await?;
     Ok(Outcome::Following { link_seconds: begun.elapsed().as_secs_f64() })
 }

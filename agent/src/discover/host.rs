@@ -20,6 +20,9 @@ const UNITS: [&str; 4] =
 const CONFIGURATION: [&str; 4] = ["/etc/redis", "/etc/valkey", "/etc/redis.conf", "/etc/valkey.conf"];
 /// How long a server has to tell its file: one that loads or hangs is found in other ways.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many servers are asked at the same time: one that hangs holds up the others of its lot for that long, and a host
+/// has dozens of them at most.
+const ASKED_AT_ONCE: usize = 32;
 /// Largest answer, command line or unit file read.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 
@@ -45,6 +48,13 @@ fn processes() -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut processes: Vec<Process> = entries.filter_map(|entry| process(&entry.path())).collect();
     processes.sort_by_key(|process| process.pid);
+    for lot in processes.chunks_mut(ASKED_AT_ONCE) {
+        std::thread::scope(|scope| {
+            for process in lot {
+                scope.spawn(|| process.told = titled(&process.argv).and_then(ask).filter(|path| path.is_absolute()));
+            }
+        });
+    }
     processes
 }
 
@@ -63,8 +73,7 @@ fn process(proc: &Path) -> Option<Process> {
     let cwd = fs::read_link(proc.join("cwd")).unwrap_or_default();
     let group = bounded(&proc.join("cgroup")).unwrap_or_default();
     let unit = unit_of_group(&String::from_utf8_lossy(&group));
-    let told = titled(&argv).and_then(ask).filter(|path| path.is_absolute());
-    Some(Process { pid, program, argv, cwd, unit, told })
+    Some(Process { pid, program, argv, cwd, unit, told: None })
 }
 
 /// The system unit in whose control group a process is.

@@ -56,12 +56,23 @@ pub(crate) struct Fed {
 }
 
 /// The link of a server that has loaded; it is kept alive until this is dropped.
-pub(crate) struct Kept(JoinHandle<()>);
+pub(crate) struct Kept {
+    pub(super) stream: Arc<TcpStream>,
+    keeping: JoinHandle<()>,
+}
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.0.abort();
+        self.keeping.abort();
     }
+}
+
+/// What the link of a server that has loaded is kept alive by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signs {
+    Newlines,
+    /// The server's patience. Newlines do count in its offset as soon as a command comes behind them.
+    Nothing,
 }
 
 /// Sends the snapshot as far as it is here, until it is whole, and waits until the server has loaded it. `limit` bounds
@@ -70,7 +81,7 @@ pub(crate) async fn feed(
     guest: Guest,
     part: File,
     mut supply: watch::Receiver<Supply>,
-    limit: Duration,
+    (limit, signs): (Duration, Signs),
     tell: impl Fn(u64),
 ) -> Result<(Fed, Kept), FeedError> {
     let mark = drawn::<{ MARK_BYTES / 2 }>();
@@ -83,7 +94,8 @@ pub(crate) async fn feed(
     feed.say(mark.as_bytes()).await?;
     let offset = feed.acknowledged(limit).await?;
     let fed = Fed { seconds: began.elapsed().as_secs_f64(), behind_seconds: arrived.elapsed().as_secs_f64(), offset };
-    Ok((fed, Kept(tokio::spawn(keep(feed.stream)))))
+    let keeping = tokio::spawn(keep(Arc::clone(&feed.stream), signs));
+    Ok((fed, Kept { stream: feed.stream, keeping }))
 }
 
 struct Feed {
@@ -213,12 +225,12 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Keeps a link alive without moving its offset, and reads away what the server says of where it stands.
-async fn keep(stream: Arc<TcpStream>) {
+async fn keep(stream: Arc<TcpStream>, signs: Signs) {
     let mut buffer = [0; 1024];
     let mut newline_at = Instant::now() + NEWLINE_EVERY;
     loop {
         tokio::select! {
-            () = sleep_until(newline_at) => {
+            () = sleep_until(newline_at), if signs == Signs::Newlines => {
                 newline_at += NEWLINE_EVERY;
                 if write_all(&stream, b"\n").await.is_err() {
                     return;

@@ -56,7 +56,7 @@ impl Scene {
         assert_eq!(line(&mut replica).await, format!("+FULLRESYNC {} 16303", lineage().id));
         let (supply, supplied) = watch::channel(Supply::default());
         let part = File::open(dir.path().join("part")).unwrap();
-        let fed = tokio::spawn(feed(guest, part, supplied, LIMIT, |_| {}));
+        let fed = tokio::spawn(feed(guest, part, supplied, (LIMIT, Signs::Newlines), |_| {}));
         let head = line(&mut replica).await;
         let mark = head.strip_prefix("$EOF:").unwrap().to_owned();
         Scene { replica, supply: Some(supply), fed, data, mark, _dir: dir }
@@ -166,7 +166,9 @@ async fn a_server_that_takes_nothing_is_given_up() {
     let (_replica, guest) = welcome(&listener).await;
     let (_supply, supplied) = watch::channel(Supply { held_bytes: 64 << 20, verified: true });
     let part = File::open(dir.path().join("part")).unwrap();
-    let ended = timeout(DEADLINE, feed(guest, part, supplied, Duration::from_millis(100), |_| {})).await.unwrap();
+    let ended = timeout(DEADLINE, feed(guest, part, supplied, (Duration::from_millis(100), Signs::Newlines), |_| {}))
+        .await
+        .unwrap();
     assert!(matches!(ended, Err(FeedError::Stalled { .. })), "{:?}", ended.err());
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +19,7 @@ pub(super) fn look(data: &DataFiles, reserve_bytes: u64) -> Files {
         dump_modified_unix: modified.map(|since| since.as_secs()),
         has_aof: [&data.appendfilename, &data.appenddirname].iter().any(|name| data.dir.join(name).exists()),
         free_bytes: host::free_bytes(&data.dir, reserve_bytes).unwrap_or(0),
+        filesystem: fs::metadata(&data.dir).ok().map(|dir| dir.dev()),
         write_error: try_to_write(&data.dir).err().map(|error| format!("{}: {error}", data.dir.display())),
     }
 }
@@ -52,6 +54,7 @@ mod tests {
             (None, None, false, None)
         );
         assert!(files.free_bytes > 0);
+        assert_eq!(files.filesystem, look(&data(dir.path()), 0).filesystem);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "the probe was removed");
     }
 

@@ -1,6 +1,7 @@
-//! PURE: what a primary answers to a replica that wants everything, line by line, before the snapshot's bytes.
+//! PURE: what a primary answers to a replica that wants everything, or to go on from where it stands, line by line, before
+//! the bytes.
 
-use baton_proto::Lineage;
+use baton_proto::{Lineage, ReplId};
 
 use super::payload::{Ending, MARK_BYTES};
 
@@ -11,6 +12,8 @@ pub enum Reply {
     Alive,
     /// Where the snapshot that it begins will stand.
     Resync(Lineage),
+    /// What is written from the asked offset on follows at once, under this id if it tells any.
+    Continues(Option<ReplId>),
     /// The snapshot follows at once.
     Begins(Ending),
     Refused(String),
@@ -28,9 +31,10 @@ pub fn read(line: &[u8]) -> Reply {
     if let Some(error) = text.strip_prefix('-') {
         return Reply::Refused(error.to_owned());
     }
-    let found = match text.strip_prefix('$') {
-        Some(header) => ending(header).map(Reply::Begins),
-        None => text.strip_prefix("+FULLRESYNC ").and_then(lineage).map(Reply::Resync),
+    let found = match (text.strip_prefix('$'), text.strip_prefix("+CONTINUE")) {
+        (Some(header), _) => ending(header).map(Reply::Begins),
+        (_, Some(rest)) => continues(rest),
+        _ => text.strip_prefix("+FULLRESYNC ").and_then(lineage).map(Reply::Resync),
     };
     found.unwrap_or_else(|| Reply::Foreign(text.chars().filter(|c| !c.is_control()).take(80).collect()))
 }
@@ -38,6 +42,14 @@ pub fn read(line: &[u8]) -> Reply {
 fn lineage(text: &str) -> Option<Lineage> {
     let (id, offset) = text.split_once(' ')?;
     Some(Lineage { id: id.parse().ok()?, offset: offset.trim_end().parse().ok()? })
+}
+
+fn continues(rest: &str) -> Option<Reply> {
+    match rest.split_once(' ') {
+        None => rest.is_empty().then_some(Reply::Continues(None)),
+        Some(("", id)) => id.trim_end().parse().ok().map(|id| Reply::Continues(Some(id))),
+        Some(_) => None,
+    }
 }
 
 fn ending(header: &str) -> Option<Ending> {
@@ -60,6 +72,9 @@ mod tests {
         assert_eq!(read(b"\n"), Reply::Alive);
         let stands = Lineage { id: ID.parse().unwrap(), offset: 16303 };
         assert_eq!(read(format!("+FULLRESYNC {ID} 16303\r\n").as_bytes()), Reply::Resync(stands));
+        assert_eq!(read(b"+CONTINUE\r\n"), Reply::Continues(None));
+        assert_eq!(read(format!("+CONTINUE {ID}\r\n").as_bytes()), Reply::Continues(Some(ID.parse().unwrap())));
+        assert!(matches!(read(b"+CONTINUED\r\n"), Reply::Foreign(_)));
         let mark = <[u8; MARK_BYTES]>::try_from(ID.as_bytes()).unwrap();
         assert_eq!(read(format!("$EOF:{ID}\r\n").as_bytes()), Reply::Begins(Ending::Mark(mark)));
         assert_eq!(read(b"$1234\r\n"), Reply::Begins(Ending::Length(1234)));
@@ -77,7 +92,7 @@ mod tests {
             "$\r\n",
             "$-1\r\n",
             "$99999999999999999999\r\n",
-            "+CONTINUE\r\n",
+            "+CONTINUE x\r\n",
             "+FULLRESYNC x 1\r\n",
             "+FULLRESYNC\r\n",
             "HTTP/1.1 400\r\n",

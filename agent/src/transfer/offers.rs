@@ -262,6 +262,11 @@ impl Offers {
         }
     }
 
+    /// Sees that a peer shows the ticket of a snapshot that is offered to it.
+    pub fn check(&self, peer: &Peer, ticket: &Ticket) -> Result<(), Fault> {
+        self.admit(peer, ticket).map(drop)
+    }
+
     fn admit(&self, peer: &Peer, ticket: &Ticket) -> Result<Arc<Offer>, Fault> {
         let Role::Agent(host) = peer.role() else {
             return Err(Fault::new(

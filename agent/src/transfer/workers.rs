@@ -163,7 +163,7 @@ pub(super) fn worked() -> Duration {
 }
 
 /// Does work that blocks off the async threads, and tells of its panic as our defect.
-pub(super) async fn blocking<R: Send + 'static>(
+pub(crate) async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, Fault> + Send + 'static,
 ) -> Result<R, Fault> {
     let span = Span::current();

@@ -7,8 +7,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::cli::context::Context;
 use crate::cli::execute::{self, Consent};
-use crate::cli::failover::{no_cast, no_scene, try_paths};
+use crate::cli::failover::{no_cast, no_scene};
 use crate::cli::moving::Moving;
+use crate::cli::trials;
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::Cast;
@@ -47,7 +48,7 @@ pub async fn run(context: &Context, args: &CloneArgs) -> Result<Exit, CoordError
             ..Intent::of(Goal::Clone)
         };
         measure_writes(context, &cast, &mut world).await;
-        let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
+        let rehearsals = trials::try_paths(context, std::slice::from_ref(&cast), intent.goal, &mut world).await;
         let run = execute::new_run(context, "cl")?;
         let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
         Ok(Plan::build(None, &scene))

@@ -6,8 +6,9 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::execute::{self, Consent};
-use crate::cli::failover::{no_cast, no_scene, try_transfer};
+use crate::cli::failover::{no_cast, no_scene};
 use crate::cli::moving::Moving;
+use crate::cli::trials;
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::Cast;
@@ -42,7 +43,7 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError>
             replace_target_data: args.moving.replace_target_data,
             ..Intent::of(Goal::Copy { start: args.start })
         };
-        try_transfer(context, &cast, &mut world).await;
+        trials::try_transfers(context, std::slice::from_ref(&cast), &mut world).await;
         let run = execute::new_run(context, "cp")?;
         let nobody = BTreeMap::new();
         let scene = cast.scene(&world, &intent, &nobody, &run).ok_or_else(no_scene)?;

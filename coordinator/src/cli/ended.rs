@@ -54,6 +54,13 @@ pub(super) fn stopped(run: &Run, display: &Display, error: &DriveError) -> Coord
 }
 
 pub(super) async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -> CoordError {
+    let mut error = failure(run, end, exit);
+    error.state = states(context, &run.plan).await;
+    error
+}
+
+/// The error without a fresh look at the hosts.
+pub(super) fn failure(run: &Run, end: End, exit: Exit) -> CoordError {
     let plan = &run.plan;
     let what = match end {
         End::RolledBack => "failed and was rolled back",
@@ -76,7 +83,6 @@ pub(super) async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -
         error.causes.extend(undo.fault.hint.iter().map(|hint| format!("  by hand: {hint}")));
     }
     error.told = true;
-    error.state = states(context, plan).await;
     let gone = run.undo_failures.iter().any(|undo| undo.fault.kind == FaultKind::Peer);
     let again = if gone {
         format!(
@@ -94,6 +100,18 @@ pub(super) async fn failed(context: &Context, run: &Run, end: End, exit: Exit) -
         (None, _) => format!("mend the cause, then {again}"),
     });
     error
+}
+
+/// The command to give next for a run that ended so, if one is needed.
+pub(super) fn next(run: &Run, end: End) -> Option<String> {
+    let id = &run.plan.run;
+    match end {
+        End::Done => None,
+        End::Degraded if run.is_over() => Some(format!("coord show {id}")),
+        _ if run.is_over() => Some(again(&run.plan).trim_start_matches("run `").trim_end_matches('`').to_owned()),
+        _ if run.undo_failures.is_empty() => Some(format!("coord resume {id}")),
+        _ => Some(format!("coord abort {id}")),
+    }
 }
 
 /// The command that tries once more.

@@ -10,12 +10,13 @@ use crate::cli::ended::{exit_of, failed, refused, states, stopped};
 use crate::cli::signals::Signals;
 use crate::client::Seat;
 use crate::drive::hands::AgentHands;
-use crate::drive::{self, Log};
+use crate::drive::{self, Hands, Log};
 use crate::error::{CoordError, Exit};
 use crate::journal::JournalError;
 use crate::journal::copies::Kept;
 use crate::observe;
 use crate::plan::{Level, Plan};
+use crate::report::console::Console;
 use crate::report::progress::Display;
 use crate::report::{self, summary};
 use crate::run::{End, Event, Run};
@@ -26,10 +27,28 @@ use crate::seat;
 pub struct Consent {
     /// Show the plan and stop
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
+}
+
+impl Consent {
+    /// Asks the operator, unless that was answered beforehand.
+    pub(super) async fn obtain(&self, console: Console, signals: &mut Signals) -> Result<(), CoordError> {
+        if self.yes {
+            return Ok(());
+        }
+        if !console.is_interactive() {
+            return Err(
+                CoordError::usage("nobody can be asked whether to go on").hint("say --yes, or run on a terminal")
+            );
+        }
+        if !signals.unless(async { Ok(console.confirmed("go on?").await) }).await? {
+            return Err(CoordError::new(Exit::Interrupted, "not confirmed, nothing was changed"));
+        }
+        Ok(())
+    }
 }
 
 /// Letters of run names: none that are taken for another when read aloud or off a screen.
@@ -61,16 +80,29 @@ pub async fn execute(
     consent: &Consent,
 ) -> Result<Exit, CoordError> {
     let mut signals = Signals::listen();
+    let plan = looked(plan, &mut signals).await?;
+    go_on(context, plan, consent, &mut signals).await
+}
+
+/// Has plans made, which is left at once when the command is to end.
+pub(super) async fn looked<T>(
+    plan: impl Future<Output = Result<T, CoordError>>,
+    signals: &mut Signals,
+) -> Result<T, CoordError> {
     let looking = async {
         baton_hold::at(|| "look-before".into()).await;
         plan.await
     };
-    let plan = signals.unless(looking).await?;
-    go_on(context, plan, consent, &mut signals).await
+    signals.unless(looking).await
 }
 
 /// Shows the plan and, if it may be, carries it out.
-async fn go_on(context: &Context, plan: Plan, consent: &Consent, signals: &mut Signals) -> Result<Exit, CoordError> {
+pub(super) async fn go_on(
+    context: &Context,
+    plan: Plan,
+    consent: &Consent,
+    signals: &mut Signals,
+) -> Result<Exit, CoordError> {
     let console = context.console;
     console.result(|out| report::plan::write(&plan, out));
     for event in report::plan::events(&plan) {
@@ -85,32 +117,29 @@ async fn go_on(context: &Context, plan: Plan, consent: &Consent, signals: &mut S
     if consent.dry_run {
         return Ok(Exit::Done);
     }
-    if !consent.yes {
-        if !console.is_interactive() {
-            return Err(
-                CoordError::usage("nobody can be asked whether to go on").hint("say --yes, or run on a terminal")
-            );
-        }
-        if !signals.unless(async { Ok(console.confirmed("go on?").await) }).await? {
-            return Err(CoordError::new(Exit::Interrupted, "not confirmed, nothing was changed"));
-        }
-    }
+    consent.obtain(console, signals).await?;
     let seat = Seat::new(plan.run.clone(), 1);
+    let mut journal = begin(context, &plan, &seat).await?;
+    drive_on(context, Run::new(plan), &mut journal, &seat, (End::Done, signals)).await
+}
+
+/// Claims all that a new run changes, and begins its journal.
+pub(super) async fn begin<'a>(context: &'a Context, plan: &Plan, seat: &'a Seat) -> Result<Kept<'a>, CoordError> {
     let instances = plan.instances();
     baton_hold::at(|| "claim-before".into()).await;
-    seat::take(&context.agents, &instances, &seat).await.map_err(|fault| held(&plan, &fault))?;
+    seat::take(&context.agents, &instances, seat).await.map_err(|fault| held(plan, &fault))?;
     baton_hold::at(|| "claim-after".into()).await;
     let hosts = seat::hosts(&instances);
     let begun = async {
         let file = context.journals.create(&plan.run)?;
-        let mut journal = Kept::new(file, String::new(), &context.agents, &seat, instances.clone());
+        let mut journal = Kept::new(file, String::new(), &context.agents, seat, instances);
         journal.append(&Event::Begun { plan: Box::new(plan.clone()), by: context.operator.clone() }).await?;
         Ok::<_, JournalError>(journal)
     };
     match begun.await {
-        Ok(mut journal) => drive_on(context, Run::new(plan), &mut journal, &seat, (End::Done, signals)).await,
+        Ok(journal) => Ok(journal),
         Err(error) => {
-            seat::give_back(&context.agents, &hosts, &seat).await;
+            seat::give_back(&context.agents, &hosts, seat).await;
             Err(CoordError::new(Exit::Preflight, error).hint("mend `state` in coord.toml"))
         }
     }
@@ -161,12 +190,7 @@ async fn drive_on(
     let display = Display::new(context.console, seat.run.as_str());
     let forecasts = run.plan.forecasts.clone();
     let hands = AgentHands { agents: &context.agents, seat, taken_up: run.taken_up, forecasts: &forecasts };
-    let driven = drive::drive(&mut run, &hands, journal, &display, signals).await;
-    let end = driven.map_err(|error| stopped(&run, &display, &error))?;
-    if run.is_over() {
-        give_back(context, &run.plan, seat).await;
-    }
-    context.console.event(&summary::event(&run, end));
+    let end = drive_to_end(context, &mut run, journal, &hands, (&display, signals), seat).await?;
     let exit = if end == wanted { Exit::Done } else { exit_of(end, &run) };
     if end == wanted && end == End::RolledBack {
         let states = states(context, &run.plan).await;
@@ -181,6 +205,24 @@ async fn drive_on(
         return Ok(exit);
     }
     Err(failed(context, &run, end, exit).await)
+}
+
+/// Drives a run until it ends or stops, gives back what it has if it is over, and tells programs how it ended.
+pub(super) async fn drive_to_end(
+    context: &Context,
+    run: &mut Run,
+    journal: &mut impl Log,
+    hands: &impl Hands,
+    (display, signals): (&Display, &mut Signals),
+    seat: &Seat,
+) -> Result<End, CoordError> {
+    let driven = drive::drive(run, hands, journal, display, signals).await;
+    let end = driven.map_err(|error| stopped(run, display, &error))?;
+    if run.is_over() {
+        give_back(context, &run.plan, seat).await;
+    }
+    context.console.event(&summary::event(run, end));
+    Ok(end)
 }
 
 /// Gives back what the run has, also of the lost primary's agent.

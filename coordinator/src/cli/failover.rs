@@ -1,27 +1,45 @@
 //! `coord failover FAILED --to TARGET`: replaces a lost primary.
 
-use std::collections::BTreeMap;
-
-use baton_proto::{Fault, HostName, HostPort, InstanceRef};
+use baton_proto::{HostName, HostPort};
 use clap::{Args, ValueEnum};
 
+use crate::batch::row::Row;
+use crate::batch::{JOBS_DEFAULT, JOBS_MAX};
 use crate::cli::context::Context;
 use crate::cli::execute::{self, Consent};
 use crate::cli::moving::Moving;
+use crate::cli::signals::Signals;
+use crate::cli::{batch, trials};
 use crate::error::{CoordError, Exit};
+use crate::inventory::Word;
 use crate::observe;
-use crate::plan::cast::{Cast, CastError};
+use crate::plan::cast::{self, Cast, CastError};
 use crate::plan::{Goal, Intent, Mode, Plan};
-use crate::topology::World;
 use crate::topology::stand::Seen;
 
+/// What the manual tells of many groups at once.
+const AFTER_HELP: &str = "\
+A host that led several groups is failed over as a whole: `coord failover HOST --to HOST`. Each lost primary is paired \
+with a free server of the target host: by the same port, else the same name, else in order. All groups are fenced at \
+once, and in mode promote served at once; then --jobs of them at a time move their data, within one --max-rate that \
+they share alike: the rate in a run's own plan is its share when all send, and one that is taken up alone keeps to it. \
+Each group has a run of its own, which `coord show`, `rate`, `resume` and `abort` know. Interrupted once, every run \
+stops at its next safe point, and none begins to move data. Given again, the command takes the groups that still have \
+their primary on that host; the target of a last one is named.
+
+The exit code is the worst of all groups, from the worst: 1, 7, 130, 8, 6, 4, 3, 2, 5, 0.";
+
+/// What names of failovers begin with.
+pub(super) const RUN_NAME: &str = "fo";
+
 #[derive(Args)]
+#[command(after_long_help = AFTER_HELP)]
 pub struct FailoverArgs {
-    /// The host, or host/instance, of the lost primary
-    failed: String,
-    /// The host, or host/instance, that takes its place
+    /// The host, or host/instance, or host:port, of the lost primary; of a host that led several groups, all of them
+    pub(super) failed: String,
+    /// The host, or host/instance, that takes its place; for several groups the host alone
     #[arg(long, value_name = "TARGET")]
-    to: String,
+    pub(super) to: String,
     /// Take this survivor as the source instead of the freshest
     #[arg(long, value_name = "HOST")]
     source: Option<String>,
@@ -29,21 +47,35 @@ pub struct FailoverArgs {
     #[arg(long, value_enum, default_value_t = ModeChoice::Replace)]
     mode: ModeChoice,
     #[command(flatten)]
-    moving: Moving,
+    pub(super) moving: Moving,
     /// Refuse if the group's primary is another than this
     #[arg(long, value_name = "HOST:PORT")]
-    expect_primary: Option<HostPort>,
+    pub(super) expect_primary: Option<HostPort>,
     /// Refuse if the group's data stands elsewhere than this, as `coord status -v` prints it
     #[arg(long, value_name = "ID:OFFSET")]
-    expect_lineage: Option<Seen>,
+    pub(super) expect_lineage: Option<Seen>,
     /// Replace a primary that accepts connections and answers nothing; it must not wake up afterwards
     #[arg(long)]
     hung_is_dead: bool,
     /// Refuse if the source lost its primary longer ago than this, such as 1h
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_data_age: Option<std::time::Duration>,
+    /// Of a host with several groups: go on with those that are not refused
+    #[arg(long)]
+    pub(super) skip_refused: bool,
+    /// Of a host with several groups: move the data of so many at a time
+    #[arg(long, value_name = "N", default_value_t = JOBS_DEFAULT, value_parser = jobs)]
+    pub(super) jobs: usize,
     #[command(flatten)]
-    consent: Consent,
+    pub(super) consent: Consent,
+}
+
+fn jobs(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(jobs @ 1..=JOBS_MAX) => Ok(jobs),
+        Ok(_) => Err(format!("1 to {JOBS_MAX} runs can have their turn at a time")),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -52,40 +84,67 @@ enum ModeChoice {
     Promote,
 }
 
-/// Seconds for which a stopped target listens, so that its replicas to be can try it: long enough for every one of them.
-const REHEARSAL_SECONDS: u32 = 10;
+/// What is to be carried out.
+enum Planned {
+    One(Box<Plan>),
+    /// All groups of a host.
+    Many(Vec<Row>),
+}
 
 pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordError> {
-    let failed = context.inventory.word(&args.failed)?;
     let to = context.inventory.word(&args.to)?;
+    let mut signals = Signals::listen();
+    match execute::looked(plan(context, args, &to), &mut signals).await? {
+        Planned::One(plan) => execute::go_on(context, *plan, &args.consent, &mut signals).await,
+        Planned::Many(rows) => batch::go_on(context, args, rows, &mut signals).await,
+    }
+}
+
+async fn plan(context: &Context, args: &FailoverArgs, to: &Word) -> Result<Planned, CoordError> {
     let source = args.source.as_deref().map(|word| context.inventory.word(word)).transpose()?;
-    let mode = match args.mode {
-        ModeChoice::Replace => Mode::Replace,
-        ModeChoice::Promote => Mode::Promote,
+    let failed = context.inventory.word(&args.failed);
+    let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
+    let group = match &failed {
+        Ok(failed) if batch::is_meant(failed, to, &topology) => {
+            let words = (failed, to, source.as_ref());
+            return batch::plan(context, args, words, (&mut world, &topology)).await.map(Planned::Many);
+        }
+        Ok(failed) => cast::lost_group(&topology, failed),
+        // Where the host of several primaries is gone, only its groups have names.
+        Err(_) => topology.named_or_at(&args.failed).ok_or(CastError::NoSuchGroup),
     };
-    let intent = Intent {
-        goal: Goal::Failover(mode),
-        snapshot: args.moving.method(),
-        landing: args.moving.way(),
-        budget: args.moving.budget(),
-        replace_target_data: args.moving.replace_target_data,
-        expect_primary: args.expect_primary.clone(),
-        expect_lineage: args.expect_lineage.clone(),
-        hung_is_dead: args.hung_is_dead,
-        max_data_age_seconds: args.max_data_age.map(|age| age.as_secs()),
-        compare_seconds: None,
+    let cast = match (group, failed) {
+        (Err(CastError::NoSuchGroup), Err(error)) => return Err(error.into()),
+        (group, _) => group.and_then(|group| Cast::of_group(&world, group, to, source.as_ref())),
     };
-    let plan = async {
-        let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
-        let cast = Cast::failover(&world, &topology, &failed, &to, source.as_ref())
-            .map_err(|error| no_cast(error, &topology.unreachable))?;
-        hear_target(context, &cast, &mut world).await;
-        let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
-        let run = execute::new_run(context, "fo")?;
-        let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
-        Ok(Plan::build(Some(failed.to_string()), &scene))
-    };
-    execute::execute(context, plan, &args.consent).await
+    let cast = cast.map_err(|error| no_cast(error, &topology.unreachable))?;
+    let intent = args.intent();
+    let casts = std::slice::from_ref(&cast);
+    trials::hear_targets(context, casts, &mut world).await;
+    let rehearsals = trials::try_paths(context, casts, intent.goal, &mut world).await;
+    let run = execute::new_run(context, RUN_NAME)?;
+    let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
+    Ok(Planned::One(Box::new(Plan::build(Some(args.failed.clone()), &scene))))
+}
+
+impl FailoverArgs {
+    pub(super) fn intent(&self) -> Intent {
+        Intent {
+            goal: Goal::Failover(match self.mode {
+                ModeChoice::Replace => Mode::Replace,
+                ModeChoice::Promote => Mode::Promote,
+            }),
+            snapshot: self.moving.method(),
+            landing: self.moving.way(),
+            budget: self.moving.budget(),
+            replace_target_data: self.moving.replace_target_data,
+            expect_primary: self.expect_primary.clone(),
+            expect_lineage: self.expect_lineage.clone(),
+            hung_is_dead: self.hung_is_dead,
+            max_data_age_seconds: self.max_data_age.map(|age| age.as_secs()),
+            compare_seconds: None,
+        }
+    }
 }
 
 /// Tells why there is no plan. What cannot be seen may be the reason.
@@ -100,64 +159,4 @@ pub fn no_cast(error: CastError, unreachable: &[(HostName, String)]) -> CoordErr
 /// A scene needs the reports of all who have a part.
 pub fn no_scene() -> CoordError {
     CoordError::new(Exit::Preflight, "a host stopped answering while the plan was made").hint("run this again")
-}
-
-/// Has the target's agent try the lost primary as well: it stands where none of the replicas may.
-async fn hear_target(context: &Context, cast: &Cast, world: &mut World) {
-    let Some(group) = cast.group.as_ref().filter(|group| !group.primary.is_forgotten()) else { return };
-    let target = &cast.target;
-    let doors: Vec<_> = group
-        .primary
-        .place
-        .host()
-        .filter(|host| **host != target.host)
-        .map(|host| (target.host.clone(), host.clone()))
-        .into_iter()
-        .collect();
-    let question = [(target.clone(), group.primary.address.clone())];
-    let (probes, knocks) =
-        tokio::join!(observe::reach(&context.agents, &question), observe::knock(&context.agents, &doors));
-    world.probes.extend(probes);
-    world.knocks.extend(knocks);
-}
-
-/// Has the target's agent dial the source's, as it will for the snapshot.
-pub async fn try_transfer(context: &Context, cast: &Cast, world: &mut World) {
-    if cast.source.host != cast.target.host {
-        let door = [(cast.target.host.clone(), cast.source.host.clone())];
-        world.knocks.extend(observe::knock(&context.agents, &door).await);
-    }
-}
-
-/// Has every replica to be try its primary to be. A stopped server is stood in for by a rehearsal of its agent.
-pub async fn try_paths(
-    context: &Context,
-    cast: &Cast,
-    goal: Goal,
-    world: &mut World,
-) -> BTreeMap<InstanceRef, Result<(), Fault>> {
-    let paths = cast.paths(goal);
-    let mut rehearsals = BTreeMap::new();
-    let mut questions = Vec::new();
-    for (from, to) in paths {
-        let Some(report) = world.instance(&to) else { continue };
-        let stopped = matches!(report.server, baton_proto::report::ServerState::Stopped);
-        if stopped && !rehearsals.contains_key(&to) {
-            let rehearsed = context.agents.rehearse(&to, REHEARSAL_SECONDS).await;
-            rehearsals.insert(to.clone(), rehearsed);
-        }
-        questions.push((from, report.address.clone()));
-    }
-    if !matches!(goal, Goal::Switchover { .. }) {
-        try_transfer(context, cast, world).await;
-    }
-    let answers = observe::reach(&context.agents, &questions).await;
-    world.probes.extend(answers);
-    for (on, rehearsed) in &rehearsals {
-        // The port is free again once the plan is made. One that could not be freed is so in a few seconds.
-        if rehearsed.is_ok() {
-            let _ = context.agents.rehearse(on, 0).await;
-        }
-    }
-    rehearsals
 }

@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::execute::{self, Consent};
-use crate::cli::failover::try_paths;
+use crate::cli::trials;
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::Cast;
@@ -64,7 +64,7 @@ pub async fn run(context: &Context, args: &RejoinArgs) -> Result<Exit, CoordErro
             Cast { group: None, source: successor, target: deposed, siblings: Vec::new(), passed_over: Vec::new() };
         let compare_seconds = args.compare.then_some(args.compare_limit);
         let intent = Intent { compare_seconds, ..Intent::of(Goal::Rejoin) };
-        try_paths(context, &cast, intent.goal, &mut world).await;
+        trials::try_paths(context, std::slice::from_ref(&cast), intent.goal, &mut world).await;
         let rehearsals = BTreeMap::new();
         let run = execute::new_run(context, "re")?;
         let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(|| {

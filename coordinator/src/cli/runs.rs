@@ -164,7 +164,8 @@ fn begun(records: &[Record]) -> u64 {
 pub(super) fn state(run: &Run) -> String {
     match run.next() {
         Next::End(End::Done) => "done".into(),
-        Next::End(End::Degraded) => "degraded".into(),
+        Next::End(End::Degraded) if run.is_over() => "degraded".into(),
+        Next::End(End::Degraded) => "degraded, and not cleared away".into(),
         Next::End(End::Refused) => "refused".into(),
         Next::End(End::RolledBack) => "rolled-back".into(),
         Next::End(End::Interrupted) => "interrupted".into(),

@@ -7,7 +7,8 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::execute::{self, Consent};
-use crate::cli::failover::{no_cast, no_scene, try_paths};
+use crate::cli::failover::{no_cast, no_scene};
+use crate::cli::trials;
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::Cast;
@@ -57,7 +58,7 @@ pub async fn run(context: &Context, args: &SwitchoverArgs) -> Result<Exit, Coord
         let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
         let cast = Cast::switchover(&world, &topology, &primary, &to)
             .map_err(|error| no_cast(error, &topology.unreachable))?;
-        let rehearsals = try_paths(context, &cast, intent.goal, &mut world).await;
+        let rehearsals = trials::try_paths(context, std::slice::from_ref(&cast), intent.goal, &mut world).await;
         let run = execute::new_run(context, "so")?;
         let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;
         Ok(Plan::build(None, &scene))

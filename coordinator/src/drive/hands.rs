@@ -7,7 +7,7 @@ mod left;
 mod rejoin;
 mod transfer;
 
-use baton_proto::control::{Action, Landing, Outcome, Progress, SaveMethod, Saving};
+use baton_proto::control::{Action, Outcome, Progress, SaveMethod, Saving};
 use baton_proto::deposed::{Deposition, Standing};
 use baton_proto::report::{InstanceReport, Link, Role, Running, SyncCounters};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef};
@@ -15,6 +15,7 @@ use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef};
 use self::transfer::{Crew, Transfer, snapshot_task};
 use crate::client::{Agents, Followed, Seat, Until};
 use crate::drive::Hands;
+use crate::plan::spool::HOLD_SECONDS;
 use crate::plan::step::{Survivor, Upstream};
 use crate::plan::steps::LOAD_TIMEOUT_SECONDS;
 use crate::plan::{Forecast, Step};
@@ -52,12 +53,15 @@ impl Hands for AgentHands<'_> {
             Step::Backlog { source, bytes, hold_seconds } => {
                 self.backlog(source, *bytes, *hold_seconds, ledger, progress).await
             }
+            Step::Spool { source } => {
+                self.one("spool", source, Action::Spool { hold_seconds: HOLD_SECONDS }, progress).await
+            }
             Step::Snapshot { source, method } => self.snapshot(source, *method, progress).await,
             Step::Transfer { source, target, method, budget, landing } => {
                 let (method, budget) = (*method, *budget);
                 let transfer = Transfer { crew: self, run: &self.seat.run, source, target, method, budget, landing };
                 let mut learnt = Vec::new();
-                if let Landing::Live { follow: Some(_), .. } = landing {
+                if landing.follow().is_some() {
                     // The target joins the source by itself as soon as it has loaded: count before.
                     learnt.push(self.counters(source).await?);
                 }
@@ -99,11 +103,12 @@ impl Hands for AgentHands<'_> {
                 self.depose(keepers, own.as_ref(), &back, &nobody).await
             }
             Step::Backlog { source, .. } => self.one("undo-backlog", source, Action::GiveBack, &nobody).await,
+            Step::Spool { source } => self.one("undo-spool", source, Action::GiveBack, &nobody).await,
             // While the save still runs this waits for its end in the agent: what a server writes cannot be called back.
             Step::Snapshot { source, .. } => {
                 self.one("undo-snapshot", source, Action::Release { keep_old: true }, &nobody).await
             }
-            Step::Transfer { target, landing: Landing::Live { .. }, .. } => {
+            Step::Transfer { target, landing, .. } if landing.is_live() => {
                 self.one("undo-transfer", target, Action::Restore, &nobody).await
             }
             Step::Transfer { target, .. } => {
@@ -274,8 +279,17 @@ impl AgentHands<'_> {
         }
         let whole = ledger.shortfalls().next().is_none();
         let streamed = ledger.snapshot().is_some_and(|facts| facts.method == SaveMethod::Stream);
+        let mut missed = None;
+        let mut take = |released: Result<Vec<Learnt>, Fault>| match released {
+            Ok(more) => more,
+            Err(fault) => {
+                // The others are not to wait for it.
+                missed.get_or_insert(fault);
+                Vec::new()
+            }
+        };
         if whole || streamed {
-            learnt.extend(self.one("release", source, Action::Release { keep_old: true }, progress).await?);
+            learnt.extend(take(self.one("release", source, Action::Release { keep_old: true }, progress).await));
         }
         if !whole {
             let copy = if streamed {
@@ -285,13 +299,13 @@ impl AgentHands<'_> {
             };
             learnt.push(Learnt::Shortfall(copy));
             if ledger.backlog().is_some() && !streamed {
-                learnt.extend(self.one("give-back", source, Action::GiveBack, progress).await?);
+                learnt.extend(take(self.one("give-back", source, Action::GiveBack, progress).await));
             }
         }
         // The target last: what it kept is what the result tells.
         let release = Action::Release { keep_old: keep_old || !whole };
-        learnt.extend(self.one("release", target, release, progress).await?);
-        Ok(learnt)
+        learnt.extend(take(self.one("release", target, release, progress).await));
+        missed.map_or(Ok(learnt), Err)
     }
 
     async fn counters(&self, on: &InstanceRef) -> Result<Learnt, Fault> {

@@ -17,7 +17,7 @@ use crate::topology::writes::{Seen, Writes};
 /// What is wanted is so many times what is expected: the network was not measured, and writes come in waves.
 const MARGIN: f64 = 4.0;
 /// What must fit at the least, for a partial resync to be foretold.
-const MARGIN_MIN: f64 = 1.5;
+pub(super) const MARGIN_MIN: f64 = 1.5;
 /// The least time that is provided for: orders, links and a busy host take some seconds whatever the data.
 const SECONDS_MIN: f64 = 60.0;
 /// The time from the end of the load until the replica asks for the rest.
@@ -92,7 +92,12 @@ impl Sizing {
     /// Whether the replica will find in it what it lacks.
     pub fn fits(&self) -> bool {
         // Of writes that nobody has seen nothing is known; what there is has to do.
-        self.writes.seen == Seen::Nothing || self.bytes as f64 >= self.expected_bytes as f64 * MARGIN_MIN
+        self.writes.seen == Seen::Nothing || self.holds()
+    }
+
+    /// Whether it holds what is expected, be that seen or assumed.
+    pub fn holds(&self) -> bool {
+        self.bytes as f64 >= self.expected_bytes as f64 * MARGIN_MIN
     }
 
     /// The size that would do.

@@ -30,7 +30,9 @@ pub enum CastError {
     Word(#[from] WordError),
     #[error("no group has its primary on {word}; {}", known(groups))]
     NoGroup { word: Word, groups: Vec<String> },
-    #[error("{word} leads {} groups; name one instance: {}", groups.len(), groups.join(", "))]
+    #[error("no group has that name")]
+    NoSuchGroup,
+    #[error("{word} leads {} groups; name one of them, or a host for all with `--to HOST`: {}", groups.len(), groups.join(", "))]
     SeveralGroups { word: Word, groups: Vec<String> },
     #[error("no surviving replica of {group} can be the source")]
     NoSource { group: String, reasons: Vec<String> },
@@ -73,7 +75,11 @@ impl Cast {
         to: &Word,
         source: Option<&Word>,
     ) -> Result<Cast, CastError> {
-        let group = lost_group(topology, failed)?;
+        Cast::of_group(world, lost_group(topology, failed)?, to, source)
+    }
+
+    /// Finds the parts of the failover of one group.
+    pub fn of_group(world: &World, group: &Group, to: &Word, source: Option<&Word>) -> Result<Cast, CastError> {
         let target = world.named(&to.host, to.instance.as_ref())?;
         if group.members().any(|member| *member == target) {
             return Err(CastError::TargetInGroup { target, group: group.name.clone() });
@@ -160,7 +166,8 @@ fn fits(word: &Word, instance: &InstanceRef) -> bool {
     instance.host == word.host && word.instance.as_ref().is_none_or(|name| *name == instance.instance)
 }
 
-fn lost_group<'a>(topology: &'a Topology, failed: &Word) -> Result<&'a Group, CastError> {
+/// The one group whose primary is, or was last, there.
+pub fn lost_group<'a>(topology: &'a Topology, failed: &Word) -> Result<&'a Group, CastError> {
     let led = |group: &&Group| {
         let place = &group.primary.place;
         place.host() == Some(&failed.host) && place.instance().is_none_or(|instance| fits(failed, instance))

@@ -1,6 +1,7 @@
 //! The preflight: every check that a goal wants, each one a function from the scene to lines. All are made, so that all
 //! refusals are seen at once.
 
+pub mod batch;
 pub mod catalogue;
 mod condition;
 mod handover;

@@ -145,9 +145,14 @@ fn obstacles(scene: &Scene) -> Vec<Obstacle> {
     found
 }
 
+/// Bytes a second that the network carries, as far as is known.
+pub(super) fn wire_rate(budget: &Budget) -> f64 {
+    budget.max_rate.map_or(WIRE_RATE, |rate| WIRE_RATE.min(rate as f64))
+}
+
 fn forecast(snapshot_bytes: u64, wire_share: f64, budget: &Budget) -> Forecast {
     let bytes = snapshot_bytes as f64;
-    let wire = budget.max_rate.map_or(WIRE_RATE, |rate| WIRE_RATE.min(rate as f64));
+    let wire = wire_rate(budget);
     let (save, wire, load) = (bytes / SAVE_RATE, bytes * wire_share / wire, bytes / LOAD_RATE);
     Forecast { file: save.max(wire) + load + BOOT_SECONDS, live: save.max(wire).max(load) }
 }

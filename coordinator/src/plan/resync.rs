@@ -12,7 +12,7 @@ use baton_proto::InstanceRef;
 use baton_proto::report::{Running, SyncCounters};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing};
+use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing, spool};
 use crate::report::units::Bytes;
 use crate::topology::writes::Seen;
 
@@ -136,6 +136,11 @@ fn built_from_a_snapshot(scene: &Scene) -> Forecast {
     let Some(sizing) = backlog::of(scene) else {
         return forecast(scene, replica, to, Resync::Full, 0, "the source does not run");
     };
+    if let Some(Ok(spool)) = spool::of(scene) {
+        let (holds, says) = (Bytes(sizing.bytes), spool.says());
+        let why = format!("by spool: {sizing}, and the backlog holds no more than {holds}; {says}");
+        return forecast(scene, replica, to, Resync::Partial, spool.bytes, &why);
+    }
     if !sizing.fits() {
         let why = format!("{sizing}, which a backlog of {} does not hold", Bytes(sizing.bytes));
         return forecast(scene, replica, to, Resync::Full, 0, &why);

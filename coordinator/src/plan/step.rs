@@ -57,6 +57,10 @@ pub enum Step {
         /// When the source's own settings are back at the latest, whatever becomes of the run.
         hold_seconds: u32,
     },
+    /// Has the source's agent keep the same in a file, where the backlog cannot hold it.
+    Spool {
+        source: InstanceRef,
+    },
     /// Has the snapshot written. It is done as soon as the snapshot can be sent, which is long before it is whole.
     Snapshot {
         source: InstanceRef,
@@ -165,6 +169,8 @@ pub enum OnFailure {
     Halt,
     /// The group serves; something is missing, and the run goes on without it.
     Degrade,
+    /// The group serves, and something of the run is left where it was: it stays open, to be cleared away later.
+    StayOpen,
 }
 
 /// What journals mean that do not tell: their transfers began when the snapshot was whole.
@@ -193,6 +199,7 @@ impl Step {
             Step::Promote { .. } => "promote",
             Step::HandOver { .. } => "hand-over",
             Step::Backlog { .. } => "backlog",
+            Step::Spool { .. } => "spool",
             Step::Snapshot { .. } => "snapshot",
             Step::Transfer { .. } => "transfer",
             Step::Stop { .. } => "stop",
@@ -240,6 +247,9 @@ impl Step {
             Step::Backlog { source, bytes, .. } => {
                 format!("keep what is written on {source} meanwhile, up to {} (repl-backlog-size)", Bytes(*bytes))
             }
+            Step::Spool { source } => {
+                format!("spool what is written on {source} meanwhile: its agent follows it, and keeps that in a file")
+            }
             Step::Snapshot { source, method: SaveMethod::Stream } => {
                 format!("snapshot on {source}, streamed from memory: no file of it on that host")
             }
@@ -254,6 +264,9 @@ impl Step {
                     Landing::File { .. } => String::new(),
                     Landing::Live { follow: None, .. } => ", loaded while it arrives".into(),
                     Landing::Live { follow: Some(to), .. } => format!(", loaded while it arrives, then follows {to}"),
+                    Landing::Spooled { follow: to, .. } => {
+                        format!(", loaded while it arrives, fed the spool, then follows {to}")
+                    }
                 };
                 format!("transfer {source} -> {target}{meanwhile} (QUIC, zstd, BLAKE3){lands}{}", within(budget))
             }
@@ -299,8 +312,8 @@ impl Step {
             | Step::EnableAof { .. }
             | Step::Persist { .. }
             | Step::Canary { .. }
-            | Step::LeftBehind { .. }
-            | Step::Release { .. } => OnFailure::Degrade,
+            | Step::LeftBehind { .. } => OnFailure::Degrade,
+            Step::Release { .. } => OnFailure::StayOpen,
             _ => OnFailure::Undo,
         }
     }
@@ -308,15 +321,18 @@ impl Step {
     /// Whether the step has something to take back. The fence has not, on purpose: a survivor that follows the lost
     /// primary again is one restart away from being emptied.
     pub fn has_undo(&self) -> bool {
-        use Step::{Backlog, Boot, HandOver, Install, Snapshot, Start, Stop, Transfer};
+        use Step::{Backlog, Boot, HandOver, Install, Snapshot, Spool, Start, Stop, Transfer};
         let moves = matches!(self, HandOver { .. } | Snapshot { .. } | Transfer { .. } | Install { .. });
-        moves || self.deposes() || matches!(self, Backlog { .. } | Stop { .. } | Start { .. } | Boot { .. })
+        moves
+            || self.deposes()
+            || matches!(self, Backlog { .. } | Spool { .. } | Stop { .. } | Start { .. } | Boot { .. })
     }
 
     /// Whose agent undoes it, where that is one.
     pub fn undone_on(&self) -> Option<&InstanceRef> {
-        use Step::{Backlog, Boot, HandOver, Install, Snapshot, Start, Stop, Transfer};
+        use Step::{Backlog, Boot, HandOver, Install, Snapshot, Spool, Start, Stop, Transfer};
         match self {
+            Spool { source: on } => Some(on),
             Snapshot { source: on, .. } | Backlog { source: on, .. } | HandOver { from: on, .. } => Some(on),
             Transfer { target: on, .. } | Stop { target: on, .. } | Install { target: on } => Some(on),
             Start { target: on, .. } | Boot { target: on } => Some(on),
@@ -335,10 +351,21 @@ impl Step {
         tells || matches!(self, Step::Persist { .. } | Step::Release { .. } | Step::Depose { .. }) && !self.deposes()
     }
 
+    /// Whether it may be done again at any later time, as often as one likes: it only makes last, looks and clears away.
+    pub fn is_repeatable(&self) -> bool {
+        self.is_closing() || matches!(self, Step::Canary { .. })
+    }
+
     /// Whether it may be left in the middle by a coordinator that is to stop: its agents go on, and are joined again.
     pub fn can_be_left(&self) -> bool {
         use Step::{EnableAof, SaveAside, Snapshot, Start, Transfer};
         matches!(self, Snapshot { .. } | Transfer { .. } | Start { .. } | EnableAof { .. } | SaveAside { .. })
+    }
+
+    /// Whether, of many groups, it is done for all before anything else is done for any: it keeps data safe or brings service
+    /// back, and takes next to nothing of disk, network and cores.
+    pub fn is_urgent(&self) -> bool {
+        matches!(self, Step::Fence { .. } | Step::Depose { .. } | Step::Promote { .. })
     }
 
     /// Whether the group is served by a new primary once the step is done; what follows cannot roll the run back.

@@ -9,6 +9,7 @@ use baton_proto::report::{Link, Role};
 
 pub(super) use self::switchover::seen_as;
 use crate::plan::Step;
+use crate::plan::spool::{self, Spool};
 use crate::plan::step::{Survivor, Upstream};
 use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing, left};
 use crate::report::units::Bytes;
@@ -66,7 +67,7 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
         steps.push(Step::AttachSiblings { replicas: siblings.clone(), to: to.clone() });
     }
     // After the siblings have joined: some servers empty their backlog when its size is changed.
-    steps.extend(backlog(scene));
+    steps.extend(kept(scene));
     steps.extend(land(scene, method, Some(&to)));
     steps.push(Step::Attach { replica: target.clone(), to });
     steps.extend(aof(scene, false));
@@ -89,7 +90,7 @@ fn copy(scene: &Scene, method: SaveMethod, start: bool) -> Vec<Step> {
 fn clone(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     let (source, target) = (scene.source.name.clone(), scene.target.name.clone());
     let to = upstream(scene.source);
-    let mut steps: Vec<Step> = backlog(scene).into_iter().collect();
+    let mut steps = kept(scene);
     steps.extend(land(scene, method, Some(&to)));
     steps.push(Step::Attach { replica: target.clone(), to });
     steps.extend(aof(scene, false));
@@ -101,10 +102,16 @@ fn clone(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     steps
 }
 
-fn backlog(scene: &Scene) -> Option<Step> {
-    let sizing = backlog::of(scene)?;
-    let (source, bytes, hold_seconds) = (scene.source.name.clone(), sizing.bytes, sizing.hold_seconds());
-    Some(Step::Backlog { source, bytes, hold_seconds })
+/// Has what is written from the snapshot on kept at the source.
+fn kept(scene: &Scene) -> Vec<Step> {
+    let Some(sizing) = backlog::of(scene) else { return Vec::new() };
+    let source = &scene.source.name;
+    let (bytes, hold_seconds) = (sizing.bytes, sizing.hold_seconds());
+    let mut steps = vec![Step::Backlog { source: (*source).clone(), bytes, hold_seconds }];
+    if let Some(Ok(_)) = spool::of(scene) {
+        steps.push(Step::Spool { source: (*source).clone() });
+    }
+    steps
 }
 
 /// Brings the snapshot into the target's server, which is a primary afterwards, or follows `follow`.
@@ -118,7 +125,13 @@ fn land(scene: &Scene, method: SaveMethod, follow: Option<&Upstream>) -> Vec<Ste
         }
         Way::Live => {
             let follow = follow.map(|upstream| upstream.address.clone());
-            let live = Landing::Live { follow, timeout_seconds: LOAD_TIMEOUT_SECONDS };
+            let timeout_seconds = LOAD_TIMEOUT_SECONDS;
+            let live = match (follow, spool::of(scene)) {
+                (Some(follow), Some(Ok(Spool { near_bytes, .. }))) => {
+                    Landing::Spooled { follow, near_bytes, timeout_seconds }
+                }
+                (follow, _) => Landing::Live { follow, timeout_seconds },
+            };
             let mut steps = Vec::new();
             if landing::boots(scene) {
                 steps.push(Step::Boot { target });

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
+use baton_proto::RunId;
 use serde_json::{Value, json};
 
-use crate::plan::Resync;
-use crate::plan::{Level, Plan};
+use crate::plan::{Check, Level, Plan, Resync};
 use crate::report::units::Bytes;
 
 /// Writes checks, steps, forecasts and the verdict.
@@ -44,18 +44,17 @@ fn verdict(plan: &Plan) -> String {
     }
 }
 
+/// A check of a run's plan, or of one that cannot be made.
+pub(super) fn check_event(run: Option<&RunId>, check: &Check) -> Value {
+    json!({
+        "event": "check", "run": run, "id": check.id, "level": check.level.to_string(),
+        "says": check.says, "remedy": check.remedy,
+    })
+}
+
 /// The plan as one event a check, and one for the whole.
 pub fn events(plan: &Plan) -> Vec<Value> {
-    let mut events: Vec<_> = plan
-        .checks
-        .iter()
-        .map(|check| {
-            json!({
-                "event": "check", "run": plan.run, "id": check.id, "level": check.level.to_string(),
-                "says": check.says, "remedy": check.remedy,
-            })
-        })
-        .collect();
+    let mut events: Vec<_> = plan.checks.iter().map(|check| check_event(Some(&plan.run), check)).collect();
     let forecasts: Vec<_> = plan
         .forecasts
         .iter()

@@ -42,6 +42,7 @@ pub fn event(run: &Run, end: End) -> Value {
         "stored_chunks": transfer.map(|facts| facts.packing.stored),
         "packing": transfer.map(|facts| facts.packing.why.as_str()),
         "landing": landing(run),
+        "spooled_bytes": run.ledger.feed().and_then(|feed| feed.spooled.as_ref()).map(|spooled| spooled.bytes),
         "aside": run.ledger.aside().map(|(on, facts)| json!({
             "on": on.to_string(),
             "file": facts.file,
@@ -54,6 +55,7 @@ pub fn event(run: &Run, end: End) -> Value {
         "blake3": transfer.map(|facts| facts.digest.to_string()),
         "blocked_ms": blocked_ms(run),
         "missing": missing(run),
+        "open": !run.is_over(),
         "kept": run.ledger.kept(),
         "error": run.failure.as_ref().map(|failure| failure.fault.to_string()),
         "seconds": seconds(run),
@@ -104,6 +106,14 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
     for shortfall in missing(run) {
         writeln!(out, "  missing   {shortfall}")?;
     }
+    if end == End::Degraded && !run.is_over() {
+        let id = &plan.run;
+        writeln!(out, "  next      once all agents answer: `coord resume {id}` clears away what is left of it, and")?;
+        writeln!(
+            out,
+            "            frees its servers; `coord abort {id} --without HOST` gives up a host that is gone for good"
+        )?;
+    }
     if let Some(facts) = run.ledger.transfer() {
         let level = match facts.packing.mean_level {
             Some(level) => format!(", zstd level {level:.1} at the mean"),
@@ -125,6 +135,11 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
             let behind = Seconds(feed.behind_seconds);
             let how = if feed.overlapped { "loaded while it arrived" } else { "loaded by its server from a file" };
             writeln!(out, "  landing   live: {how}, done {behind} after the last byte")?;
+            if let Some(spooled) = &feed.spooled {
+                let (bytes, took) = (Bytes(spooled.bytes), Seconds(spooled.seconds));
+                let wire = Bytes(spooled.bytes_wire);
+                writeln!(out, "  spool     {bytes} written since, {wire} on the wire, caught up with in {took}")?;
+            }
         }
         writeln!(out, "  blake3    {}", facts.digest)?;
     }
@@ -204,6 +219,12 @@ fn keys(run: &Run) -> Option<u64> {
     // Of a dump that was there already, its server's keys tell nothing.
     let saved = run.ledger.snapshot().filter(|facts| facts.method != SaveMethod::Existing);
     by_gate.or_else(|| saved.map(|facts| total_keys(&facts.keyspace)))
+}
+
+/// Seconds of the steps after a primary served again, if one does.
+pub fn seconds_after_service(run: &Run) -> Option<f64> {
+    let seconds = seconds(run);
+    Some(seconds.get("total")? - seconds.get("service")?)
 }
 
 /// Seconds by name: of the parts that are told, of all steps, and until a primary served again. The save and the transfer

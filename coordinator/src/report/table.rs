@@ -22,7 +22,7 @@ use crate::topology::{Group, Host, Topology, World};
 pub use issues::{issues, next};
 
 /// What stands where a value is unknown or makes no sense, so that every row has all its columns.
-const NONE: &str = "-";
+pub(super) const NONE: &str = "-";
 
 const HEADER: [&str; 11] =
     ["", "NODE", "ADDRESS", "ROLE", "FOLLOWS", "STATE", "LINK", "OFFSET", "LAG", "KEYS", "VERSION"];
@@ -124,17 +124,17 @@ fn cells(row: &Row) -> [String; 11] {
     ]
 }
 
-fn or_none<T: ToString>(value: Option<T>) -> String {
+pub(super) fn or_none<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| NONE.into(), |value| value.to_string())
 }
 
-fn plain(header: Vec<&str>) -> Table {
+pub(super) fn plain(header: Vec<&str>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     table
 }
 
-fn print(out: &mut dyn Write, table: &Table) -> io::Result<()> {
+pub(super) fn print(out: &mut dyn Write, table: &Table) -> io::Result<()> {
     table.trim_fmt().lines().try_for_each(|line| writeln!(out, "{line}"))
 }
 

@@ -41,6 +41,20 @@ impl Ledger {
         self.0.extend(learnt);
     }
 
+    /// How much was learnt so far.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Forgets what was missing of all that was learnt behind the first `kept` things.
+    pub fn forget_shortfalls_from(&mut self, kept: usize) {
+        let mut at = 0;
+        self.0.retain(|learnt| {
+            at += 1;
+            at <= kept || !matches!(learnt, Learnt::Shortfall(_))
+        });
+    }
+
     /// The newest thing that fits.
     fn find<'a, T>(&'a self, fits: impl Fn(&'a Learnt) -> Option<T>) -> Option<T> {
         self.0.iter().rev().find_map(fits)

@@ -3,7 +3,8 @@
 //! ```text
 //!                 step done                    last step done
 //!   Forward(n) ──────────────> Forward(n+1) ─────────────────────> Ended(done | degraded)
-//!      │  │  └─ step failed, degrade ─> Forward(n+1), with a shortfall
+//!      │  │  ├─ step failed, degrade ─> Forward(n+1), with a shortfall
+//!      │  │  └─ step failed, stay open ──────────────────────────> Stopped at the first step that can be repeated, degraded
 //!      │  └──── step failed, halt ───────────────────────────────> Stopped at Forward(n), failed
 //!      │ step failed, undo
 //!      ▼
@@ -82,6 +83,8 @@ pub struct Run {
     without: Vec<HostName>,
     /// It was aborted once the target served: only what makes that last is still done.
     closing: bool,
+    /// The first of the last steps that can all be repeated, and how much was learnt before it.
+    tail: Option<(usize, usize)>,
     /// The run was taken up, so a step may find done what it does.
     pub taken_up: bool,
 }
@@ -107,6 +110,7 @@ impl Run {
             blind: false,
             without: Vec::new(),
             closing: false,
+            tail: None,
             taken_up: false,
         }
     }
@@ -176,6 +180,11 @@ impl Run {
                 if self.step(index).is_some_and(Step::restores_service) {
                     self.in_doubt = Some(index);
                 }
+                if self.step(index).is_some_and(Step::is_repeatable) {
+                    self.tail.get_or_insert((index, self.ledger.count()));
+                } else {
+                    self.tail = None;
+                }
                 self.phase = Phase::At(Stand::Forward { index, begun: true });
             }
             (Phase::At(Stand::Forward { index: at, .. }), Event::StepDone { index, learnt, step, seconds })
@@ -212,7 +221,14 @@ impl Run {
                 self.phase = Phase::At(Stand::Undoing { left: index });
             }
             (Phase::At(at), Event::Interrupted) => self.phase = Phase::Stopped { at, end: End::Interrupted },
-            (Phase::At(at) | Phase::Stopped { at, .. }, Event::TakenUp { to, served, absent, without, .. }) => {
+            (
+                phase @ (Phase::At(at) | Phase::Stopped { at, .. }),
+                Event::TakenUp { to, served, absent, without, .. },
+            ) => {
+                if let (Phase::Stopped { end: End::Degraded, .. }, Some((_, learnt))) = (phase, self.tail.take()) {
+                    // What was missing of what is done again is no more known to be missing.
+                    self.ledger.forget_shortfalls_from(learnt);
+                }
                 let has_part = |name: &InstanceRef| absent.contains(name);
                 self.blind = has_part(&self.plan.source) || has_part(&self.plan.target);
                 self.without = without;
@@ -258,7 +274,12 @@ impl Run {
         }
         match self.step(index).map_or(OnFailure::Halt, Step::on_failure) {
             OnFailure::Halt if refused => self.undo(index, fault),
-            OnFailure::Degrade => {
+            OnFailure::StayOpen if self.without.is_empty() => {
+                self.failure = Some(Failure { index, fault });
+                let index = self.tail.map_or(index, |(first, _)| first);
+                self.phase = Phase::Stopped { at: Stand::Forward { index, begun: false }, end: End::Degraded };
+            }
+            OnFailure::Degrade | OnFailure::StayOpen => {
                 self.ledger.extend([Learnt::Shortfall(format!("{step}: {fault}"))]);
                 self.forward(index + 1);
             }

@@ -466,6 +466,12 @@ fn two_lost_groups_of_one_host_keep_different_names() {
     let topology = Topology::of(&world);
     let names: Vec<_> = topology.groups.iter().map(|group| group.name.as_str()).collect();
     assert_eq!(names, ["machine-a:6379", "machine-a:6380"]);
+    let found = |text: &str| topology.named_or_at(text).map(|group| group.primary.address.port);
+    assert_eq!([found("machine-a:6380"), found("machine-a:6381"), found("machine-a")], [Some(6380), None, None]);
+    // When it is the last one its name is that of the host; its address finds it as before.
+    let last = lost_primary();
+    let of = |text: &str| Topology::of(&last).named_or_at(text).map(|group| group.name.clone());
+    assert_eq!(of("machine-a:6379"), of("machine-a"));
     assert_eq!(topology.led_by(&host("machine-a")).count(), 2);
 }
 

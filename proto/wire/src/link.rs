@@ -191,7 +191,28 @@ impl Link {
         room: impl FnOnce(usize) -> &'a mut [u8],
         arrived: impl Fn(usize),
     ) -> Result<FrameHead, Fault> {
-        let request = codec::encode(&Request::Chunk { ticket: ticket.clone(), index, held }).map_err(defect)?;
+        self.framed(&Request::Chunk { ticket: ticket.clone(), index, held }, room, arrived).await
+    }
+
+    /// Asks for a piece of the run's spool behind an offset. Its bytes are written as a chunk's are.
+    pub async fn spooled<'a>(
+        &self,
+        ticket: &Ticket,
+        at: u64,
+        room: impl FnOnce(usize) -> &'a mut [u8],
+    ) -> Result<FrameHead, Fault> {
+        let request = Request::Spooled { ticket: ticket.clone(), at };
+        self.framed(&request, room, |_| {}).await
+    }
+
+    /// Asks for something that is answered by a head, and the bytes that it announces.
+    async fn framed<'a>(
+        &self,
+        request: &Request,
+        room: impl FnOnce(usize) -> &'a mut [u8],
+        arrived: impl Fn(usize),
+    ) -> Result<FrameHead, Fault> {
+        let request = codec::encode(request).map_err(defect)?;
         let mut recv = self.send(&request).await?;
         let mut head = [0; FRAME_HEAD_BYTES];
         recv.read_exact(&mut head).await.map_err(|error| self.lost_exact(error))?;

@@ -12,6 +12,7 @@ use baton_agent::info::{Info, parse_running};
 use baton_agent::redis_conf;
 use baton_agent::replica::payload::{Ending, Next, Payload};
 use baton_agent::replica::reply::{self, Reply};
+use baton_agent::spool::piece;
 use baton_agent::transfer::map::MapFormat;
 use baton_agent::transfer::packing::Unpacker;
 use baton_agent::transfer::plain::{PLAIN_BYTES_MAX, Plainer};
@@ -38,10 +39,11 @@ pub struct Target {
     pub sample: fn() -> Vec<u8>,
 }
 
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "messages", check: messages, sample: message_sample },
     Target { name: "frames", check: frames, sample: frame_sample },
     Target { name: "plain_frames", check: frames, sample: plain_frame_sample },
+    Target { name: "pieces", check: pieces, sample: piece_sample },
     Target { name: "plain", check: plain, sample: plain_sample },
     Target { name: "map", check: map, sample: map_sample },
     Target { name: "rdb", check: rdb, sample: rdb_sample },
@@ -145,6 +147,22 @@ fn plain_frame_sample() -> Vec<u8> {
     let (raw_bytes, wire_bytes) = (raw.len() as u32, wire.len() as u32);
     let head = FrameHead { packing: Packing::Plain { level: 1 }, index: 0, raw_bytes, wire_bytes, digest };
     [&head.encode()[..], &wire].concat()
+}
+
+fn piece_sample() -> Vec<u8> {
+    let (head, wire) = piece::pack(REPLICA.as_bytes().repeat(20));
+    [&head.encode()[..], &wire].concat()
+}
+
+/// A piece of a spool as it comes. What is taken comes out the same when it is packed again.
+fn pieces(bytes: &[u8]) -> bool {
+    let Some((head, wire)) = bytes.split_first_chunk::<FRAME_HEAD_BYTES>() else { return false };
+    let Ok(read) = FrameHead::decode(head) else { return false };
+    let Ok(raw) = piece::unpack(&mut Unpacker::default(), &read, wire) else { return false };
+    assert_eq!(raw.len(), read.raw_bytes as usize);
+    let (head, wire) = piece::pack(raw.clone());
+    assert_eq!(piece::unpack(&mut Unpacker::default(), &head, &wire), Ok(raw));
+    true
 }
 
 /// A chunk's length in two bytes, and its plain form.
@@ -256,7 +274,7 @@ fn resync(bytes: &[u8]) -> bool {
             Reply::Alive => {}
             Reply::Resync(_) => stands = true,
             Reply::Begins(ending) => return stands && payload(ending, rest),
-            Reply::Refused(_) | Reply::Foreign(_) => return false,
+            Reply::Continues(_) | Reply::Refused(_) | Reply::Foreign(_) => return false,
         }
     }
     false

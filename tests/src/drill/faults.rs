@@ -167,6 +167,10 @@ impl Faults {
             What::FillDisk(host) => {
                 if let Some(disk) = stage.disk(host) {
                     disk.empty();
+                    // A server ends by itself when it cannot write its append-only file: then somebody starts it again.
+                    if stage.world.host(host).server_pids().is_empty() && !self.down.contains(&host) {
+                        self.down.push(host);
+                    }
                 }
                 self.tell(format!("** the disk of {host} has room again"));
             }

@@ -36,6 +36,8 @@ pub struct Play<'a> {
     pub faults: Faults,
     /// The name of the run, once it is known.
     run: Option<String>,
+    /// Whether it says that it can be taken up, although the group serves.
+    open: bool,
     /// Clients of the successor, and since when.
     of_successor: Option<(String, Writers, Instant)>,
     endings: Vec<Ending>,
@@ -57,6 +59,7 @@ impl<'a> Play<'a> {
             stage,
             faults,
             run: None,
+            open: false,
             of_successor: None,
             endings: Vec::new(),
             after: Vec::new(),
@@ -177,7 +180,7 @@ impl<'a> Play<'a> {
 
     fn has_ended(&self) -> bool {
         let last = self.endings.iter().rev().find_map(|ending| ending.outcome.as_deref());
-        last.is_some_and(|outcome| !matches!(outcome, "failed" | "interrupted"))
+        !self.open && last.is_some_and(|outcome| !matches!(outcome, "failed" | "interrupted"))
     }
 
     /// Whether the run was begun at all: before, there is nothing to take up.
@@ -216,6 +219,9 @@ impl<'a> Play<'a> {
             std::thread::sleep(LOOK);
         };
         let ending = self.ending(&args, &said);
+        if let Some(result) = said.events().into_iter().rfind(|event| event["event"] == "result") {
+            self.open = result["open"] == true;
+        }
         let outcome = ending.outcome.as_deref().unwrap_or("nothing");
         self.faults.tell(format!("coord ended with {}: {outcome}", said.code));
         self.endings.push(ending);

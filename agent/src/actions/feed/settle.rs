@@ -8,6 +8,7 @@ use baton_proto::report::{Link, Role, Running};
 use baton_proto::{Fault, FaultKind};
 use tracing::{info, warn};
 
+use super::level::Spooled;
 use super::note::{Landed, Note, Stage};
 use super::{Loaded, Target};
 use crate::actions::look::{self, Watch};
@@ -52,7 +53,12 @@ async fn landed_now(instance: &Instance, note: Note, landed: Landed, running: &R
 
 impl Target<'_> {
     /// Makes what was loaded last, and has the server leave its feed.
-    pub(super) async fn settle(&self, transfer: TransferFacts, loaded: Loaded) -> Result<Outcome, Fault> {
+    pub(super) async fn settle(
+        &self,
+        transfer: TransferFacts,
+        loaded: Loaded,
+        spooled: Option<Spooled>,
+    ) -> Result<Outcome, Fault> {
         let instance = self.instance;
         let mut watch = Watch::new(instance, None);
         self.confirm(&mut watch, &loaded, LINK_TIMEOUT, "linked", |_| true).await?;
@@ -72,13 +78,21 @@ impl Target<'_> {
             }
             place::install(site)
         });
+        let kept = kept.await?;
+        // It goes on until the server has left: every moment in between, more is written at the source.
+        let mut catching_up = None;
+        if let Some(spooled) = spooled {
+            middle("level-before").await;
+            catching_up = Some(self.level(&mut watch, &loaded, spooled).await?);
+        }
         let feed = FeedFacts {
             seconds: loaded.fed.seconds,
             behind_seconds: loaded.fed.behind_seconds,
             lineage: loaded.lineage.clone(),
             overlapped,
             durable,
-            kept: kept.await?,
+            kept,
+            spooled: catching_up.as_ref().map(|(_, facts)| facts.clone()),
         };
         let landed = Landed { transfer, feed, follow: self.follow.clone(), changes: 0 };
         let note = Note {
@@ -91,7 +105,7 @@ impl Target<'_> {
         note.write(instance).await?;
         middle("feed-noted").await;
         let running = self.leave(watch.server().await?, &running, &landed).await?;
-        drop(loaded.kept);
+        drop((catching_up, loaded.kept));
         middle("feed-left").await;
         landed_now(instance, note, landed.clone(), &running).await?;
         borrow::give_back(instance, watch.server().await?, running.pid).await?;

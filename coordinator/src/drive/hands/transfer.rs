@@ -16,6 +16,9 @@
 //! - It had not: the snapshot is ordered anew. The agent drops the pin of the one given up, waits for a save that still runs,
 //!   and has another file written. It bears another id, so the target begins from the start.
 //!
+//! - What is written meanwhile is spooled there: the spool was lost with the agent. It is begun anew, and then the snapshot is
+//!   ordered anew, since it is older than the spool.
+//!
 //! A stream is given up with its agent, and also when the target has lost what it had said to have: its source keeps only
 //! the last few chunks. Either way it is ordered anew, and is another snapshot.
 //!
@@ -28,10 +31,11 @@ use std::time::Duration;
 
 use baton_proto::control::{Action, Landing, Outcome, Progress, SaveMethod, SnapshotFacts};
 use baton_proto::data::{Budget, TICKET_SECRET_BYTES, Ticket};
-use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, RunId};
+use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, Lineage, RunId};
 
 use super::{Shown, task};
 use crate::client::{Followed, Until};
+use crate::plan::spool::HOLD_SECONDS;
 use crate::run::Learnt;
 
 /// How often a snapshot is offered in one run: once, and once more for each restart of its agent.
@@ -128,8 +132,18 @@ impl<C: Crew> Transfer<'_, C> {
         snapshot: &mut Option<SnapshotFacts>,
         progress: Shown<'_>,
     ) -> Result<(Outcome, Outcome), Setback> {
+        let spooled = match self.landing {
+            Landing::Spooled { .. } => Some(self.spool().await?),
+            _ => None,
+        };
+        if snapshot.as_ref().is_some_and(|facts| is_older(facts, spooled.as_ref())) {
+            *snapshot = None;
+        }
         if snapshot.is_none() {
             *snapshot = self.until_it_can_be_offered(progress).await?;
+        }
+        if snapshot.as_ref().is_some_and(|facts| is_older(facts, spooled.as_ref())) {
+            return Err(Setback::Final(too_old(self.source)));
         }
         let secret = rand::random::<[u8; TICKET_SECRET_BYTES]>().to_vec();
         let ticket = Ticket { run: self.run.clone(), secret };
@@ -152,6 +166,17 @@ impl<C: Crew> Transfer<'_, C> {
         };
         self.is_the_same(snapshot.as_ref(), &offered)?;
         Ok((offered, pulled))
+    }
+
+    /// Sees that what is written is spooled, and tells since where.
+    async fn spool(&self) -> Result<Lineage, Setback> {
+        // A name of its own: one that was begun before may have been lost since.
+        let name = format!("spool-{:08x}", rand::random::<u32>());
+        let action = Action::Spool { hold_seconds: HOLD_SECONDS };
+        match self.crew.order(&name, self.source, action, &|_, _| {}).await.map_err(Setback::of)? {
+            Outcome::Spooling { since } => Ok(since),
+            _ => Err(Setback::Final(astray())),
+        }
     }
 
     /// Joins the save until enough of it is there. Only one that its agent has forgotten is ordered anew.
@@ -261,6 +286,18 @@ impl<C: Crew> Transfer<'_, C> {
             .hint(format!("look in the log of the agent of {}: it was restarted", self.source.host)),
         ))
     }
+}
+
+/// Whether a snapshot was taken before its spool was begun, or in another history.
+fn is_older(snapshot: &SnapshotFacts, since: Option<&Lineage>) -> bool {
+    let taken = snapshot.head.lineage.as_ref().unwrap_or(&snapshot.lineage);
+    since.is_some_and(|since| taken.id != since.id || taken.offset < since.offset)
+}
+
+fn too_old(source: &InstanceRef) -> Fault {
+    Fault::new(FaultKind::Refused, format!("the snapshot of {source} is older than what is spooled there"))
+        .because("the spool that was begun before it was given up")
+        .hint(format!("look in the log of the agent of {}, then run it again", source.host))
 }
 
 fn facts(outcome: Outcome) -> Result<SnapshotFacts, Fault> {

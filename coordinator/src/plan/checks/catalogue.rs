@@ -462,6 +462,48 @@ pub const CATALOGUE: &[Entry] = &[
         worst: Level::Refuse,
         verbs: &[REJOIN],
     },
+    Entry {
+        id: "batch-alive",
+        asks: "Of a host with several groups: is each primary lost?",
+        remedy: "Hand the role of one that lives over with `coord switchover`; the others go on with `--skip-refused`.",
+        worst: Level::Danger,
+        verbs: &[FAILOVER],
+    },
+    Entry {
+        id: "batch-target",
+        asks: "Has the target host a free server for each group, that reads what the group's servers write?",
+        remedy: "Add servers to its agent.toml, name another host for those that have none, or say `--skip-refused`.",
+        worst: Level::Refuse,
+        verbs: &[FAILOVER],
+    },
+    Entry {
+        id: "batch-source",
+        asks: "Has each group a survivor that can be the source?",
+        remedy: "See `coord status -v`; the other groups go on with `--skip-refused`.",
+        worst: Level::Refuse,
+        verbs: &[FAILOVER],
+    },
+    Entry {
+        id: "batch-memory",
+        asks: "Do the data sets of all groups together fit into the target host's memory?",
+        remedy: "Move fewer groups to one host.",
+        worst: Level::Refuse,
+        verbs: &[FAILOVER],
+    },
+    Entry {
+        id: "batch-disk",
+        asks: "Do the snapshots of all groups together fit onto the target's disks? (It only warns where an old agent does not tell which directories share one.)",
+        remedy: "Make room, or move fewer groups to one host.",
+        worst: Level::Refuse,
+        verbs: &[FAILOVER],
+    },
+    Entry {
+        id: "batch-source-disk",
+        asks: "Do the snapshots that are written at a time fit onto the sources' disks?",
+        remedy: "Make room, lower `--jobs`, or use `--snapshot stream`.",
+        worst: Level::Refuse,
+        verbs: &[FAILOVER],
+    },
 ];
 
 /// The check of that id.
@@ -510,7 +552,8 @@ mod tests {
     use super::*;
 
     /// The sources of all checks.
-    const SOURCES: [&str; 9] = [
+    const SOURCES: [&str; 10] = [
+        include_str!("batch.rs"),
         include_str!("condition.rs"),
         include_str!("handover.rs"),
         include_str!("held.rs"),

@@ -4,8 +4,8 @@ use baton_proto::control::SaveMethod;
 use baton_proto::report::{Link, Role};
 
 use super::{ok, refuse, warn};
-use crate::plan::backlog;
 use crate::plan::{Check, Goal, Scene};
+use crate::plan::{backlog, spool};
 use crate::report::units::Bytes;
 
 /// The source can be followed: a primary can, and a replica whose own link is up.
@@ -44,8 +44,18 @@ pub(super) fn keeps_what_is_written(scene: &Scene) -> Vec<Check> {
         let text = format!("{name} has no backlog, and its agent may not use CONFIG there to have one made");
         return vec![refuse(ID, text, "allow the agent's user CONFIG")];
     }
+    let spool = spool::of(scene);
+    if let Some(Ok(spool)) = &spool {
+        let (holds, says) = (Bytes(sizing.bytes), spool.says());
+        let text =
+            format!("{name}: {sizing}, and its backlog cannot hold more than {holds}; so its agent spools {says}");
+        return vec![ok(ID, text)];
+    }
     if !sizing.fits() {
-        let text = format!("{name}: {sizing}, and its backlog cannot hold more than {}", Bytes(sizing.bytes));
+        let mut text = format!("{name}: {sizing}, and its backlog cannot hold more than {}", Bytes(sizing.bytes));
+        if let Some(Err(why)) = spool {
+            text = format!("{text}; nor can its agent spool it: {why}");
+        }
         let size = format!("set repl-backlog-size {} there", sizing.least_bytes());
         return vec![match scene.intent.goal {
             Goal::Clone => {

@@ -249,6 +249,12 @@ pub(super) fn has_memory(scene: &Scene) -> Vec<Check> {
     checks
 }
 
+/// What the snapshot takes on the target's disk, with the append-only file that may follow it.
+pub(super) fn disk_wanted(scene: &Scene) -> u64 {
+    let snapshot = scene.data_bytes();
+    if scene.target.report.settings.appendonly { snapshot.saturating_mul(2) } else { snapshot }
+}
+
 /// The snapshot fits beside what is there, and the append-only file that may follow it.
 pub(super) fn has_disk(scene: &Scene) -> Vec<Check> {
     const ID: &str = "target-disk";
@@ -258,8 +264,7 @@ pub(super) fn has_disk(scene: &Scene) -> Vec<Check> {
         let text = format!("the agent of {name} cannot write into {dir}: {error}");
         return vec![refuse("target-dir", text, "mend owner and rights of the directory")];
     }
-    let snapshot = scene.data_bytes();
-    let wanted = if report.settings.appendonly { snapshot.saturating_mul(2) } else { snapshot };
+    let wanted = disk_wanted(scene);
     if files.free_bytes < wanted {
         return vec![refuse(
             ID,

@@ -80,6 +80,61 @@ fn a_backlog_that_memory_does_not_hold_is_refused_for_a_clone_and_told_for_a_fai
 }
 
 #[test]
+fn what_the_backlog_cannot_hold_is_spooled_where_the_target_lands_live() {
+    let mut fixed = case();
+    fixed.b = with_running(fixed.b, |running| {
+        running.replication.backlog_bytes = 1 << 20;
+        running.replication.backlog = Some(Backlog { first_offset: 1, held_bytes: 0 });
+    });
+    fixed.b.settings.configurable = false;
+    fixed.intent.budget.max_rate = Some(1_000_000);
+    fixed.spoil_world = |world| writes(world, 300_000);
+    assert_eq!(fixed.refusals().0, Vec::<String>::new());
+    let plan = fixed.plan();
+    assert_eq!(names(&plan)[..5], ["backlog", "spool", "boot", "snapshot", "transfer"]);
+    let landing = plan.steps.iter().find_map(|step| match step {
+        Step::Transfer { landing, .. } => Some(landing.clone()),
+        _ => None,
+    });
+    let Some(Landing::Spooled { follow, near_bytes, .. }) = landing else { panic!("{landing:?}") };
+    assert_eq!((follow.to_string().as_str(), near_bytes), (B, 1 << 17));
+    let forecast = &plan.forecasts[0];
+    assert_eq!(forecast.resync, Resync::Partial);
+    assert!(forecast.why.starts_with("by spool: ") && forecast.bytes > 1 << 20, "{forecast:?}");
+    assert!(check(&plan, "source-backlog").says.contains("its agent spools"), "{plan:?}");
+    // Whatever keeps it from being spooled is told.
+    let refused = |spoil: fn(&mut Case), word: &str| {
+        let mut case = case();
+        case.b = fixed.b.clone();
+        (case.spoil_world, case.intent.budget.max_rate) = (fixed.spoil_world, Some(1_000_000));
+        spoil(&mut case);
+        refused(&case, "source-backlog", Level::Refuse);
+        let said = check(&case.plan(), "source-backlog").says;
+        assert!(said.contains("nor can its agent spool it") && said.contains(word), "{said}");
+        assert!(!names(&case.plan()).contains(&"spool"));
+    };
+    refused(|case| case.intent.landing = Some(Way::File), "does not land live");
+    refused(|case| case.spoil_world = |world| writes(world, 900_000), "cross the network");
+    refused(|case| case.b.files.free_bytes = 2_000_000, "disk");
+    refused(|case| case.b = with_running(case.b.clone(), |running| running.sentinels = 3), "Sentinels");
+    refused(|case| case.b.settings.min_replicas_to_write = 1, "min-replicas-to-write");
+}
+
+#[test]
+fn a_source_that_is_promoted_is_spooled_if_its_backlog_cannot_grow() {
+    let mut promoted = Case::new(Goal::Failover(Mode::Promote));
+    promoted.intent.landing = None;
+    promoted.b = with_running(promoted.b, |running| running.replication.backlog_bytes = 1 << 20);
+    promoted.b.settings.configurable = false;
+    let plan = promoted.plan();
+    let place = |name| names(&plan).iter().position(|step| *step == name).unwrap_or_else(|| panic!("{plan:?}"));
+    assert!(
+        place("promote") < place("spool") && place("backlog") < place("spool") && place("spool") < place("snapshot")
+    );
+    assert_eq!(plan.forecasts[0].resync, Resync::Partial);
+}
+
+#[test]
 fn a_replica_is_cloned_only_while_its_own_link_is_up() {
     let mut case = case();
     case.b = replica(B, 900);

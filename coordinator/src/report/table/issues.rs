@@ -179,6 +179,11 @@ fn held_by(group: &Group) -> Option<&RunId> {
 fn failover(group: &Group, topology: &Topology, world: &World) -> Option<String> {
     let failed = match &group.primary.place {
         Place::Instance(instance) => instance.to_string(),
+        // A host that is gone and led several: all of them, onto one host.
+        Place::Host(host) if world.report(host).is_none() && topology.led_by(host).count() > 1 => {
+            let to = topology.spare_for(group, world).map_or_else(|| "HOST".into(), |spare| spare.host.to_string());
+            return Some(format!("coord failover {host} --to {to} --dry-run"));
+        }
         Place::Host(host) => host.to_string(),
         // It cannot be named on the command line before the inventory has its address, as an issue says.
         Place::Unknown => return None,

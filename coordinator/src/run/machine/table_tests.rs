@@ -151,3 +151,44 @@ fn a_run_that_is_over_takes_in_nothing_more() {
     }
     assert_eq!(shown(&run), "done");
 }
+
+#[test]
+fn a_run_that_cannot_clear_away_stays_open_and_does_its_last_steps_again() {
+    let mut run = Run::new(plan());
+    for index in 0..3 {
+        run.apply(event("start", index)).unwrap();
+        run.apply(event("done", index)).unwrap();
+    }
+    for index in 3..5 {
+        run.apply(event("start", index)).unwrap();
+        run.apply(event("fail", index)).unwrap();
+    }
+    assert_eq!((run.next(), run.is_over(), shown(&run)), (Next::End(End::Degraded), false, "do 3 stopped".to_owned()));
+    run.apply(Event::Ended { end: End::Degraded }).unwrap();
+    assert!(!run.is_over() && run.ledger.shortfalls().count() == 1);
+
+    let mut resumed = run.clone();
+    resumed.apply(event("resume", 3)).unwrap();
+    assert_eq!((resumed.next(), resumed.ledger.shortfalls().count()), (Next::Do(3), 0));
+    for index in 3..5 {
+        resumed.apply(event("start", index)).unwrap();
+        resumed.apply(event("done", index)).unwrap();
+    }
+    resumed.apply(Event::Ended { end: End::Done }).unwrap();
+    assert!(resumed.is_over());
+
+    // Aborted, it only clears away; what stands in the way of that on a host that is given up is missing.
+    run.apply(event("abort", 3)).unwrap();
+    assert_eq!(run.next(), Next::Do(4));
+    run.apply(event("start", 4)).unwrap();
+    run.apply(event("fail", 4)).unwrap();
+    run.apply(Event::Ended { end: End::Degraded }).unwrap();
+    assert!(!run.is_over());
+    let without = vec![HostName::new("c").unwrap()];
+    run.apply(Event::TakenUp { epoch: 3, by: "op".into(), to: Aim::Abort, served: None, absent: Vec::new(), without })
+        .unwrap();
+    run.apply(event("start", 4)).unwrap();
+    run.apply(event("fail", 4)).unwrap();
+    run.apply(Event::Ended { end: End::Degraded }).unwrap();
+    assert!(run.is_over());
+}

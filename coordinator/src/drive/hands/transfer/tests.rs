@@ -20,6 +20,7 @@ struct Fake {
     begins: Answers<Option<Outcome>>,
     offers: Answers<Outcome>,
     pulls: Answers<Outcome>,
+    spools: Answers<Outcome>,
     asked: Mutex<Vec<&'static str>>,
 }
 
@@ -40,6 +41,7 @@ impl Crew for Fake {
         match action {
             Action::Offer { .. } => self.answer("offer", &self.offers).await,
             Action::Pull { .. } => self.answer("pull", &self.pulls).await,
+            Action::Spool { .. } => self.answer("spool", &self.spools).await,
             _ => panic!("{name} was ordered"),
         }
     }
@@ -123,8 +125,17 @@ async fn carried(fake: &Fake, known: Option<&SnapshotFacts>) -> Result<Vec<Outco
 }
 
 async fn carried_by(method: SaveMethod, fake: &Fake, known: Option<&SnapshotFacts>) -> Result<Vec<Outcome>, String> {
+    carried_to(&Landing::File { loads: true }, method, fake, known).await
+}
+
+async fn carried_to(
+    landing: &Landing,
+    method: SaveMethod,
+    fake: &Fake,
+    known: Option<&SnapshotFacts>,
+) -> Result<Vec<Outcome>, String> {
     let (run, source, target) = (RunId::new("fo-1").unwrap(), instance("b"), instance("c"));
-    let (budget, landing) = (Budget::default(), &Landing::File { loads: true });
+    let budget = Budget::default();
     let transfer = Transfer { crew: fake, run: &run, source: &source, target: &target, method, budget, landing };
     let learnt = transfer.carry(known, &|_, _| {}).await.map_err(|fault| fault.message)?;
     let outcome = |learnt| match learnt {
@@ -338,4 +349,64 @@ async fn a_stream_that_was_seen_to_end_and_is_forgotten_is_ordered_anew() {
     let carried = carried_by(SaveMethod::Stream, &fake, Some(&known)).await;
     assert_eq!(carried, Ok(vec![saved("2"), offered("2"), pulled()]));
     assert_eq!(asked(&fake), ["offer", "look", "begin", "offer", "join", "pull"]);
+}
+
+/// Carries a snapshot over whose source spools what is written since.
+async fn carried_with_spool(fake: &Fake, known: Option<&SnapshotFacts>) -> Result<Vec<Outcome>, String> {
+    let follow = HostPort::new("b", 6379);
+    let landing = Landing::Spooled { follow, near_bytes: 1000, timeout_seconds: 60 };
+    carried_to(&landing, SaveMethod::Bgsave, fake, known).await
+}
+
+fn spooling(offset: u64) -> (u64, Result<Outcome, Fault>) {
+    (0, Ok(Outcome::Spooling { since: Lineage { offset, ..facts_of("1").lineage } }))
+}
+
+fn taken_at(id: &str, offset: u64) -> Outcome {
+    let facts = facts_of(id);
+    Outcome::Snapshot(SnapshotFacts { lineage: Lineage { offset, ..facts.lineage.clone() }, ..facts })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spool_that_was_begun_before_the_snapshot_is_all_that_is_wanted() {
+    for since in [0, 899, 900] {
+        let fake = Fake {
+            spools: answers([spooling(since)]),
+            offers: answers([(0, Ok(offered("1")))]),
+            pulls: answers([(9, Ok(pulled()))]),
+            ..Fake::default()
+        };
+        assert_eq!(carried_with_spool(&fake, Some(&facts_of("1"))).await, Ok(vec![offered("1"), pulled()]));
+        assert_eq!(asked(&fake), ["spool", "offer", "pull"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_whose_spool_was_lost_with_its_agent_is_taken_anew() {
+    let lost = || (50, Err(fault(FaultKind::NotFound, "nothing is spooled here")));
+    let fake = Fake {
+        // The snapshot has ended, and the pin stands, but what was written since is gone.
+        spools: answers([spooling(800), spooling(950)]),
+        joins: answers([(0, Ok(Followed::Unknown)), (50, Ok(Followed::Done(taken_at("2", 960))))]),
+        begins: answers([(20, Ok(None))]),
+        offers: answers([(0, Ok(offered("1"))), (0, Ok(offered("2")))]),
+        pulls: answers([lost(), (60, Ok(pulled()))]),
+        ..Fake::default()
+    };
+    let carried = carried_with_spool(&fake, Some(&facts_of("1"))).await;
+    assert_eq!(carried, Ok(vec![taken_at("2", 960), offered("2"), pulled()]));
+    assert_eq!(asked(&fake), ["spool", "offer", "pull", "spool", "look", "begin", "offer", "join", "pull"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_lives_and_has_given_its_spool_up_fails_the_step() {
+    let fake = Fake {
+        spools: answers([spooling(901)]),
+        joins: answers([(0, Ok(Followed::Done(saved("1"))))]),
+        ..Fake::default()
+    };
+    let told = carried_with_spool(&fake, Some(&facts_of("1"))).await.unwrap_err();
+    assert!(told.contains("older than what is spooled"), "{told}");
+    let refused = Fake { spools: answers([(0, Err(fault(FaultKind::Refused, "no backlog")))]), ..Fake::default() };
+    assert_eq!(carried_with_spool(&refused, None).await, Err("no backlog".into()));
 }
