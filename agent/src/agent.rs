@@ -12,6 +12,7 @@ use crate::config::AgentConfig;
 use crate::deposed::Notes;
 use crate::instance::Instance;
 use crate::journals::Journals;
+use crate::peers::Peers;
 use crate::spool::Spools;
 use crate::transfer::Offers;
 
@@ -26,6 +27,7 @@ pub struct Agent {
     pub spools: Spools,
     pub dialer: Dialer,
     pub notes: Notes,
+    pub peers: Peers,
     pub claims: Claims,
     pub journals: Journals,
     pub certificates: Certificates,

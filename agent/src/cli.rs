@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{AgentConfig, options};
-use crate::{discover, serve};
+use crate::config::{AgentConfig, LogFormat, options};
+use crate::{discover, log, serve};
 
 #[derive(Parser)]
 #[command(
@@ -52,8 +52,9 @@ pub fn main() -> ExitCode {
         Verb::Discover { write } => return discover::cli::run(write.as_deref()),
         Verb::Papers { dir } => return papers(&dir),
     };
-    init_log();
-    let config = match AgentConfig::load(&config) {
+    let config = AgentConfig::load(&config);
+    log::begin(config.as_ref().map_or_else(|_| LogFormat::default(), |config| config.log));
+    let config = match config {
         Ok(config) => config,
         Err(error) => return fail(&error.into(), EXIT_USAGE),
     };
@@ -85,12 +86,6 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     builder.enable_all().build()
-}
-
-fn init_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BATON_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 
 struct StopSignal {

@@ -38,7 +38,19 @@ pub struct AgentConfig {
     pub lanes: usize,
     /// Where pages for monitoring are served, over plain HTTP.
     pub metrics: Option<SocketAddr>,
+    pub log: LogFormat,
     pub instances: Vec<InstanceConfig>,
+}
+
+/// In which form the agent logs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line of words, for people.
+    #[default]
+    Text,
+    /// An object a line, for programs.
+    Json,
 }
 
 /// One `[[instance]]`.

@@ -16,14 +16,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_proto::control::{Answer, Reply};
-use baton_proto::deposed::{Deposition, Held, believes, later};
+use baton_proto::deposed::{Deposition, Held, Notice, believes, later};
 use baton_proto::{Fault, FaultKind, HostName, RunId};
 use tracing::{info, warn};
 
 pub use self::herald::herald;
 use crate::agent::Agent;
-use crate::durable;
 use crate::instance::Instance;
+use crate::{durable, host};
 
 /// Largest note that is read: addresses and names are some hundred bytes.
 const NOTE_BYTES_MAX: u64 = 64 * 1024;
@@ -136,6 +136,17 @@ fn is_about(note: &Deposition, agent: &Agent, instance: &Instance) -> bool {
     }
     let port = instance.conf().map_or(0, |conf| instance.address(&conf).port);
     note.is_about(&agent.host, instance.name(), port, agent.instances.len() == 1)
+}
+
+/// What is noted of the servers of another host, for its agent.
+pub fn notices(agent: &Agent, host: &HostName) -> Vec<Notice> {
+    let about_it = agent.notes.all().into_iter().map(|held| held.deposition).filter(|note| note.host == *host);
+    about_it.map(|note| Notice { age_seconds: age_seconds(&note), deposition: note }).collect()
+}
+
+/// By the own clock.
+fn age_seconds(note: &Deposition) -> u64 {
+    (host::clock_unix_ms() / 1000).saturating_sub(note.since_unix)
 }
 
 /// Hears from another agent what became of an instance of this host.

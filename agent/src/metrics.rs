@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
-use self::health::{Health, Wanted};
+use self::health::{Claim, Health, Wanted};
 use crate::agent::Agent;
 use crate::instance::Instance;
 use crate::observe;
@@ -126,11 +126,17 @@ fn named<'a>(agent: &'a Agent, name: Option<&str>) -> Result<&'a Arc<Instance>, 
 async fn judged(agent: &Agent, instance: &Arc<Instance>, wanted: &Wanted) -> Response<Full<Bytes>> {
     let running = instance.running().await;
     let deposed = agent.notes.about(agent, instance).is_some_and(|held| held.deposition.stands());
+    let uptime = running.as_ref().map_or(0, |running| running.uptime_seconds);
+    let claim = match (deposed, agent.peers.may_know_better(uptime)) {
+        (true, _) => Claim::Replaced,
+        (false, true) => Claim::Unknown,
+        (false, false) => Claim::Stands,
+    };
     let lag = match (&running, wanted) {
         (Ok(running), Wanted::Replica { max_lag_bytes: Some(_) }) => Some(lag::bytes(instance, running).await),
         _ => None,
     };
-    match health::judge(wanted, running.as_ref().map_err(ToString::to_string), deposed, lag) {
+    match health::judge(wanted, running.as_ref().map_err(ToString::to_string), claim, lag) {
         Health::Fit(why) => plain(StatusCode::OK, &why),
         Health::Unfit(why) => plain(StatusCode::SERVICE_UNAVAILABLE, &why),
     }

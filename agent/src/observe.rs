@@ -72,6 +72,7 @@ pub async fn observe(agent: &Agent) -> HostReport {
         instances,
         depositions: agent.notes.all(),
         certificate: Some(agent.certificates.facts()),
+        peers: Some(agent.peers.known()),
     }
 }
 
@@ -267,6 +268,7 @@ mod tests {
             memory_reserve_bytes: 0,
             lanes: 1,
             metrics: None,
+            log: Default::default(),
             instances: vec![config.clone()],
         };
         Instance::new(config, &agent)

@@ -8,7 +8,7 @@ use baton_proto::control::{Answer, Order, Reply, Request};
 use baton_proto::{Fault, FaultKind, HostName, InstanceName};
 use baton_wire::{Arrival, Dialer, Listener, Peer, Responder, Role};
 use tokio::sync::Semaphore;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, info, warn};
 
 use crate::agent::{Agent, SOFTWARE};
 use crate::certificates::Certificates;
@@ -17,11 +17,12 @@ use crate::config::AgentConfig;
 use crate::deposed::{self, Notes};
 use crate::instance::Instance;
 use crate::journals::Journals;
+use crate::peers::Peers;
 use crate::spool::Spools;
 use crate::tasks::Tasks;
 use crate::transfer::Offers;
 use crate::visitors::Visitors;
-use crate::{actions, metrics, notify, observe, reach};
+use crate::{actions, log, metrics, notify, observe, peers, reach};
 
 /// Most connections at a time, greeted or not: a few coordinators and the agents of a group.
 const CONNECTIONS_MAX: usize = 256;
@@ -58,11 +59,13 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
     let notes = Notes::load(&config.state).context("read the notes of replaced primaries")?;
     let claims = Claims::load(&host, &config.state, instances.keys());
     let journals = Journals::open(&config.state).context("open the journals of runs")?;
+    let peers = Peers::load(&config.state);
     let spools = Spools::default();
-    let agent = Agent { host, config, instances, offers, spools, dialer, notes, claims, journals, certificates };
+    let agent = Agent { host, config, instances, offers, spools, dialer, notes, peers, claims, journals, certificates };
     let agent = Arc::new(agent);
     info!(host = %agent.host, listen = %listener.local_addr()?, instances = agent.instances.len(), "agent is ready");
     actions::recover(&agent);
+    tokio::spawn(peers::ask(Arc::clone(&agent)));
     if let Some(listen) = agent.config.metrics {
         let served = metrics::serve(Arc::clone(&agent), listen).await;
         served.with_context(|| format!("serve the pages for monitoring at {listen}"))?;
@@ -122,6 +125,18 @@ async fn converse(desk: Arc<Desk>, arrival: Arrival) {
 
 impl Desk {
     async fn respond(&self, peer: &Peer, request: Request, responder: Responder) {
+        let span = match &request {
+            Request::Open { ticket, .. }
+            | Request::Extent { ticket, .. }
+            | Request::Chunk { ticket, .. }
+            | Request::Seal { ticket }
+            | Request::Spooled { ticket, .. } => log::transfer(&ticket.run),
+            _ => Span::none(),
+        };
+        self.answer(peer, request, responder).instrument(span).await;
+    }
+
+    async fn answer(&self, peer: &Peer, request: Request, responder: Responder) {
         match (peer.role(), request) {
             (Role::Agent(_), Request::Chunk { ticket, index, held }) => {
                 let offers = &self.agent.offers;
@@ -155,6 +170,7 @@ impl Desk {
             Request::Tell { deposition, age_seconds } => {
                 deposed::hear(&self.agent, host, *deposition, age_seconds).await
             }
+            Request::Replaced => Ok(Reply::Replaced(deposed::notices(&self.agent, host))),
             _ => {
                 warn!(%host, "refused an order of another agent");
                 Err(Fault::new(
@@ -202,7 +218,8 @@ impl Desk {
                 self.agent.claims.heard(&task.run, turn);
                 self.tasks.watch(&task, seen).await.map(Reply::Task)
             }
-            Request::Tell { .. } => Err(Fault::new(
+            Request::Peers { peers } => self.agent.peers.learn(peers).map(|()| Reply::PeersKept),
+            Request::Tell { .. } | Request::Replaced => Err(Fault::new(
                 FaultKind::NotAllowed,
                 "agents tell each other of replaced primaries; operators order it",
             )),
@@ -221,20 +238,22 @@ impl Desk {
         let instance = self.instance(&order.instance)?;
         let agent = Arc::clone(&self.agent);
         agent.claims.check(instance.name(), &order.task.run, order.turn)?;
-        let task = order.task.clone();
+        let run = order.task.run.clone();
         let operator = operator.to_owned();
-        self.tasks
-            .begin(order.task, order.turn, move |progress| async move {
-                info!(%task, instance = %instance.name(), operator, "begin: {}", order.action);
-                let outcome =
-                    actions::perform(&agent, &instance, (&task.run, order.turn), order.action, &progress).await;
+        let span = log::task(&order.task, instance.name());
+        let work = move |progress| {
+            async move {
+                info!(operator, "begin: {}", order.action);
+                let outcome = actions::perform(&agent, &instance, (&run, order.turn), order.action, &progress).await;
                 match &outcome {
-                    Ok(_) => info!(%task, "done"),
-                    Err(fault) => warn!(%task, "failed: {fault}"),
+                    Ok(_) => info!("done"),
+                    Err(fault) => warn!("failed: {fault}"),
                 }
                 outcome
-            })
-            .await
+            }
+            .instrument(span)
+        };
+        self.tasks.begin(order.task, order.turn, work).await
     }
 
     fn instance(&self, name: &InstanceName) -> Result<Arc<Instance>, Fault> {

@@ -31,7 +31,7 @@ use baton_proto::{Fault, FaultKind, InstanceName, Lineage, RunId};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use self::account::{Account, AccountError};
 use crate::instance::Instance;
@@ -99,7 +99,8 @@ impl Spools {
         let state = State { account: Account::new(since.offset), failed: None };
         let spool = Arc::new(Spool { since, file: Arc::new(file), state: watch::Sender::new(state) });
         info!(%run, instance = %instance.name(), since = %spool.since, dir = %dir.display(), "spooling");
-        let keeping = tokio::spawn(keeper::keep(Arc::clone(instance), Arc::clone(&spool), link, (dir, hold)));
+        let keeping = keeper::keep(Arc::clone(instance), Arc::clone(&spool), link, (dir, hold));
+        let keeping = tokio::spawn(keeping.in_current_span());
         let kept = Kept { instance: instance.name().clone(), spool, keeping };
         drop(self.kept().insert(run.clone(), kept));
         Ok(())

@@ -3,7 +3,7 @@
 
 mod follow;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -109,6 +109,14 @@ impl Agents {
         match self.ask(from, &request).await? {
             Reply::Knocked { shut } => Ok(shut),
             other => Err(unexpected(from, &other)),
+        }
+    }
+
+    /// Tells a host's agent whom to ask at its next start.
+    pub async fn introduce(&self, host: &HostName, peers: BTreeMap<HostName, HostPort>) -> Result<(), Fault> {
+        match self.ask(host, &Request::Peers { peers }).await? {
+            Reply::PeersKept => Ok(()),
+            other => Err(unexpected(host, &other)),
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! An agent that does not answer is part of the result, not a failure. What it all means is [`crate::topology`]'s business.
 
+pub mod again;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
@@ -14,12 +16,15 @@ use tokio::task::JoinSet;
 use crate::client::Agents;
 use crate::inventory::{Inventory, InventoryHost};
 use crate::memory;
+use crate::topology::peers::unknown_peers;
 use crate::topology::{ClockOffset, Door, Host, HostView, Knock, Probe, Topology, World};
 
 /// How long an agent has to be reached and to report. An agent gives each of its servers a few seconds of its own.
 pub const OBSERVE_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long a trial of one server may take from another host.
 pub const REACH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an agent may take to write its peers down. It has just answered.
+const INTRODUCE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a name may take to be resolved. One that is not is compared as text.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most names that are resolved: addresses are what servers mostly use, and a report is not to make us ask without end.
@@ -42,6 +47,7 @@ pub async fn survey(inventory: &Inventory, agents: &Agents) -> (World, Topology)
     let mut world = observe(inventory, agents, &inventory.names()).await;
     let topology = Topology::of(&world);
     remember(inventory, &mut world, &topology);
+    introduce(agents, &world, &topology).await;
     let questions = topology.questions();
     if questions.is_empty() {
         return (world, topology);
@@ -59,6 +65,14 @@ fn remember(inventory: &Inventory, world: &mut World, topology: &Topology) {
     world.remembered.clone_from(&known);
     known.extend(topology.seen(world, world.observed_unix));
     memory::keep(&inventory.state, &known);
+}
+
+/// Tells agents whom to ask at their next start, where they do not know. One that cannot be told is told the next time.
+async fn introduce(agents: &Agents, world: &World, topology: &Topology) {
+    together(unknown_peers(world, topology), |(host, peers)| async move {
+        let _ = within(INTRODUCE_TIMEOUT, agents.introduce(&host, peers)).await;
+    })
+    .await;
 }
 
 /// Has servers tried from the hosts of instances, the way those instances would reach them.

@@ -13,8 +13,10 @@
 pub mod death;
 mod deposed;
 mod describe;
+pub mod fed;
 mod group;
 pub mod lost;
+pub mod peers;
 mod place;
 pub mod remembered;
 mod rival;
@@ -149,6 +151,8 @@ pub struct Topology {
     pub groups: Vec<Group>,
     /// Instances that follow nobody, whom nobody follows, and which are stopped or hold no key.
     pub spares: Vec<InstanceRef>,
+    /// Instances that runs fill while they run: see [`fed`].
+    pub fed: Vec<fed::Fed>,
     /// Hosts whose agents did not answer, and why.
     pub unreachable: Vec<(HostName, String)>,
 }

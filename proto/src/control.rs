@@ -8,6 +8,7 @@
 //! A new message is a variant here and a branch in `agent/src/serve.rs`; a new action is a variant of [`Action`], its
 //! [`Outcome`], and a branch in `agent/src/actions.rs`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::claim::Turn;
 use crate::compared::{Compared, Comparing};
 use crate::data::{Budget, Extent, Manifest, PackingFacts, SnapshotId, Ticket};
-use crate::deposed::Deposition;
+use crate::deposed::{Deposition, Notice};
 use crate::digest::FileDigest;
 use crate::fault::Fault;
 use crate::lineage::Lineage;
@@ -98,6 +99,10 @@ pub enum Request {
     Spooled { ticket: Ticket, at: u64 },
     /// Between agents: tell the agent of a replaced primary. `age_seconds` is by the teller's clock.
     Tell { deposition: Box<Deposition>, age_seconds: u64 },
+    /// Between agents: say what became of servers of the asking one's host.
+    Replaced,
+    /// Keep in mind the agents of this host's groups: they are asked that at the next start.
+    Peers { peers: BTreeMap<HostName, HostPort> },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,6 +152,8 @@ pub enum Reply {
     Told {
         deposition: Box<Deposition>,
     },
+    Replaced(Vec<Notice>),
+    PeersKept,
 }
 
 /// What an agent answers to a request.

@@ -60,6 +60,14 @@ pub struct Held {
     pub fenced: bool,
 }
 
+/// A note as one agent tells it to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    pub deposition: Deposition,
+    /// By the teller's clock.
+    pub age_seconds: u64,
+}
+
 impl Deposition {
     /// Whether it is about this instance of its host. `only`: the host has no other.
     pub fn is_about(&self, host: &HostName, instance: &InstanceName, port: u16, only: bool) -> bool {

@@ -31,6 +31,9 @@ pub struct HostReport {
     pub depositions: Vec<Held>,
     #[serde(default)]
     pub certificate: Option<CertificateFacts>,
+    /// The agents that it asks at its start whether servers of this host were replaced. None: it is too old to ask.
+    #[serde(default)]
+    pub peers: Option<BTreeMap<HostName, HostPort>>,
 }
 
 /// What an agent shows, and whom it believes.

@@ -206,3 +206,25 @@ fn the_plan_says_how_it_lands_and_why_and_what_both_would_take() {
     let said = lost.world.coord(&[&plan[..], &["--landing", "live"]].concat());
     said.ends_with(code::PREFLIGHT).says(&["target-landing", "--landing file"]);
 }
+
+#[test]
+fn a_server_that_is_fed_is_shown_as_the_target_of_its_run_and_not_as_a_group() {
+    let (lost, relay, running) = in_the_middle();
+    let run = running.run();
+    // A server that loads what comes slowly may say nothing to its agent for a while.
+    let said = wait_for("the target is shown", || {
+        let said = lost.world.coord(&["status", "--json"]).ends_with(code::DONE);
+        if said.events().iter().any(|line| line["event"] == "target") { Ok(said) } else { Err(said.to_string()) }
+    });
+    let of = |event: &str| said.events().into_iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
+    let targets = of("target");
+    assert_eq!(targets.len(), 1, "{said}");
+    assert_eq!((&targets[0]["instance"], &targets[0]["run"]), (&C.into(), &run.as_str().into()), "{said}");
+    let groups: Vec<_> = of("group").into_iter().map(|group| group["group"].clone()).collect();
+    assert_eq!(groups, [A], "{said}");
+    relay.limit(0);
+    running.wait().ends_with(code::DONE);
+    let after = lost.world.coord(&["status", "--json"]);
+    assert!(after.events().iter().all(|line| line["event"] != "target"), "{after}");
+    lost.assert_replaced();
+}

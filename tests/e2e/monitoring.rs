@@ -1,6 +1,7 @@
 //! The pages for monitoring: what a balancer is told before, while and after a primary is lost, and what Prometheus reads.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -69,6 +70,55 @@ fn balancers_follow_a_failover_and_a_deposed_primary_gets_no_clients() {
     lost.world.a().start_agent();
     wait_for("A gets no clients", || match page(lost.world.a(), "/primary") {
         (503, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
+fn a_primary_that_was_replaced_is_never_said_to_lead_and_a_restarted_agent_soon_says_so_again() {
+    let world = world();
+    world.start();
+    // Whoever looks tells the agents of a group of each other.
+    world.coord(&["status"]);
+    world.a().restart_agent();
+    wait_for("A leads on", || match page(world.a(), "/primary") {
+        (200, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let log = || fs::read_to_string(world.a().agent_log()).unwrap();
+    assert!(
+        log().contains("peers were asked whether servers of this host were replaced peers=1 all=true"),
+        "{}",
+        log()
+    );
+    let lost = Lost::after(world);
+    lost.failover_done(&[]);
+    let a = lost.world.a();
+    a.start_server();
+    a.start_agent();
+    let mut told = Vec::new();
+    wait_for("A is fenced", || {
+        told.push(page(a, "/primary"));
+        if a.info("role") == "slave" { Ok(()) } else { Err(format!("{told:?}")) }
+    });
+    assert!(told.iter().all(|(status, _)| *status == 503), "{told:?}");
+}
+
+/// A whole site was without power, and who would know does not come back.
+#[test]
+fn a_primary_whose_peers_are_gone_leads_after_a_while() {
+    let world = world();
+    world.start();
+    world.coord(&["status"]);
+    world.b().lose();
+    let a = world.a();
+    a.lose();
+    a.start_server();
+    a.start_agent();
+    let (status, why) = page(a, "/primary");
+    assert!(status == 503 && why.contains("not yet known whether it was replaced"), "{status} {why}");
+    wait_for("nobody is waited for any more", || match page(a, "/primary") {
+        (200, _) => Ok(()),
         other => Err(format!("{other:?}")),
     });
 }

@@ -11,7 +11,7 @@ use baton_proto::Fault;
 use baton_proto::deposed::{Held, Standing};
 use baton_proto::report::{Fence, Link, Role, Running};
 use tokio::time::sleep;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, error_span, info, warn};
 
 use super::look::{self, Watch};
 use super::{persist, replication};
@@ -69,7 +69,9 @@ async fn stand(agent: Arc<Agent>, instance: Arc<Instance>) {
         while let Some(held) =
             agent.notes.about(&agent, &instance).filter(|held| held.deposition.stands() || held.fenced)
         {
-            if let Err(fault) = once(&agent, &instance, &held, &mut watch).await {
+            let seeing = once(&agent, &instance, &held, &mut watch);
+            let span = error_span!("guard", run = %held.deposition.run, instance = %instance.name());
+            if let Err(fault) = seeing.instrument(span).await {
                 debug!(instance = %instance.name(), run = %held.deposition.run, "not seen to: {fault}");
             }
             sleep(LOOK_EVERY).await;

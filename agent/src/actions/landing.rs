@@ -7,7 +7,7 @@ use std::time::Duration;
 use baton_proto::control::{Landing, Outcome, TransferFacts};
 use baton_proto::data::{Budget, SnapshotId, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
-use tracing::info;
+use tracing::{Span, info};
 
 use super::borrow::{self, Which};
 use super::feed;
@@ -42,7 +42,8 @@ pub(super) async fn on_disk<T: Send + 'static>(
     site: Site,
     work: impl FnOnce(&Site) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let done = tokio::task::spawn_blocking(move || work(&site)).await;
+    let span = Span::current();
+    let done = tokio::task::spawn_blocking(move || span.in_scope(|| work(&site))).await;
     done.unwrap_or_else(|error| Err(Fault::new(FaultKind::Internal, "file work broke off").because(error)))
 }
 

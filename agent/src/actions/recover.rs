@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use baton_proto::Fault;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use super::save::pin::blocking;
 use super::save::{SAVE_TIMEOUT, unfinished};
@@ -44,7 +44,7 @@ pub(super) async fn after_action(instance: &Arc<Instance>) {
         || feed::is_left(instance).await
         || adoption::adopted_at(instance).await.is_some()
     {
-        tokio::spawn(clear_up(Arc::clone(instance)));
+        tokio::spawn(clear_up(Arc::clone(instance)).in_current_span());
     }
 }
 
@@ -53,13 +53,14 @@ pub(super) async fn give_back_later(instance: &Arc<Instance>) {
     let Some(until) = borrow::held_until_unix_ms(instance).await else { return };
     let left = Duration::from_millis(until.saturating_sub(host::clock_unix_ms()));
     let instance = Arc::clone(instance);
-    tokio::spawn(async move {
+    let giving_back = async move {
         tokio::time::sleep(left.saturating_add(HELD_SLACK)).await;
         if borrow::is_any(&instance).await.unwrap_or(true) {
             warn!(instance = %instance.name(), "a run has held settings of the server for as long as it may");
             end_hold(instance).await;
         }
-    });
+    };
+    tokio::spawn(giving_back.in_current_span());
 }
 
 async fn end_hold(instance: Arc<Instance>) {

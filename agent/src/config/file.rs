@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{self, Visitor};
 use toml::Spanned;
 
-use super::{AgentConfig, InstanceConfig, Mistake, ServiceConfig};
+use super::{AgentConfig, InstanceConfig, LogFormat, Mistake, ServiceConfig};
 
 /// Left free on a disk when nothing else is said: a server that cannot write its log or its AOF stops serving writes.
 const DISK_RESERVE_BYTES: u64 = 512 << 20;
@@ -35,6 +35,8 @@ pub(super) struct File {
     memory_reserve: Option<Size>,
     lanes: Option<Spanned<usize>>,
     metrics: Option<SocketAddr>,
+    #[serde(default)]
+    log: LogFormat,
     #[serde(default)]
     instance: Vec<Spanned<Instance>>,
 }
@@ -231,6 +233,7 @@ pub(super) fn parse(text: &str, base: &Path, state_directory: Option<&Path>) -> 
         memory_reserve_bytes: file.memory_reserve.map_or(MEMORY_RESERVE_BYTES, |size| size.0),
         lanes,
         metrics: file.metrics,
+        log: file.log,
         instances,
     })
 }

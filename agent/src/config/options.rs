@@ -64,6 +64,13 @@ pub(super) const TOP: Table = Table {
             example: "\"127.0.0.1:9121\"",
             about: "Where pages for monitoring are served over plain HTTP: `/metrics` for Prometheus, `/primary` and `/replica` for load balancers.",
         },
+        Opt {
+            name: "log",
+            kind: "`\"text\"` or `\"json\"`",
+            default: Some("text"),
+            example: "\"json\"",
+            about: "In which form the agent logs to stderr. What belongs to a run has its name as `run=`, or as the member `run`.",
+        },
     ],
 };
 

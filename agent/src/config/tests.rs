@@ -82,7 +82,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_known_ones() {
     assert_eq!(
         mistake(&format!("{HEAD}lissen = 1\n{INSTANCE}")),
         "3:1: unknown field `lissen`, expected one of `listen`, `identity`, `state`, `disk_reserve`, `memory_reserve`, \
-         `lanes`, `metrics`, `instance`"
+         `lanes`, `metrics`, `log`, `instance`"
     );
     assert_eq!(
         mistake(&format!("{HEAD}{INSTANCE}  pasword_file = \"x\"\n")),

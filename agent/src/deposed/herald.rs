@@ -13,7 +13,6 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use crate::agent::Agent;
-use crate::host;
 
 /// Pause between two attempts: two primaries take writes for no longer than this and one dial.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -72,8 +71,7 @@ async fn tell_one(agent: &Agent, held: Held) -> Result<(), RunId> {
 async fn tell(agent: &Agent, note: &Deposition) -> Result<Deposition, Fault> {
     let late = |_| Fault::new(FaultKind::Peer, format!("the agent of {} does not answer", note.host));
     let link = timeout(DIAL_TIMEOUT, agent.dialer.dial(&note.agent, &note.host)).await.map_err(late)??;
-    let age_seconds = (host::clock_unix_ms() / 1000).saturating_sub(note.since_unix);
-    let request = Request::Tell { deposition: Box::new(note.clone()), age_seconds };
+    let request = Request::Tell { deposition: Box::new(note.clone()), age_seconds: super::age_seconds(note) };
     let answer = timeout(TELL_TIMEOUT, link.ask(&request)).await.map_err(late);
     link.close();
     match answer?? {

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
 
 use super::stream::Kept;
 use crate::spool::{Piece, Taker};
@@ -45,11 +46,11 @@ impl Drop for CatchingUp {
 pub(crate) fn catch_up(kept: &Kept, from: u64, taker: Taker, limit: Duration) -> CatchingUp {
     let (tell, caught) = watch::channel(Caught { fed: from, wire_bytes: 0, behind: None, failed: None });
     let stream = Arc::clone(&kept.stream);
-    let feeding = tokio::spawn(async move {
+    let feeding = async move {
         let fault = feed_on(&stream, taker, limit, &tell).await;
         tell.send_modify(|caught| caught.failed = Some(fault));
-    });
-    CatchingUp { caught, feeding }
+    };
+    CatchingUp { caught, feeding: tokio::spawn(feeding.in_current_span()) }
 }
 
 async fn feed_on(stream: &TcpStream, mut taker: Taker, limit: Duration, tell: &watch::Sender<Caught>) -> Fault {

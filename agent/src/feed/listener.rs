@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, info};
+use tracing::{Instrument, debug, info};
 
 use super::drawn;
 use super::handshake::{Handshake, Output};
@@ -65,7 +65,7 @@ impl Listener {
                 accepted = self.socket.accept(), if visits.len() < VISITORS_MAX => match accepted {
                     Ok((stream, from)) => {
                         debug!(%from, "a visitor of the feed");
-                        visits.spawn(visit(stream, Handshake::new(&self.secret, lineage.clone())));
+                        visits.spawn(visit(stream, Handshake::new(&self.secret, lineage.clone())).in_current_span());
                     }
                     // Out of descriptors, or the visitor left while it waited: others may come.
                     Err(_) => sleep(LEAVE_AFTER).await,

@@ -19,6 +19,7 @@ fn instance(dir: &Path, service: ServiceConfig, password_file: Option<PathBuf>) 
         memory_reserve_bytes: 0,
         lanes: 1,
         metrics: None,
+        log: Default::default(),
         instances: vec![config.clone()],
     };
     Instance::new(config, &agent)

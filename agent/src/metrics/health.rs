@@ -54,11 +54,21 @@ fn bytes(text: &str) -> Result<u64, String> {
     number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(wrong)
 }
 
-/// Judges by what was seen just now. `deposed`: a run has put another in its place. `lag` is how far behind it was found.
+/// What is known of a primary's claim to lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    Stands,
+    /// A run has put another in its place.
+    Replaced,
+    /// Its agent has just started, and not all of its peers have said whether one has.
+    Unknown,
+}
+
+/// Judges by what was seen just now. `lag` is how far behind it was found.
 pub(super) fn judge(
     wanted: &Wanted,
     running: Result<&Running, String>,
-    deposed: bool,
+    claim: Claim,
     lag: Option<Result<u64, String>>,
 ) -> Health {
     let unfit = |why: &str| Health::Unfit(why.to_owned());
@@ -69,7 +79,12 @@ pub(super) fn judge(
     };
     match (wanted, &running.role) {
         // Its agent is about to stop its writes.
-        (Wanted::Primary, Role::Primary { .. }) if deposed => unfit("a run has put another primary in its place"),
+        (Wanted::Primary, Role::Primary { .. }) if claim == Claim::Replaced => {
+            unfit("a run has put another primary in its place")
+        }
+        (Wanted::Primary, Role::Primary { .. }) if claim == Claim::Unknown => {
+            unfit("it is not yet known whether it was replaced")
+        }
         (Wanted::Primary, Role::Primary { .. }) => Health::Fit("it is a primary".into()),
         (Wanted::Primary, Role::Replica { primary, .. }) => Health::Unfit(format!("it follows {primary}")),
         (Wanted::Replica { .. }, Role::Primary { .. }) => unfit("it is a primary"),
@@ -111,23 +126,25 @@ mod tests {
     fn a_balancer_is_sent_only_where_it_is_sure() {
         let replica = |max_lag_bytes| Wanted::Replica { max_lag_bytes };
         let table = [
-            (Wanted::Primary, "primary", false, None, true),
-            (Wanted::Primary, "primary", true, None, false),
-            (Wanted::Primary, "linked", false, None, false),
-            (replica(None), "linked", false, None, true),
-            (replica(None), "down", false, None, false),
-            (replica(None), "loading", false, None, false),
-            (replica(None), "primary", false, None, false),
-            (replica(Some(10)), "linked", false, Some(Ok(10)), true),
-            (replica(Some(10)), "linked", false, Some(Ok(11)), false),
-            (replica(Some(10)), "linked", false, Some(Err("no password".into())), false),
-            (replica(Some(10)), "linked", false, None, false),
+            (Wanted::Primary, "primary", Claim::Stands, None, true),
+            (Wanted::Primary, "primary", Claim::Replaced, None, false),
+            (Wanted::Primary, "primary", Claim::Unknown, None, false),
+            (replica(None), "linked", Claim::Unknown, None, true),
+            (Wanted::Primary, "linked", Claim::Stands, None, false),
+            (replica(None), "linked", Claim::Stands, None, true),
+            (replica(None), "down", Claim::Stands, None, false),
+            (replica(None), "loading", Claim::Stands, None, false),
+            (replica(None), "primary", Claim::Stands, None, false),
+            (replica(Some(10)), "linked", Claim::Stands, Some(Ok(10)), true),
+            (replica(Some(10)), "linked", Claim::Stands, Some(Ok(11)), false),
+            (replica(Some(10)), "linked", Claim::Stands, Some(Err("no password".into())), false),
+            (replica(Some(10)), "linked", Claim::Stands, None, false),
         ];
-        for (wanted, role, deposed, lag, fit) in table {
-            let judged = judge(&wanted, Ok(&running(role)), deposed, lag.clone());
-            assert_eq!(matches!(judged, Health::Fit(_)), fit, "{wanted:?} {role} {deposed} {lag:?}: {judged:?}");
+        for (wanted, role, claim, lag, fit) in table {
+            let judged = judge(&wanted, Ok(&running(role)), claim, lag.clone());
+            assert_eq!(matches!(judged, Health::Fit(_)), fit, "{wanted:?} {role} {claim:?} {lag:?}: {judged:?}");
         }
-        assert_eq!(judge(&Wanted::Primary, Err("gone".into()), false, None), Health::Unfit("gone".into()));
+        assert_eq!(judge(&Wanted::Primary, Err("gone".into()), Claim::Stands, None), Health::Unfit("gone".into()));
     }
 
     #[test]

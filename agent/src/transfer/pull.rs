@@ -16,7 +16,7 @@ use baton_wire::Dialer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{debug, info};
+use tracing::{Instrument, debug, info};
 
 use crate::instance::CalledOff;
 use crate::tasks::ProgressSink;
@@ -111,6 +111,11 @@ impl Pull {
         })
     }
 
+    /// Begins an errand, whose log lines are this pull's as well.
+    fn begin(&mut self, errand: impl Future<Output = News> + Send + 'static) {
+        self.tasks.spawn(errand.in_current_span());
+    }
+
     async fn run(mut self) -> Result<TransferFacts, Fault> {
         let mut reports = tokio::time::interval(REPORT_EVERY);
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -174,35 +179,35 @@ impl Pull {
                         info!(run = %order.run, from = %order.from, ?after, attempt = link, "reconnecting");
                     }
                     let dialled = errands.connect(after);
-                    self.tasks.spawn(async move { News::Connected(dialled.await) });
+                    self.begin(async move { News::Connected(dialled.await) });
                 }
                 Output::Prepare { manifest, extent } => {
                     let opened = errands.prepare(manifest, extent);
-                    self.tasks.spawn(async move { News::Prepared(opened.await) });
+                    self.begin(async move { News::Prepared(opened.await) });
                 }
                 Output::Extent { link, seen } => {
                     let grown = errands.extent(seen, held)?;
-                    self.tasks.spawn(async move { News::Extent { link, result: grown.await } });
+                    self.begin(async move { News::Extent { link, result: grown.await } });
                 }
                 Output::Fetch { index, chunking, link } => {
                     let fetched = errands.fetch(index, chunking, held)?;
-                    self.tasks.spawn(async move { News::Chunk { index, link, result: fetched.await } });
+                    self.begin(async move { News::Chunk { index, link, result: fetched.await } });
                 }
                 Output::Check { index, chunking, digest } => {
                     let checked = errands.check(index, chunking, digest)?;
-                    self.tasks.spawn(async move { News::Checked { index, result: checked.await } });
+                    self.begin(async move { News::Checked { index, result: checked.await } });
                 }
                 Output::Sync => {
                     let synced = errands.sync()?;
-                    self.tasks.spawn(async move { News::Synced(synced.await) });
+                    self.begin(async move { News::Synced(synced.await) });
                 }
                 Output::Seal { link } => {
                     let sealed = errands.seal()?;
-                    self.tasks.spawn(async move { News::Sealed { link, result: sealed.await } });
+                    self.begin(async move { News::Sealed { link, result: sealed.await } });
                 }
                 Output::Finish { bytes } => {
                     let finished = errands.finish(bytes)?;
-                    self.tasks.spawn(async move { News::Finished(finished.await) });
+                    self.begin(async move { News::Finished(finished.await) });
                 }
             }
         }

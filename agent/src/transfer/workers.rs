@@ -14,7 +14,7 @@ use std::time::Duration;
 use baton_proto::{Fault, FaultKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::{Instrument, Span, info, warn};
 
 use hand::{Class, Hand, Job};
 
@@ -95,14 +95,15 @@ impl<T: Default + Send + 'static> Workers<T> {
         work: impl FnOnce(&mut T) -> Result<R, Fault> + Send + 'static,
     ) -> Result<R, Fault> {
         let (done, wait) = oneshot::channel();
+        let span = Span::current();
         let job = Box::new(move |tools: &mut T| {
             // Nobody waits any more: the result is dropped.
-            let _ = done.send(work(tools));
+            let _ = done.send(span.in_scope(|| work(tools)));
         });
         let room = Arc::clone(&self.0.room)
             .try_acquire_owned()
             .map_err(|error| Fault::new(FaultKind::Internal, "no worker takes work").because(error))?;
-        tokio::spawn(Arc::clone(&self.0).see_to(job, room));
+        tokio::spawn(Arc::clone(&self.0).see_to(job, room).in_current_span());
         wait.await
             .unwrap_or_else(|error| Err(Fault::new(FaultKind::Internal, "work on a chunk broke off").because(error)))
     }
@@ -165,7 +166,8 @@ pub(super) fn worked() -> Duration {
 pub(crate) async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, Fault> + Send + 'static,
 ) -> Result<R, Fault> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let span = Span::current();
+    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
     done.unwrap_or_else(|error| Err(Fault::new(FaultKind::Internal, "work on a snapshot broke off").because(error)))
 }
 

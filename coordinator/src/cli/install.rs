@@ -327,7 +327,7 @@ async fn answered(plan: &Plan, ssh: &Ssh, console: Console) -> Result<Exit, Coor
     for _ in 0..POLLS_MAX {
         match context.agents.observe(&plan.name).await {
             Ok(_) => {
-                let args = StatusArgs { only: Some(plan.name.to_string()) };
+                let args = StatusArgs { only: Some(plan.name.to_string()), watch: None };
                 status::run(&args, &context.inventory, &context.agents, console).await?;
                 return Ok(Exit::Done);
             }

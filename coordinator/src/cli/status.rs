@@ -1,8 +1,10 @@
 //! `coord status`: asks all hosts, judges, and shows.
 
 mod lines;
+mod watch;
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use baton_proto::{HostName, InstanceRef};
 
@@ -12,6 +14,7 @@ use crate::inventory::{Inventory, Word};
 use crate::observe;
 use crate::report::console::Console;
 use crate::report::table;
+use crate::topology::fed::Fed;
 use crate::topology::{Group, Host, HostView, Topology, World};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -19,6 +22,9 @@ pub struct StatusArgs {
     /// Show only this group, or what is on this host
     #[arg(value_name = "GROUP|HOST")]
     pub only: Option<String>,
+    /// Show it again every so many seconds, until Ctrl-C: in place on a terminal, else what changed with the time
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub watch: Option<u16>,
 }
 
 /// Shows how things stand. It fails only if they cannot be shown at all.
@@ -28,14 +34,14 @@ pub async fn run(
     agents: &Agents,
     console: Console,
 ) -> Result<(), CoordError> {
+    if let Some(seconds) = args.watch {
+        return watch::run(args, Duration::from_secs(seconds.into()), inventory, agents, console).await;
+    }
     let (mut world, topology) = observe::survey(inventory, agents).await;
     if console.verbose {
         observe::look_all_ways(agents, &mut world).await;
     }
-    let selection = match &args.only {
-        None => Selection::all(&world, &topology),
-        Some(word) => Selection::only(word, &world, &topology, inventory)?,
-    };
+    let selection = Selection::of(args, &world, &topology, inventory)?;
     for line in lines::lines(&selection, &topology, &world) {
         console.event(&line);
     }
@@ -57,14 +63,28 @@ struct Selection<'a> {
     hosts: Vec<(&'a HostName, &'a Host)>,
     groups: Vec<&'a Group>,
     spares: Vec<InstanceRef>,
+    fed: Vec<&'a Fed>,
 }
 
 impl<'a> Selection<'a> {
+    fn of(
+        args: &StatusArgs,
+        world: &'a World,
+        topology: &'a Topology,
+        inventory: &Inventory,
+    ) -> Result<Self, CoordError> {
+        match &args.only {
+            None => Ok(Self::all(world, topology)),
+            Some(word) => Self::only(word, world, topology, inventory),
+        }
+    }
+
     fn all(world: &'a World, topology: &'a Topology) -> Self {
         Self {
             hosts: world.hosts.iter().collect(),
             groups: topology.groups.iter().collect(),
             spares: topology.spares.clone(),
+            fed: topology.fed.iter().collect(),
         }
     }
 
@@ -73,7 +93,7 @@ impl<'a> Selection<'a> {
         if let Some(group) = topology.group(word)
             && inventory.word(word).is_err()
         {
-            return Ok(Self { hosts: Vec::new(), groups: vec![group], spares: Vec::new() });
+            return Ok(Self { hosts: Vec::new(), groups: vec![group], spares: Vec::new(), fed: Vec::new() });
         }
         let names = topology.groups.iter().map(|group| format!("`{}`", group.name)).collect::<Vec<_>>().join(", ");
         let known = |error| {
@@ -83,9 +103,10 @@ impl<'a> Selection<'a> {
         let Word { host, instance } = inventory.word(word).map_err(known)?;
         let hosts = world.hosts.get_key_value(&host).into_iter().collect();
         let on_host = topology.spares.iter().filter(|spare| spare.host == host);
+        let fed = topology.fed.iter().filter(|fed| fed.instance.host == host);
         let Some(instance) = instance else {
             let spares = on_host.cloned().collect();
-            return Ok(Self { hosts, groups: topology.on_host(&host).collect(), spares });
+            return Ok(Self { hosts, groups: topology.on_host(&host).collect(), spares, fed: fed.collect() });
         };
         let name = match world.named(&host, Some(&instance)) {
             Ok(name) => name,
@@ -94,7 +115,8 @@ impl<'a> Selection<'a> {
             Err(error) => return Err(CoordError::usage(error)),
         };
         let groups = topology.group(word).or_else(|| topology.group_of(&name)).into_iter().collect();
-        Ok(Self { hosts, groups, spares: on_host.filter(|spare| **spare == name).cloned().collect() })
+        let fed = fed.filter(|fed| fed.instance == name).collect();
+        Ok(Self { hosts, groups, spares: on_host.filter(|spare| **spare == name).cloned().collect(), fed })
     }
 
     fn unreachable(&self) -> Vec<(&'a HostName, &'a Host, &'a str)> {
@@ -111,6 +133,11 @@ fn write(out: &mut dyn Write, selection: &Selection, topology: &Topology, world:
     for group in &selection.groups {
         write!(out, "{gap}")?;
         table::group(out, group, topology, world)?;
+        gap = "\n";
+    }
+    if !selection.fed.is_empty() {
+        write!(out, "{gap}")?;
+        table::fed(out, &selection.fed, world)?;
         gap = "\n";
     }
     if !selection.spares.is_empty() {

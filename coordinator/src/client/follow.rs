@@ -114,7 +114,8 @@ pub(super) fn name(reply: &Reply) -> &'static str {
         Reply::Limited { .. } => "a limit",
         Reply::Opened { .. } | Reply::Extent(_) => "a manifest",
         Reply::Sealing { .. } | Reply::Sealed { .. } => "a seal",
-        Reply::Told { .. } => "a note",
+        Reply::Told { .. } | Reply::Replaced(_) => "a note",
+        Reply::PeersKept => "peers",
     }
 }
 

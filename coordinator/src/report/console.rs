@@ -32,6 +32,12 @@ impl Console {
         }
     }
 
+    /// Writes more of the result, and tells whether anybody reads on.
+    pub fn tells(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> bool {
+        let mut out = io::stdout().lock();
+        write(&mut out).and_then(|()| out.flush()).is_ok()
+    }
+
     /// Writes progress or an error.
     pub fn note(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
         forgive(write(&mut io::stderr().lock()));

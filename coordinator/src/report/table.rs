@@ -16,6 +16,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::report::table::row::{Mark, Row, rows};
 use crate::report::units::Bytes;
+use crate::topology::fed::Fed;
 use crate::topology::{Group, Host, Topology, World};
 
 pub use issues::{issues, next};
@@ -68,6 +69,24 @@ pub fn spares(out: &mut dyn Write, spares: &[InstanceRef], world: &World) -> io:
             or_none(report.files.dump_bytes.map(Bytes)),
             Bytes(report.files.free_bytes).to_string(),
             or_none(version),
+        ]);
+    }
+    print(out, &table)
+}
+
+/// Writes the servers that runs fill by their agents.
+pub fn fed(out: &mut dyn Write, fed: &[&Fed], world: &World) -> io::Result<()> {
+    writeln!(out, "targets")?;
+    let mut table = plain(vec!["", "NODE", "ADDRESS", "RUN", "BEGUN BY", "STATE", "VERSION"]);
+    for (fed, report) in fed.iter().filter_map(|fed| Some((fed, world.instance(&fed.instance)?))) {
+        table.add_row(vec![
+            Mark::Fine.to_string(),
+            fed.instance.to_string(),
+            report.address.to_string(),
+            fed.run.to_string(),
+            or_none(report.claim.as_ref().map(|claim| one_line(&claim.by))),
+            "fed by its own agent".into(),
+            or_none(report.server.running().map(|running| running.version)),
         ]);
     }
     print(out, &table)

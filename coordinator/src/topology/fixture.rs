@@ -174,6 +174,7 @@ impl Populate for World {
         let report = HostReport {
             depositions: Vec::new(),
             certificate: None,
+            peers: None,
             host: host(name),
             software: "baton-agent 0.1.0".into(),
             clock_unix_ms: NOW * 1000,

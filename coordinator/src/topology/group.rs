@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use baton_proto::report::{InstanceReport, Link, ReplicaLine, Role, Running, ServerState, total_keys};
 use baton_proto::{HostName, HostPort, InstanceRef, ReplId};
 
+use super::fed::{self, Fed};
 use super::{
     Group, HostView, Lag, Place, Primary, PrimaryState, Replica, ReplicaLink, Topology, Verdict, World, rival, verdict,
 };
@@ -53,6 +54,10 @@ pub(super) fn topology(world: &World) -> Topology {
 
     let mut result = Topology::default();
     for (root, members) in &families {
+        if let Some(fed) = fed_alone(members) {
+            result.fed.push(fed);
+            continue;
+        }
         match (root, members.as_slice()) {
             (Root::Instance(name), [only]) if is_spare(only.report) => result.spares.push(name.clone()),
             _ => result.groups.push(group(root, members, &families, world)),
@@ -70,6 +75,13 @@ pub(super) fn topology(world: &World) -> Topology {
     }
     result.groups.sort_by(|a, b| a.name.cmp(&b.name));
     result
+}
+
+/// One that follows a port of its own host where no server is, for a run.
+fn fed_alone(members: &[&Node]) -> Option<Fed> {
+    let [only] = members else { return None };
+    only.upstream.as_ref().filter(|upstream| upstream.place.instance().is_none())?;
+    fed::fed(&only.name, only.report).filter(|fed| !is_fence(&fed.by))
 }
 
 /// Stopped, or running as a primary of nobody with nothing in it.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use baton_proto::{InstanceName, RunId};
 use rustix::fs::OFlags;
+use tracing::Span;
 
 use super::super::stamp::Stamp;
 use super::candidates::Candidate;
@@ -67,5 +68,6 @@ fn link_and_open(found: &Candidate, pin: &Path) -> io::Result<Option<File>> {
 pub(in crate::actions) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+    let span = Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(io::Error::other)
 }

@@ -14,7 +14,7 @@ use baton_proto::{Fault, FaultKind};
 use baton_wire::Peer;
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot, watch};
-use tracing::{debug, info};
+use tracing::{Instrument, debug, info};
 
 use super::origin::Origin;
 use super::{Shared, Tools};
@@ -85,7 +85,7 @@ impl Offer {
             session: Mutex::default(),
             seal: watch::Sender::new(Seal::No),
         });
-        tokio::spawn(pump(Arc::downgrade(&offer)));
+        tokio::spawn(pump(Arc::downgrade(&offer)).in_current_span());
         offer
     }
 
@@ -284,7 +284,7 @@ async fn pump(offer: Weak<Offer>) {
     while let Some(offer) = offer.upgrade() {
         let rung = offer.bell.notified();
         while let Some(job) = locked(&offer.engine).sender.poll_job() {
-            tokio::spawn(Arc::clone(&offer).work(job));
+            tokio::spawn(Arc::clone(&offer).work(job).in_current_span());
         }
         // Looked at now and then, so that one that nobody holds any more ends.
         let _ = tokio::time::timeout(Duration::from_secs(1), rung).await;

@@ -7,6 +7,7 @@ use super::Selection;
 use crate::report::table::row::{Row, primary_name, rows};
 use crate::report::table::{issues, next};
 use crate::topology::death::inquest;
+use crate::topology::fed::Fed;
 use crate::topology::stand::Seen;
 use crate::topology::{Door, Group, Host, HostView, Lag, ReplicaLink, Topology, Verdict, World};
 
@@ -14,6 +15,7 @@ pub(super) fn lines(selection: &Selection, topology: &Topology, world: &World) -
     let hosts = selection.hosts.iter().map(|(name, host)| host_line(name, host));
     let groups = selection.groups.iter().map(|group| group_line(group, topology, world));
     let spares = selection.spares.iter().filter_map(|name| spare_line(name, world));
+    let fed = selection.fed.iter().map(|fed| fed_line(fed, world));
     let sights = world.knocks.iter().map(|knock| {
         let (sees, error) = match &knock.door {
             Door::Open => ("open", None),
@@ -22,7 +24,7 @@ pub(super) fn lines(selection: &Selection, topology: &Topology, world: &World) -
         };
         json!({ "event": "agent-seen", "from": knock.from, "to": knock.to, "door": sees, "error": error })
     });
-    hosts.chain(groups).chain(spares).chain(sights).collect()
+    hosts.chain(groups).chain(fed).chain(spares).chain(sights).collect()
 }
 
 fn host_line(name: &HostName, host: &Host) -> Value {
@@ -128,6 +130,22 @@ fn replica(link: &ReplicaLink, lag: Option<Lag>) -> Value {
         "run": run,
         "lag_bytes": lag_bytes,
         "frozen": lag == Some(Lag::Frozen),
+    })
+}
+
+fn fed_line(fed: &Fed, world: &World) -> Value {
+    let report = world.instance(&fed.instance);
+    let running = report.and_then(|report| report.server.running());
+    json!({
+        "event": "target",
+        "instance": fed.instance.to_string(),
+        "host": fed.instance.host,
+        "address": report.map(|report| &report.address),
+        "run": fed.run,
+        "by": report.and_then(|report| report.claim.as_ref()).map(|claim| &claim.by),
+        "fed_at": fed.by,
+        "loading": running.map(|running| running.persistence.loading),
+        "version": running.map(|running| running.version.to_string()),
     })
 }
 
