@@ -2,6 +2,7 @@
 
 use baton_tests::coord::code;
 use baton_tests::dataset::Dataset;
+use baton_tests::hold::Hold;
 use baton_tests::servers::ServerProgram;
 use baton_tests::wait::wait_for;
 use baton_tests::world::{A, B, C, D, World};
@@ -10,6 +11,7 @@ use crate::scene::{FAILOVER, LITTLE_BYTES, on_every_server};
 
 on_every_server! {
     a_replica_whose_agent_is_silent_is_named_and_joined_later
+    what_an_aborted_promotion_leaves_behind_is_named_and_joined_later
 }
 
 /// A, followed by B and D, all of it seen by `coord status`, unless `status` is false.
@@ -110,4 +112,26 @@ fn a_switchover_names_a_replica_whose_agent_is_silent_and_moves_it_when_repeated
     let d = world.host(D);
     d.await_info("master_host", &world.b().ip.to_string());
     d.await_in_sync_with(world.b());
+}
+
+fn what_an_aborted_promotion_leaves_behind_is_named_and_joined_later(server: &str) {
+    let world = with_d(server, true);
+    let before = world.b().content();
+    world.lose_a();
+    let hold = Hold::set(world.dir(), "promote-after");
+    let running =
+        world.start_coord(&[&FAILOVER[..], &["--mode", "promote", "--source", B, "--yes", "--json"]].concat());
+    hold.wait();
+    let run = running.run();
+    running.kill();
+    drop(hold);
+    let said = world.coord(&["abort", &run, "--yes", "--json"]).ends_with(code::DEGRADED);
+    let missing = said.result()["missing"].to_string();
+    for told in ["machine-d was left fenced", "coord rejoin machine-d", "coord clone machine-b machine-c"] {
+        assert!(missing.contains(told), "`{told}` is not in {said}");
+    }
+    world.coord(&["rejoin", D, "--yes", "--json"]).ends_with(code::DONE);
+    world.host(D).await_in_sync_with(world.b());
+    world.coord(&["clone", B, C, "--yes", "--json"]).ends_with(code::DONE);
+    crate::scene::assert_serves(&world, B, &[C, D], &before);
 }

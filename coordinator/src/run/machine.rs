@@ -311,6 +311,9 @@ impl Run {
             (Aim::Resume, forward @ Stand::Forward { .. }) => Phase::At(forward),
             (Aim::Abort, Stand::Forward { index, .. }) if self.is_committed() => return self.close(index),
             (Aim::Abort, Stand::Forward { index, begun }) => {
+                if self.served {
+                    self.leave_behind(index);
+                }
                 Phase::At(Stand::Undoing { left: index + usize::from(begun) })
             }
             (_, undoing @ Stand::Undoing { .. }) => Phase::At(undoing),
@@ -326,6 +329,30 @@ impl Run {
         self.ledger.extend(missing);
         self.closing = true;
         self.forward(index);
+    }
+
+    /// Names what a promoted survivor goes on without, since nothing more is built behind it.
+    fn leave_behind(&mut self, index: usize) {
+        let source = &self.plan.source;
+        let missing: Vec<String> = (self.plan.steps.iter().skip(index))
+            .flat_map(|step| match step {
+                Step::AttachSiblings { replicas, .. } => {
+                    let left = |name: &InstanceRef| {
+                        format!(
+                            "siblings: {name} was left fenced, the run was aborted; to move it: `coord rejoin {name}`"
+                        )
+                    };
+                    replicas.iter().map(left).collect()
+                }
+                Step::Attach { replica, .. } => {
+                    vec![format!(
+                        "attach: {replica} was not built, the run was aborted: `coord clone {source} {replica}`"
+                    )]
+                }
+                _ => Vec::new(),
+            })
+            .collect();
+        self.ledger.extend(missing.into_iter().map(Learnt::Shortfall));
     }
 
     fn undoable_below(&self, left: usize) -> Option<usize> {
