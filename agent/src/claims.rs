@@ -95,14 +95,19 @@ impl Claims {
         Ok(())
     }
 
-    /// Whether the turn may give orders on the instance.
+    /// Whether the turn may give an order that has just come, by which its coordinator was heard of.
+    pub fn admit(&self, instance: &InstanceName, run: &RunId, turn: Turn) -> Result<(), Fault> {
+        self.check(instance, run, turn)?;
+        self.table().heard.insert(run.clone(), Instant::now());
+        Ok(())
+    }
+
+    /// Whether the turn may still give orders on the instance.
     pub fn check(&self, instance: &InstanceName, run: &RunId, turn: Turn) -> Result<(), Fault> {
-        let mut table = self.table();
+        let table = self.table();
         self.readable(&table, instance)?;
         let held = table.held.get(instance);
-        may_order(held, run, turn).map_err(|denial| self.denied(instance, held, denial))?;
-        table.heard.insert(run.clone(), Instant::now());
-        Ok(())
+        may_order(held, run, turn).map_err(|denial| self.denied(instance, held, denial))
     }
 
     /// Whether the turn has any instance here: only then is it told of the run, and the run of it.
@@ -237,6 +242,8 @@ mod tests {
         assert!(fault.hint.unwrap().contains("coord show fo-1 -f"));
         assert_eq!(claims.held(default).unwrap().quiet_ms, None, "nothing was heard since the restart");
         claims.check(default, &run("fo-1"), FIRST).unwrap();
+        assert_eq!(claims.held(default).unwrap().quiet_ms, None, "an order that is at work is no sign of life");
+        claims.admit(default, &run("fo-1"), FIRST).unwrap();
         assert!(claims.held(default).unwrap().quiet_ms.is_some());
         claims.claim(&names()[1], &run("fo-2"), FIRST, "bob").unwrap();
     }

@@ -237,7 +237,7 @@ impl Desk {
     async fn begin(&self, operator: &str, order: Order) -> Result<baton_proto::control::TaskState, Fault> {
         let instance = self.instance(&order.instance)?;
         let agent = Arc::clone(&self.agent);
-        agent.claims.check(instance.name(), &order.task.run, order.turn)?;
+        agent.claims.admit(instance.name(), &order.task.run, order.turn)?;
         let run = order.task.run.clone();
         let operator = operator.to_owned();
         let span = log::task(&order.task, instance.name());

@@ -235,9 +235,9 @@ fn a_comparison_ends_at_its_limit_with_what_it_has() {
     // It is held up for longer than it may take, between the first database and the next. The limit leaves a busy machine the
     // time to come that far.
     let hold = Hold::set(&a.dir, "compare-database-3");
-    let said = world.coord(&["rejoin", A, "--compare", "--compare-limit", "12s", "--yes", "--json"]);
-    let said = said.ends_with(code::DONE);
-    assert!(hold.is_held());
+    let running = world.start_coord(&["rejoin", A, "--compare", "--compare-limit", "12s", "--yes", "--json"]);
+    hold.wait();
+    let said = running.wait().ends_with(code::DONE);
     drop(hold);
     let compared = compared(&said);
     assert_eq!(compared["made"], true, "{said}");

@@ -47,6 +47,10 @@ pub struct ResumeArgs {
 /// How long nothing may be heard of a coordinator that is at work. It asks the agent that it waits for four times a second; one
 /// whose agent is being restarted falls silent for as long.
 const QUIET: Duration = Duration::from_secs(3);
+/// What a coordinator asked in its last moment may still come to an agent within this time.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
+/// How long it is looked whether one is at work. A look takes seconds where a server that loads does not answer.
+const LOOKS_MAX: Duration = Duration::from_secs(30);
 /// How often the agents are asked whether they hear of it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -220,12 +224,15 @@ async fn await_quiet(context: &Context, run: &RunId, instances: &[InstanceRef]) 
     let began = Instant::now();
     let hosts: Vec<HostName> = seat::hosts(instances);
     loop {
+        let looked = began.elapsed();
         let world = observe::observe(&context.inventory, &context.agents, &hosts).await;
         let claims = instances.iter().filter_map(|instance| world.instance(instance)?.claim.as_ref());
         let of_run: Vec<_> = claims.filter(|claim| claim.run == *run).collect();
         let Some(alive) = of_run.iter().find(|claim| claim.is_alive(QUIET)) else { return Ok(()) };
-        // One that died a moment ago falls silent within this time.
-        if began.elapsed() > QUIET * 2 {
+        // One that died a moment ago falls silent within this time; and it is not heard of any more, however long a look takes.
+        let quiet = alive.quiet_ms.map_or(Duration::MAX, Duration::from_millis);
+        let heard_since = looked.saturating_sub(quiet) > ON_THE_WAY;
+        if began.elapsed() > QUIET * 2 && (heard_since || began.elapsed() > LOOKS_MAX) {
             let mut error =
                 CoordError::new(Exit::Refused, format!("run {run} is being driven, by operator {}", alive.by));
             error.run = Some(Box::new(run.clone()));
