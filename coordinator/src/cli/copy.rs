@@ -12,7 +12,7 @@ use crate::cli::trials;
 use crate::error::{CoordError, Exit};
 use crate::observe;
 use crate::plan::cast::Cast;
-use crate::plan::{Goal, Intent, Plan};
+use crate::plan::{Goal, Plan};
 
 #[derive(Args)]
 pub struct CopyArgs {
@@ -36,13 +36,7 @@ pub async fn run(context: &Context, args: &CopyArgs) -> Result<Exit, CoordError>
         // Every host is looked at: a replica anywhere may follow the target's address.
         let mut world = observe::observe(&context.inventory, &context.agents, &context.inventory.names()).await;
         let cast = Cast::pair(&world, &source, &target).map_err(|error| no_cast(error, &[]))?;
-        let intent = Intent {
-            snapshot: args.moving.method(),
-            landing: args.moving.way(),
-            budget: args.moving.budget(),
-            replace_target_data: args.moving.replace_target_data,
-            ..Intent::of(Goal::Copy { start: args.start })
-        };
+        let intent = args.moving.intent(Goal::Copy { start: args.start });
         trials::try_transfers(context, std::slice::from_ref(&cast), &mut world).await;
         let run = execute::new_run(context, "cp")?;
         let nobody = BTreeMap::new();

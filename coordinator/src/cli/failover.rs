@@ -129,20 +129,16 @@ async fn plan(context: &Context, args: &FailoverArgs, to: &Word) -> Result<Plann
 
 impl FailoverArgs {
     pub(super) fn intent(&self) -> Intent {
+        let mode = match self.mode {
+            ModeChoice::Replace => Mode::Replace,
+            ModeChoice::Promote => Mode::Promote,
+        };
         Intent {
-            goal: Goal::Failover(match self.mode {
-                ModeChoice::Replace => Mode::Replace,
-                ModeChoice::Promote => Mode::Promote,
-            }),
-            snapshot: self.moving.method(),
-            landing: self.moving.way(),
-            budget: self.moving.budget(),
-            replace_target_data: self.moving.replace_target_data,
             expect_primary: self.expect_primary.clone(),
             expect_lineage: self.expect_lineage.clone(),
             hung_is_dead: self.hung_is_dead,
             max_data_age_seconds: self.max_data_age.map(|age| age.as_secs()),
-            compare_seconds: None,
+            ..self.moving.intent(Goal::Failover(mode))
         }
     }
 }

@@ -4,7 +4,7 @@ use baton_proto::control::SaveMethod;
 use baton_proto::data::Budget;
 use clap::{Args, ValueEnum};
 
-use crate::plan::Way;
+use crate::plan::{Goal, Intent, Way};
 use crate::rate::MaxRate;
 
 /// How a snapshot is moved, for every verb that moves one.
@@ -28,15 +28,26 @@ pub struct Moving {
 }
 
 impl Moving {
-    pub fn method(&self) -> Option<SaveMethod> {
+    /// What is wanted of a move, as far as its options say it.
+    pub fn intent(&self, goal: Goal) -> Intent {
+        Intent {
+            snapshot: self.method(),
+            landing: self.way(),
+            budget: self.budget(),
+            replace_target_data: self.replace_target_data,
+            ..Intent::of(goal)
+        }
+    }
+
+    fn method(&self) -> Option<SaveMethod> {
         self.snapshot.method()
     }
 
-    pub fn way(&self) -> Option<Way> {
+    fn way(&self) -> Option<Way> {
         self.landing.way()
     }
 
-    pub fn budget(&self) -> Budget {
+    fn budget(&self) -> Budget {
         Budget { max_rate: self.max_rate.map(MaxRate::bytes_per_second), cpu: self.cpu }
     }
 }
