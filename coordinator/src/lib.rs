@@ -16,7 +16,7 @@ pub mod gate;
 pub mod install;
 pub mod inventory;
 pub mod journal;
-pub mod memory;
+pub mod last_seen;
 pub mod observe;
 pub mod pki;
 pub mod plan;

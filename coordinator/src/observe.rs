@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::client::Agents;
 use crate::inventory::{Inventory, InventoryHost};
-use crate::memory;
+use crate::last_seen;
 use crate::topology::peers::unknown_peers;
 use crate::topology::{ClockOffset, Door, Host, HostView, Knock, Probe, Topology, World};
 
@@ -60,11 +60,11 @@ pub async fn survey(inventory: &Inventory, agents: &Agents) -> (World, Topology)
 
 /// Recalls what was last seen of each host, and keeps what is seen now.
 fn remember(inventory: &Inventory, world: &mut World, topology: &Topology) {
-    let mut known = memory::recall(&inventory.state);
+    let mut known = last_seen::recall(&inventory.state);
     known.retain(|host, _| world.hosts.contains_key(host));
     world.remembered.clone_from(&known);
     known.extend(topology.seen(world, world.observed_unix));
-    memory::keep(&inventory.state, &known);
+    last_seen::keep(&inventory.state, &known);
 }
 
 /// Tells agents whom to ask at their next start, where they do not know. One that cannot be told is told the next time.

@@ -14,7 +14,7 @@
 //!   interrupted: Stopped where it is, from Forward and from Undoing.
 //!   taken up to resume: goes on where it is or was stopped.     taken up to abort:
 //!     before another may serve ─────────────> Undoing
-//!     once the target serves ───────────────> Forward to the steps that make it last and clear away; the others are missing
+//!     once the target serves, or all is done > Forward to the steps that make it last and clear away; the others are missing
 //! ```
 //!
 //! The state is a fold over events: the journal keeps the events, and replaying them is how a run is taken up again. A step
@@ -225,14 +225,15 @@ impl Run {
                 phase @ (Phase::At(at) | Phase::Stopped { at, .. }),
                 Event::TakenUp { to, served, absent, without, .. },
             ) => {
-                if let (Phase::Stopped { end: End::Degraded, .. }, Some((_, learnt))) = (phase, self.tail.take()) {
+                let is_open = matches!(phase, Phase::Stopped { end: End::Degraded, .. });
+                if let Some((_, learnt)) = self.tail.filter(|_| is_open) {
                     // What was missing of what is done again is no more known to be missing.
                     self.ledger.forget_shortfalls_from(learnt);
                 }
                 let has_part = |name: &InstanceRef| absent.contains(name);
                 self.blind = has_part(&self.plan.source) || has_part(&self.plan.target);
                 self.without = without;
-                self.take_up(at, to, served);
+                self.take_up(at, to, served, is_open);
             }
             (phase, Event::Ended { end }) if self.next() == Next::End(end) => {
                 self.phase = match (phase, self.undo_failures.iter().map(|failure| failure.index).max()) {
@@ -299,7 +300,8 @@ impl Run {
         self.phase = Phase::At(Stand::Undoing { left: index + 1 });
     }
 
-    fn take_up(&mut self, at: Stand, to: Aim, served: Option<bool>) {
+    /// `is_open`: all is done but to clear away, so all that it did stands, whatever the run is taken up for.
+    fn take_up(&mut self, at: Stand, to: Aim, served: Option<bool>, is_open: bool) {
         self.taken_up = true;
         self.failure = None;
         self.undo_failures.clear();
@@ -309,7 +311,7 @@ impl Run {
         }
         self.phase = match (to, at) {
             (Aim::Resume, forward @ Stand::Forward { .. }) => Phase::At(forward),
-            (Aim::Abort, Stand::Forward { index, .. }) if self.is_committed() => return self.close(index),
+            (Aim::Abort, Stand::Forward { index, .. }) if is_open || self.is_committed() => return self.close(index),
             (Aim::Abort, Stand::Forward { index, begun }) => {
                 if self.served {
                     self.leave_behind(index);

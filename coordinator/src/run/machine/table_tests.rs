@@ -154,7 +154,14 @@ fn a_run_that_is_over_takes_in_nothing_more() {
 
 #[test]
 fn a_run_that_cannot_clear_away_stays_open_and_does_its_last_steps_again() {
-    let mut run = Run::new(plan());
+    // Also what could be taken back, were it not done: a replica that was built.
+    for goal in [plan().goal, Goal::Failover(Mode::Promote), Goal::Clone] {
+        stays_open(Plan { goal, ..plan() });
+    }
+}
+
+fn stays_open(plan: Plan) {
+    let mut run = Run::new(plan);
     for index in 0..3 {
         run.apply(event("start", index)).unwrap();
         run.apply(event("done", index)).unwrap();
