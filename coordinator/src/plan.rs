@@ -255,6 +255,14 @@ impl Plan {
         self.checks.iter().filter(|check| check.level >= Level::Refuse)
     }
 
+    /// Who plays the parts, in a few words.
+    pub fn parts(&self) -> String {
+        match self.goal {
+            Goal::Failover(Mode::InPlace) => format!("{} takes over", self.source),
+            _ => format!("{} -> {}", self.source, self.target),
+        }
+    }
+
     pub fn warnings(&self) -> usize {
         self.checks.iter().filter(|check| check.level == Level::Warn).count()
     }

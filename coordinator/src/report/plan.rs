@@ -5,17 +5,13 @@ use std::io::{self, Write};
 use baton_proto::RunId;
 use serde_json::{Value, json};
 
-use crate::plan::{Check, Goal, Level, Mode, Plan, Resync};
+use crate::plan::{Check, Level, Plan, Resync};
 use crate::report::units::Bytes;
 
 /// Writes checks, steps, forecasts and the verdict.
 pub fn write(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     let failed = plan.failed.as_deref().map(|failed| format!(" of {failed}")).unwrap_or_default();
-    let parts = match plan.goal {
-        Goal::Failover(Mode::InPlace) => format!("{} takes over", plan.source),
-        _ => format!("{} -> {}", plan.source, plan.target),
-    };
-    writeln!(out, "{}{failed}: {parts}", plan.goal)?;
+    writeln!(out, "{}{failed}: {}", plan.goal, plan.parts())?;
     for check in &plan.checks {
         writeln!(out, " {:<7} {:<16} {}", check.level, check.id, check.says)?;
         if let Some(remedy) = check.remedy.as_ref().filter(|_| check.level > Level::Ok) {
