@@ -47,7 +47,7 @@ impl Moving {
         self.landing.way()
     }
 
-    fn budget(&self) -> Budget {
+    pub fn budget(&self) -> Budget {
         Budget { max_rate: self.max_rate.map(MaxRate::bytes_per_second), cpu: self.cpu }
     }
 }
