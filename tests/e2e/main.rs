@@ -40,5 +40,6 @@ mod stream;
 mod switchover;
 mod tls;
 mod transfer;
+mod trespass;
 mod unlinked;
 mod watch;
