@@ -31,6 +31,7 @@ mod refusals;
 mod replace;
 mod resume;
 mod returning;
+mod rubbish;
 mod runs;
 mod save;
 mod scene;
