@@ -80,7 +80,7 @@ pub(super) fn loiterers(to: SocketAddr) -> usize {
             stream.set_nonblocking(true).unwrap();
             matches!(stream.read(&mut [0; 512]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
         };
-        let here = silent.iter_mut().chain(&mut slow).map(|stream| is_here(stream)).filter(|here| *here);
+        let here = silent.iter_mut().chain(&mut slow).map(is_here).filter(|here| *here);
         match here.count() {
             0 => Ok(()),
             here => Err(format!("{here} of {all} are here")),
