@@ -38,6 +38,13 @@ impl Certificates {
             // To go on would be to believe what was revoked.
             Err(error) => return Err(IdentityError::Read { path: state.join(REVOKED), error }),
         }
+        // An agent that is new, or was away, hears by its identity what was revoked before that was made. It stays known when
+        // the identity is replaced.
+        if let Some(list) = credentials.revoke_by_identity().map_err(|error| unfit(identity, &error))? {
+            let kept = durable::replace_file(&state.join(REVOKED), &list, 0o600);
+            kept.map_err(|error| IdentityError::Write { path: state.join(REVOKED), error })?;
+            info!(number = credentials.list(), "took in which certificates were revoked when the identity was made");
+        }
         let renewed = state.join(RENEWED);
         if renewed.exists()
             && let Err(error) = take_renewed(&credentials, &renewed)

@@ -43,14 +43,21 @@ pub struct Agents {
     dialer: Dialer,
     addresses: HashMap<HostName, HostPort>,
     links: Mutex<HashMap<HostName, Link>>,
+    /// Number of the list of revoked certificates that this machine goes by.
+    revocations: u64,
     /// Hosts whose agents were waited for in vain.
     gone: std::sync::Mutex<HashSet<HostName>>,
 }
 
 impl Agents {
-    pub fn new(dialer: Dialer, inventory: &Inventory) -> Self {
+    pub fn new(dialer: Dialer, revocations: u64, inventory: &Inventory) -> Self {
         let addresses = inventory.hosts.iter().map(|(name, host)| (name.clone(), host.agent.clone())).collect();
-        Self { dialer, addresses, links: Mutex::new(HashMap::new()), gone: std::sync::Mutex::default() }
+        Self { dialer, addresses, links: Mutex::new(HashMap::new()), revocations, gone: std::sync::Mutex::default() }
+    }
+
+    /// Number of the list of revoked certificates that this machine goes by. 0: there is none.
+    pub fn revocations(&self) -> u64 {
+        self.revocations
     }
 
     /// Where a host's agent listens.

@@ -37,7 +37,12 @@ pub async fn observe(inventory: &Inventory, agents: &Agents, hosts: &[HostName])
     let known = hosts.iter().filter_map(|name| inventory.hosts.get_key_value(name));
     let views = together(known, |(name, host)| async move { (name.clone(), view(agents, name, host).await) }).await;
     let observed_unix = unix_ms(SystemTime::now()) / 1000;
-    let mut world = World { hosts: views.into_iter().collect(), observed_unix, ..World::default() };
+    let mut world = World {
+        hosts: views.into_iter().collect(),
+        observed_unix,
+        revocations: agents.revocations(),
+        ..World::default()
+    };
     world.resolved = resolve(names(&world)).await;
     world
 }

@@ -132,7 +132,7 @@ pub fn issue(host: &HostName, dir: &Path, out: &Path) -> Result<(), PkiError> {
     }
     let authority = Authority::load(dir)?;
     let identity = authority.sign(agent_params(host, OffsetDateTime::now_utc())?)?;
-    place::secret(out, &identity)?;
+    place::secret(out, &with_list(&identity, dir)?)?;
     note_issued(dir, &identity)
 }
 
@@ -143,9 +143,15 @@ pub fn operator(name: &str, dir: &Path, out: &Path) -> Result<String, PkiError> 
     }
     let (authority, name) = (Authority::load(dir)?, uri_name(name));
     let identity = authority.sign(operator_params(&name, OffsetDateTime::now_utc())?)?;
-    place::secret(out, &identity)?;
+    place::secret(out, &with_list(&identity, dir)?)?;
     note_issued(dir, &identity)?;
     Ok(name)
+}
+
+/// Adds to a bundle what is revoked by now: whoever is new would believe it until told.
+fn with_list(bundle: &str, dir: &Path) -> Result<String, PkiError> {
+    let list = ledger::list(dir)?.map(|list| ledger::pem(&list)).unwrap_or_default();
+    Ok([bundle, list.as_str()].concat())
 }
 
 /// Signs the key of an agent that asks for a new certificate. Yields it and the authority's: no secret.

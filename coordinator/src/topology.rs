@@ -59,6 +59,8 @@ pub struct World {
     pub writes: BTreeMap<InstanceRef, Writes>,
     /// When it was observed, by this machine's clock.
     pub observed_unix: u64,
+    /// Number of the list of revoked certificates that this machine goes by.
+    pub revocations: u64,
     /// What this machine had last seen of each host before.
     pub remembered: BTreeMap<HostName, Remembered>,
 }

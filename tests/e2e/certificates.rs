@@ -5,8 +5,11 @@ use std::fs;
 use baton_proto::control::{Reply, Request};
 use baton_proto::{HostName, HostPort};
 use baton_tests::coord::code;
+use baton_tests::host::quoted;
+use baton_tests::process::tail;
 use baton_tests::servers::{REDIS_7_0, ServerProgram};
-use baton_tests::world::{A, B, C, World};
+use baton_tests::wait::wait_for;
+use baton_tests::world::{A, B, C, D, World};
 use baton_wire::{Credentials, Dialer, Link};
 use tokio::runtime::Runtime;
 
@@ -92,6 +95,74 @@ fn an_agent_that_was_away_is_told_of_later_and_the_status_says_so() {
     world.coord(&["pki", "push", "--dir", "pki"]).ends_with(code::DONE).says(&["told        machine-c (list 1)"]);
     let said = world.coord(&["status"]);
     assert!(!said.stdout.contains("revoked"), "{said}");
+}
+
+#[test]
+fn a_new_agent_knows_by_its_identity_what_was_revoked_before_that_was_made() {
+    let mut world = world();
+    world.coord(&["pki", "operator", "bob", "--dir", "pki", "--out", "bob.pem"]).ends_with(code::DONE);
+    world.issue(D, "older.pem");
+    world.coord(&["pki", "revoke", "--operator", "bob", "--dir", "pki"]).ends_with(code::DONE);
+    let program = world.c().program.clone();
+    world.add(D, &program);
+    let d = world.host(D);
+    d.start_agent();
+    let assert_shut = || {
+        let fault = dial(&world, "bob.pem", D).1.map(drop).unwrap_err();
+        assert!(fault.to_string().contains("it refused our certificate: revoked"), "{fault}");
+    };
+    assert_shut();
+    let said = world.coord(&["status"]).says(&[D]);
+    assert!(!said.stdout.contains("revoked"), "there is nothing to push\n{said}");
+    // An identity of before takes nothing of it away, and one that is not its authority's list adds nothing.
+    fs::rename(world.dir().join("older.pem"), d.dir.join("older.pem")).unwrap();
+    d.configure_agent(|toml| {
+        toml.top.set("identity", quoted("older.pem"));
+    });
+    d.restart_agent();
+    assert_shut();
+    world.coord(&["pki", "init", "other"]).ends_with(code::DONE);
+    world.coord(&["pki", "issue", C, "--dir", "other", "--out", "other.pem"]).ends_with(code::DONE);
+    world.coord(&["pki", "revoke", C, "--dir", "other"]);
+    world.coord(&["pki", "issue", B, "--dir", "other", "--out", "foreign.pem"]).ends_with(code::DONE);
+    let foreign = fs::read_to_string(world.dir().join("foreign.pem")).unwrap();
+    let (_, list) = foreign.split_once("-----BEGIN X509 CRL").unwrap();
+    let own = fs::read_to_string(d.dir.join("older.pem")).unwrap();
+    fs::write(d.dir.join("older.pem"), format!("{own}-----BEGIN X509 CRL{list}")).unwrap();
+    d.kill_agent();
+    let mut agent = d.spawn_agent();
+    let status = wait_for("the agent ends", || agent.ended().ok_or_else(|| "it runs".to_owned()));
+    assert_eq!(status.code(), Some(code::USAGE));
+    let log = tail(&d.agent_log(), 5);
+    assert!(log.contains("older.pem") && log.contains("another authority"), "{log}");
+}
+
+#[test]
+fn a_new_operator_knows_by_the_identity_which_host_is_not_to_be_believed() {
+    let world = world();
+    world.coord(&["pki", "revoke", C, "--dir", "pki"]);
+    world.coord(&["pki", "operator", "carol", "--dir", "pki", "--out", "carol.pem"]).ends_with(code::DONE);
+    let toml = fs::read_to_string(world.dir().join("coord.toml")).unwrap();
+    let toml = format!("state = \"carol\"\n{}", toml.replace("pki/operator.pem", "carol.pem"));
+    fs::write(world.dir().join("carol.toml"), toml).unwrap();
+    let said = world.coord(&["--config", "carol.toml", "status", "--json"]).ends_with(code::DONE);
+    let hosts: Vec<_> = said.events().into_iter().filter(|event| event["event"] == "host").collect();
+    let error = |host: &str| hosts.iter().find(|event| event["host"] == host).unwrap()["error"].clone();
+    assert!(error(B).is_null() && error(C).as_str().unwrap().contains("refused here: revoked"), "{said}");
+}
+
+#[test]
+fn what_no_agent_has_heard_of_the_operators_machine_says() {
+    let world = world();
+    world.coord(&["pki", "operator", "bob", "--dir", "pki", "--out", "bob.pem"]).ends_with(code::DONE);
+    world.hosts().iter().for_each(|host| host.kill_agent());
+    world.coord(&["pki", "revoke", "--operator", "bob", "--dir", "pki"]).ends_with(code::DEGRADED);
+    world.hosts().iter().for_each(|host| host.start_agent());
+    let said = world.coord(&["status"]).ends_with(code::DONE);
+    for host in [A, B, C] {
+        let note = format!("{host} does not know all that was revoked (list 0 of 1): `coord pki push --dir DIR`");
+        assert!(said.stdout.contains(&note), "{said}");
+    }
 }
 
 #[test]

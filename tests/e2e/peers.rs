@@ -1,5 +1,5 @@
-//! Peers that are not what they should be, over the real wire: wrong tickets, agents that give orders, a source that lies,
-//! a program that speaks another version.
+//! Peers that are not what they should be, over the real wire: a source that lies, a program that speaks another version. Who
+//! may ask what at all is `trespass.rs`.
 //!
 //! The lying source stands between `coord`, C's agent and B's real agent: it holds identities of all three, hands
 //! everything on, and changes what the test says.
@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use baton_proto::chunk::ChunkIndex;
-use baton_proto::control::{Action, Order, Reply, Request, TaskId};
-use baton_proto::data::{FrameHead, Packing, TICKET_SECRET_BYTES, Ticket};
+use baton_proto::control::Request;
+use baton_proto::data::{FrameHead, Packing, Ticket};
 use baton_proto::digest::chunk_digest;
-use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceName, RunId};
+use baton_proto::{Fault, FaultKind, HostName, HostPort};
 use baton_tests::coord::{Said, code};
 use baton_tests::dataset::Dataset;
 use baton_tests::host::AGENT_PORT;
@@ -20,7 +20,7 @@ use baton_tests::world::{B, C, World};
 use baton_wire::{Credentials, Dialer, Link, Listener, Peer, Role};
 use tokio::runtime::Runtime;
 
-use crate::scene::{FAILOVER, Lost, TURN};
+use crate::scene::{FAILOVER, Lost};
 
 fn host(name: &str) -> HostName {
     HostName::new(name).unwrap()
@@ -33,57 +33,6 @@ fn identity(world: &World, file: &str) -> Credentials {
 async fn dial(identity: &Credentials, to: SocketAddr, name: &str) -> Link {
     let address = HostPort::new(to.ip().to_string(), to.port());
     Dialer::new(identity, "a test").unwrap().dial(&address, &host(name)).await.unwrap()
-}
-
-fn made_up_ticket() -> Ticket {
-    Ticket { run: RunId::new("fo-made-up").unwrap(), secret: vec![7; TICKET_SECRET_BYTES] }
-}
-
-#[test]
-fn an_agent_serves_nothing_for_a_ticket_that_it_was_not_given() {
-    let lost = Lost::with_little_on(REDIS_7_0);
-    Runtime::new().unwrap().block_on(async {
-        let link = dial(&identity(&lost.world, "machine-c/machine-c.pem"), lost.world.b().agent_address(), B).await;
-        let ticket = made_up_ticket();
-        let mut faults = vec![chunk(&link, &ticket, 0).await.unwrap_err()];
-        for request in [Request::Open { ticket: ticket.clone(), session: 1 }, Request::Seal { ticket: ticket.clone() }]
-        {
-            faults.push(link.ask(&request).await.unwrap_err());
-        }
-        for fault in faults {
-            assert!(matches!(fault.kind, FaultKind::NotAllowed | FaultKind::NotFound), "{fault}");
-            assert!(fault.message.contains("offered"), "{fault}");
-        }
-    });
-    lost.assert_b_is_untouched();
-}
-
-#[test]
-fn an_agent_takes_no_orders_and_no_questions_from_another_agent() {
-    let lost = Lost::with_little_on(REDIS_7_0);
-    Runtime::new().unwrap().block_on(async {
-        let link = dial(&identity(&lost.world, "machine-c/machine-c.pem"), lost.world.b().agent_address(), B).await;
-        let task = TaskId { run: RunId::new("fo-x").unwrap(), name: "promote".into() };
-        let instance = InstanceName::new("default").unwrap();
-        let order = Request::Begin(Order { task, turn: TURN, instance, action: Action::Promote });
-        for request in [order, Request::Observe] {
-            let fault = link.ask(&request).await.unwrap_err();
-            assert_eq!(fault.kind, FaultKind::NotAllowed, "{fault}");
-            assert!(fault.message.contains("operator"), "{fault}");
-        }
-    });
-    lost.assert_b_is_untouched();
-}
-
-#[test]
-fn an_operator_gets_no_bytes_of_a_snapshot() {
-    let lost = Lost::with_little_on(REDIS_7_0);
-    Runtime::new().unwrap().block_on(async {
-        let link = dial(&identity(&lost.world, "pki/operator.pem"), lost.world.b().agent_address(), B).await;
-        assert!(matches!(link.ask(&Request::Observe).await, Ok(Reply::Observed(_))));
-        let fault = link.ask(&Request::Open { ticket: made_up_ticket(), session: 1 }).await.unwrap_err();
-        assert_eq!(fault.kind, FaultKind::NotAllowed, "{fault}");
-    });
 }
 
 /// What a lying source changes in what B's agent says and is asked.

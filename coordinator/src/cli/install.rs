@@ -15,7 +15,7 @@ use crate::error::{CoordError, Exit};
 use crate::install::ssh::Ssh;
 use crate::install::{self, Found, Packages};
 use crate::inventory::{Inventory, Places};
-use crate::pki;
+use crate::pki::{self, ledger};
 use crate::report::console::Console;
 
 /// The agent's configuration on its host.
@@ -327,6 +327,15 @@ async fn answered(plan: &Plan, ssh: &Ssh, console: Console) -> Result<Exit, Coor
     for _ in 0..POLLS_MAX {
         match context.agents.observe(&plan.name).await {
             Ok(_) => {
+                // An identity that stays may be older than what was revoked since; one that is new brought it.
+                if let Some(list) = ledger::list(&plan.pki)? {
+                    let told = context.agents.revoke(&plan.name, list).await.map_err(|fault| {
+                        let what = format!("{} does not take in what is revoked", plan.name);
+                        CoordError::of_fault(Exit::Degraded, what, &fault)
+                    })?;
+                    console
+                        .note(|out| writeln!(out, "{}: knows what is revoked (list {})", plan.name, told.revocations));
+                }
                 let args = StatusArgs { only: Some(plan.name.to_string()), watch: None };
                 status::run(&args, &context.inventory, &context.agents, console).await?;
                 return Ok(Exit::Done);

@@ -104,7 +104,7 @@ impl<'a> Looks<'a> {
         settle(&mut errands, self.patience).await;
         let hosts = self.hosts.iter().map(|(name, (host, errand))| ((*name).clone(), shown(host, errand))).collect();
         let observed_unix = unix_ms(SystemTime::now()) / 1000;
-        let mut world = World { hosts, observed_unix, ..World::default() };
+        let mut world = World { hosts, observed_unix, revocations: agents.revocations(), ..World::default() };
         world.resolved = resolve(names(&world)).await;
         let mut topology = Topology::of(&world);
         remember(self.inventory, &mut world, &topology);

@@ -13,6 +13,8 @@ use super::{FILE_BYTES_MAX, PkiError, place};
 
 pub(super) const ISSUED: &str = "issued.jsonl";
 pub(super) const REVOKED: &str = "revoked.crl";
+/// Length of a line of PEM.
+const PEM_LINE_CHARS: usize = 64;
 
 /// A line of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +108,14 @@ pub fn list(dir: &Path) -> Result<Option<Vec<u8>>, PkiError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(PkiError::File { doing: "read", path, error }),
     }
+}
+
+/// A list as it stands in an identity bundle (RFC 7468, section 6).
+pub(super) fn pem(list: &[u8]) -> String {
+    let text = hex::BASE64.encode(list);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(PEM_LINE_CHARS).filter_map(|line| str::from_utf8(line).ok()).collect();
+    format!("-----BEGIN X509 CRL-----\n{}\n-----END X509 CRL-----\n", lines.join("\n"))
 }
 
 /// Keeps a list in a directory that need not be there yet.

@@ -1,4 +1,5 @@
-//! Who a program is: one PEM bundle with its certificate, its key and the certificate of the private CA.
+//! Who a program is: one PEM bundle with its certificate, its key and the certificate of the private CA; and, where anything
+//! was revoked before it was made, the list of that.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
@@ -23,8 +24,8 @@ pub enum Role {
 const ROLE_OPERATOR: &str = "baton://operator/";
 const ROLE_AGENT: &str = "baton://agent/";
 
-/// Largest identity bundle: three PEM blocks are about 2 KB.
-const BUNDLE_BYTES_MAX: u64 = 64 * 1024;
+/// Largest identity bundle: three PEM blocks are about 2 KB, and the largest list of revoked certificates 65 KB.
+const BUNDLE_BYTES_MAX: u64 = 128 * 1024;
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,6 +40,8 @@ impl fmt::Display for Role {
 pub enum IdentityError {
     #[error("read identity {path}: {error}")]
     Read { path: PathBuf, error: std::io::Error },
+    #[error("write {path}: {error}")]
+    Write { path: PathBuf, error: std::io::Error },
     #[error("identity {path} can be read by others (mode {mode:04o}); run `chmod 600 {path}`")]
     Exposed { path: PathBuf, mode: u32 },
     #[error("identity {path} is larger than {BUNDLE_BYTES_MAX} bytes")]
@@ -52,6 +55,8 @@ pub struct Identity {
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) key: PrivateKeyDer<'static>,
     pub(crate) authority: CertificateDer<'static>,
+    /// What was revoked when it was made, as the authority has signed it. Nobody has looked at it yet.
+    pub(crate) list: Option<Vec<u8>>,
     facts: Facts,
 }
 
@@ -87,9 +92,9 @@ impl Identity {
         Self::parse(pem.as_bytes()).map_err(|reason| IdentityError::Content { path: path.to_owned(), reason })
     }
 
-    /// Reads certificate, key and CA certificate, in any order: the CA is the certificate that says so.
+    /// Reads certificate, key, CA certificate and list, in any order: the CA is the certificate that says so.
     pub fn parse(pem: &[u8]) -> Result<Identity, String> {
-        let (mut certificate, mut authority, mut key) = (None, None, None);
+        let (mut certificate, mut authority, mut key, mut list) = (None, None, None, None);
         for block in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
             let (kind, der) = block.map_err(|error| format!("not a PEM bundle: {error}"))?;
             match kind {
@@ -101,6 +106,7 @@ impl Identity {
                     }
                 }
                 SectionKind::PrivateKey => key = Some(PrivateKeyDer::Pkcs8(der.into())),
+                SectionKind::Crl => list = Some(der),
                 _ => {}
             }
         }
@@ -108,7 +114,7 @@ impl Identity {
         let authority = authority.ok_or("it holds no CA certificate")?;
         let key = key.ok_or("it holds no private key (PKCS#8)")?;
         let facts = facts_of(&certificate)?;
-        Ok(Identity { certificate, key, authority, facts })
+        Ok(Identity { certificate, key, authority, list, facts })
     }
 
     pub fn role(&self) -> &Role {

@@ -20,8 +20,8 @@ use crate::{knock, socket, tls, words};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long one request may take. Agents answer at once or within their own, shorter limits.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest answer to the greeting.
-const HELLO_BYTES_MAX: usize = 4096;
+/// Largest greeting, and largest answer to it.
+pub(crate) const HELLO_BYTES_MAX: usize = 4096;
 
 /// Why an agent could not be reached.
 #[derive(Debug, thiserror::Error)]

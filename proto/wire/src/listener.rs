@@ -13,7 +13,7 @@ use bytes::Bytes;
 use quinn::{Connection, Endpoint, Incoming, SendStream};
 
 use crate::identity::{Facts, Role};
-use crate::link::{defect, peer_facts};
+use crate::link::{HELLO_BYTES_MAX, defect, peer_facts};
 use crate::trust::Credentials;
 use crate::{congestion, socket, tls, words};
 
@@ -77,7 +77,7 @@ impl Arrival {
         let connection = self.incoming.await.map_err(broken)?;
         let facts = peer_facts(&connection).map_err(|error| Fault::new(FaultKind::NotAllowed, error))?;
         let (mut send, mut recv) = connection.accept_bi().await.map_err(broken)?;
-        let greeting = recv.read_to_end(REQUEST_BYTES_MAX).await;
+        let greeting = recv.read_to_end(HELLO_BYTES_MAX).await;
         let greeting = greeting.map_err(|error| Fault::new(FaultKind::Peer, "read greeting").because(error))?;
         let ours = Hello::new(&*self.software);
         let agreed = codec::decode::<Hello>(&greeting)

@@ -160,6 +160,18 @@ impl Credentials {
         now.bytes = list.to_vec();
         Ok(number)
     }
+
+    /// Believes none of the certificates of the list that came with the identity, unless as much or more is known already.
+    /// Yields it if it was news.
+    pub fn revoke_by_identity(&self) -> Result<Option<Vec<u8>>, TrustError> {
+        let Some(list) = self.identity().list.clone() else { return Ok(None) };
+        let known = self.list();
+        match self.revoke(&list) {
+            Ok(number) => Ok((number > known).then_some(list)),
+            Err(TrustError::Old { .. } | TrustError::Forgets) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl fmt::Debug for Credentials {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use baton_proto::control::{Reply, Request};
-use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceName};
+use baton_proto::{Fault, FaultKind, HostName, HostPort};
 use baton_wire::{Credentials, Dialer, Identity, Listener, Role};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use time::{Duration, OffsetDateTime};
@@ -157,20 +157,6 @@ async fn a_port_where_nobody_listens_is_told_at_once_and_as_such() {
     let address = HostPort::new("127.0.0.1", address.port());
     let fault = ask(&Authority::new().operator(), &address, "machine-b").await.unwrap_err();
     assert!(fault.message.contains("no agent listens"), "{fault}");
-}
-
-#[tokio::test]
-async fn rubbish_on_the_port_harms_nobody() {
-    let ca = Authority::new();
-    let address = serve(&ca.agent("machine-b"));
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    for length in [1usize, 20, 1200, 9000] {
-        let rubbish: Vec<u8> = (0..length).map(|i| (i * 7 + 3) as u8).collect();
-        socket.send_to(&rubbish, (address.host.as_str(), address.port)).unwrap();
-    }
-    let reach = Request::Reach { instance: InstanceName::new("default").unwrap(), to: address.clone() };
-    let link = Dialer::new(&ca.operator(), "coord test").unwrap().dial(&address, &host("machine-b")).await.unwrap();
-    assert_eq!(link.ask(&reach).await.unwrap_err().message, "operator olga");
 }
 
 #[tokio::test]

@@ -32,7 +32,9 @@ fn held(hosts: &[&HostName], world: &World) -> Vec<String> {
 
 fn certificates(hosts: &[&HostName], world: &World, now_unix: u64) -> Vec<String> {
     let facts = |host: &HostName| world.report(host).and_then(|report| report.certificate);
-    let newest = world.hosts.keys().filter_map(facts).map(|facts| facts.revocations).max().unwrap_or(0);
+    let told = world.hosts.keys().filter_map(facts).map(|facts| facts.revocations);
+    // All of them may be new, or were away: then this machine alone knows.
+    let newest = told.max().unwrap_or(0).max(world.revocations);
     let mut notes = Vec::new();
     for host in hosts {
         let Some(facts) = facts(host) else { continue };
@@ -88,6 +90,17 @@ mod tests {
             with_certificate(world, "machine-b", 400, 2);
         });
         assert_eq!(lag, ["machine-a does not know all that was revoked (list 1 of 2): `coord pki push --dir DIR`"]);
+        let all = told(|world| {
+            with_certificate(world, "machine-a", 400, 1);
+            with_certificate(world, "machine-b", 400, 1);
+            world.revocations = 2;
+        });
+        assert_eq!(all.len(), 2, "{all:?}");
+        let behind = told(|world| {
+            with_certificate(world, "machine-a", 400, 3);
+            world.revocations = 2;
+        });
+        assert_eq!(behind, Vec::<String>::new(), "what this machine does not know, its agents need not be told");
     }
 
     #[test]
