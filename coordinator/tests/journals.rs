@@ -1,5 +1,6 @@
 //! Journals as earlier builds wrote them, in `journals/`: a run that an older `coord` began is taken up by a newer one, so each
-//! line is read, and nothing of it is lost. One that is new is a file out of `runs/` in `coord`'s state directory.
+//! line is read, and nothing of it is lost. New ones are kept by
+//! `BATON_JOURNALS=DIR tests/run NAME`.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -20,8 +20,11 @@
 //! is added above, both are spoken for a release, and whoever knows of the new one asks for the version agreed on before it uses
 //! it. `proto/tests/compatible/golden` holds samples of all messages that today's code must go on reading.
 
+use std::error::Error as _;
+
 use serde::{Deserialize, Serialize};
 
+use crate::codec::CodecError;
 use crate::fault::{Fault, FaultKind};
 
 /// Identifies Baton in the TLS handshake. It never changes; versions are agreed in [`Hello`], which can explain itself.
@@ -70,16 +73,19 @@ impl Hello {
 }
 
 /// A message that could not be read, where both sides have greeted: the one that reads it is older.
-pub fn not_understood(what: &str, reader: &str, writer: &str, error: impl std::fmt::Display) -> Fault {
-    Fault::new(FaultKind::Unsupported, format!("{reader} does not understand {what} of {writer}"))
-        .because(error)
-        .hint(upgrade(reader))
+pub fn not_understood(what: &str, reader: &str, writer: &str, error: &CodecError) -> Fault {
+    let fault = Fault::new(FaultKind::Unsupported, format!("{reader} does not understand {what} of {writer}"));
+    let fault = match error.source() {
+        Some(why) => fault.because(why),
+        None => fault.because(error),
+    };
+    fault.hint(upgrade(reader))
 }
 
 /// What to do about a program that is too old.
 fn upgrade(software: &str) -> String {
     match software.strip_prefix("baton-agent") {
-        Some(_) => format!("upgrade {software} there: `coord install [USER@]HOST`"),
+        Some(_) => format!("upgrade {software}: `coord install [USER@]HOST`"),
         None => format!("upgrade {software}: install the newer release's package"),
     }
 }
@@ -87,6 +93,7 @@ fn upgrade(software: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec;
 
     fn hello(min: u16, max: u16, software: &str) -> Hello {
         Hello { min, max, software: software.into() }
@@ -103,17 +110,18 @@ mod tests {
     fn a_mismatch_names_both_sides_and_whom_to_upgrade() {
         let fault = hello(3, 4, "coord 2.0").agree(&hello(2, 2, "baton-agent 1.0")).unwrap_err();
         assert_eq!(fault.message, "no common protocol version: coord 2.0 speaks 3-4, baton-agent 1.0 speaks 2");
-        assert_eq!(fault.hint.as_deref(), Some("upgrade baton-agent 1.0 there: `coord install [USER@]HOST`"));
+        assert_eq!(fault.hint.as_deref(), Some("upgrade baton-agent 1.0: `coord install [USER@]HOST`"));
         let fault = hello(3, 3, "coord 2.0").agree(&hello(4, 4, "baton-agent 3.0")).unwrap_err();
         assert_eq!(fault.hint.as_deref(), Some("upgrade coord 2.0: install the newer release's package"));
     }
 
     #[test]
     fn what_is_not_understood_names_the_one_that_does_not() {
-        let fault = not_understood("a request", "baton-agent 1.0", "coord 2.0", "unknown variant `sing`");
+        let error = codec::decode::<FaultKind>(&codec::encode(&7).unwrap()).unwrap_err();
+        let fault = not_understood("a request", "baton-agent 1.0 of machine-c", "coord 2.0", &error);
         assert_eq!(fault.kind, FaultKind::Unsupported);
-        let said = "baton-agent 1.0 does not understand a request of coord 2.0: unknown variant `sing`";
-        assert_eq!(fault.to_string(), said);
+        assert_eq!(fault.message, "baton-agent 1.0 of machine-c does not understand a request of coord 2.0");
+        assert_eq!(fault.causes, [error.source().unwrap().to_string()]);
         assert!(fault.hint.is_some_and(|hint| hint.contains("coord install")));
     }
 }

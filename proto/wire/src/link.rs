@@ -150,7 +150,7 @@ impl Dialer {
         };
         // The refusal of our certificate arrives only now: TLS lets a client finish before the server has judged it.
         let theirs = exchange.await.map_err(|fault| DialError::Greeting { address, fault })?;
-        link.programs = Arc::new([self.software.clone(), theirs]);
+        link.programs = Arc::new([self.software.clone(), format!("{theirs} of {host}")]);
         Ok(link)
     }
 }
@@ -274,7 +274,7 @@ impl Link {
 
     fn not_understood(&self, what: &str, error: codec::CodecError) -> Fault {
         let [ours, theirs] = &*self.programs;
-        hello::not_understood(what, ours, theirs, error)
+        hello::not_understood(what, ours, theirs, &error)
     }
 
     fn lost_exact(&self, error: ReadExactError) -> Fault {

@@ -30,13 +30,19 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub struct Listener {
     endpoint: Endpoint,
     software: String,
+    /// Whose it is, for people.
+    name: String,
 }
 
 impl Listener {
     /// Must be called within a tokio runtime.
     pub fn bind(credentials: &Credentials, listen: SocketAddr, software: &str) -> anyhow::Result<Listener> {
         let endpoint = socket::server(listen, tls::server(credentials)?, &credentials.identity())?;
-        Ok(Listener { endpoint, software: software.into() })
+        let name = match credentials.identity().role() {
+            Role::Agent(host) => format!("{software} of {host}"),
+            Role::Operator(_) => software.to_owned(),
+        };
+        Ok(Listener { endpoint, software: software.into(), name })
     }
 
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -46,7 +52,7 @@ impl Listener {
     /// Waits for a newcomer; `None` after [`Listener::close`].
     pub async fn accept(&self) -> Option<Arrival> {
         let incoming = self.endpoint.accept().await?;
-        Some(Arrival { incoming, software: self.software.clone() })
+        Some(Arrival { incoming, software: self.software.clone(), name: self.name.clone() })
     }
 
     /// Ends all connections, and says goodbye to the peers.
@@ -60,6 +66,7 @@ impl Listener {
 pub struct Arrival {
     incoming: Incoming,
     software: String,
+    name: String,
 }
 
 impl Arrival {
@@ -91,7 +98,7 @@ impl Arrival {
             let _ = send.stopped().await;
         }
         let (version, theirs) = agreed?;
-        Ok(Peer { connection, facts, version, programs: Arc::new([self.software, theirs]) })
+        Ok(Peer { connection, facts, version, programs: Arc::new([self.name, theirs]) })
     }
 }
 
@@ -173,7 +180,7 @@ impl Asking {
                 Ok(request) => return Some((request, responder)),
                 Err(error) => {
                     let [ours, theirs] = &*self.programs;
-                    hello::not_understood("a request", ours, theirs, error)
+                    hello::not_understood("a request", ours, theirs, &error)
                 }
             },
             Ok(Err(error)) => Fault::new(FaultKind::Invalid, "read request").because(error),

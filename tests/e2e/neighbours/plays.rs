@@ -126,7 +126,7 @@ fn who_is_too_far_away_is_named_with_whom_to_upgrade() {
     agent_playing(&world, C, &format!("speaks={new} version=99.0.0"));
     world.start();
     let said = world.coord(&["status"]).ends_with(code::DONE);
-    said.says(&["no common protocol version", "upgrade baton-agent 0.0.1 there: `coord install", "upgrade coord "]);
+    said.says(&["no common protocol version", "upgrade baton-agent 0.0.1: `coord install", "upgrade coord "]);
     // The other way round it is the agents that refuse.
     let said = coord_playing(&world, &format!("speaks={new} version=99.0.0"), &["status"]).ends_with(code::DONE);
     said.says(&["coord 99.0.0 speaks", "upgrade baton-agent"]);
@@ -137,7 +137,7 @@ fn an_order_that_an_agent_does_not_know_is_refused_in_words_and_all_is_as_before
     let lost = Lost::with_little_on(REDIS_7_0);
     let args = [&FAILOVER[..], &["--yes", "--json"]].concat();
     let said = coord_playing(&lost.world, "says=pull:haul version=99.0.0", &args).ends_with(code::ROLLED_BACK);
-    said.says(&["does not understand a request of coord 99.0.0", "haul", "upgrade baton-agent"]);
+    said.says(&["of machine-c does not understand a request of coord 99.0.0", "haul", "upgrade baton-agent"]);
     lost.assert_b_is_untouched();
     // What was undone is undone whole: this release does it.
     lost.failover_done(&[]);
@@ -150,7 +150,7 @@ fn an_outcome_that_coord_does_not_know_is_refused_in_words_and_all_is_as_before(
     agent_playing(&world, C, "says=pulled:hauled version=99.0.0");
     let lost = Lost::with_little_in(world);
     let said = lost.failover(&[]).ends_with(code::ROLLED_BACK);
-    said.says(&["does not understand an answer of baton-agent 99.0.0", "upgrade coord"]);
+    said.says(&["does not understand an answer of baton-agent 99.0.0 of machine-c", "upgrade coord"]);
     lost.assert_b_is_untouched();
     assert_no_leftovers(&lost.world);
 }
