@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_names_the_one_that_does_not() {
-        let error = codec::decode::<FaultKind>(&codec::encode(&7).unwrap()).unwrap_err();
+        let error = codec::decode::<u8>(&codec::encode(&"sing").unwrap()).unwrap_err();
         let fault = not_understood("a request", "baton-agent 1.0 of machine-c", "coord 2.0", &error);
         assert_eq!(fault.kind, FaultKind::Unsupported);
         assert_eq!(fault.message, "baton-agent 1.0 of machine-c does not understand a request of coord 2.0");
