@@ -106,7 +106,6 @@ pub async fn knock(agents: &Agents, doors: impl IntoIterator<Item = &(HostName, 
         let door = match within(REACH_TIMEOUT, agents.knock(from, to)).await {
             Ok(None) => Door::Open,
             Ok(Some(shut)) => Door::Shut(shut.to_string()),
-            Err(fault) if fault.kind == FaultKind::Unsupported => Door::Untried("its agent is too old to try".into()),
             Err(fault) => Door::Untried(fault.to_string()),
         };
         Knock { from: from.clone(), to: to.clone(), door }
@@ -124,9 +123,14 @@ async fn view(agents: &Agents, name: &HostName, host: &InventoryHost) -> Host {
             let clock = clock_offset(unix_ms(asked), unix_ms(SystemTime::now()), report.clock_unix_ms);
             HostView::Answered { report: Box::new(report), clock }
         }
-        Err(fault) => HostView::Unreachable { error: fault.to_string() },
+        Err(fault) => HostView::Unreachable { error: with_hint(&fault) },
     };
     Host { agent: host.agent.clone(), addresses: host.addresses.clone(), view }
+}
+
+/// Why an agent does not answer, and what to do if that is known.
+fn with_hint(fault: &Fault) -> String {
+    fault.hint.as_ref().map_or_else(|| fault.to_string(), |hint| format!("{fault}; {hint}"))
 }
 
 async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {

@@ -117,7 +117,7 @@ pub struct Knock {
 pub enum Door {
     Open,
     Shut(String),
-    /// The agent could not be asked to try, or is too old for it.
+    /// The agent could not be asked to try.
     Untried(String),
 }
 
@@ -201,6 +201,8 @@ pub enum PrimaryState {
     Silent { error: String },
     /// It refuses its agent.
     Denied { user: String, error: String },
+    /// Its agent, which is newer, tells of it what is not known here.
+    Strange { error: String },
     /// Its host's agent does not answer.
     Unreachable { error: String },
     /// No agent has such an instance.

@@ -71,7 +71,7 @@ pub enum Request {
     Begin(Order),
     /// Wait for news of a task. To hear of it changes nothing, so a coordinator whose run was taken up may: its next order is
     /// refused. But only one of the turn that has the run counts as its coordinator's sign of life: by that, nobody else may
-    /// take the run up, and one that was superseded would keep all others off. Coordinators of before tell no turn.
+    /// take the run up, and one that was superseded would keep all others off. Who tells no turn is nobody's.
     Watch {
         task: TaskId,
         seen: u64,

@@ -85,7 +85,7 @@ pub struct PackingFacts {
     pub mean_level: Option<f64>,
     /// Chunks that were sent as they are.
     pub stored: u32,
-    /// Chunks that were sent in their plain form. Before version 2 there were none.
+    /// Chunks that were sent in their plain form.
     #[serde(default)]
     pub plain: u32,
     pub chunks: u32,
@@ -100,8 +100,7 @@ pub enum Packing {
     Store,
     /// One zstd frame; the level is told for the record only.
     Zstd { level: i8 },
-    /// One zstd frame of the chunk's plain form, in which the strings that the server packed are not. Only for who speaks
-    /// version [`crate::hello::PLAIN_SINCE`].
+    /// One zstd frame of the chunk's plain form, in which the strings that the server packed are not.
     Plain { level: i8 },
     /// No chunk: an encoded [`crate::Fault`].
     Fault,

@@ -34,16 +34,17 @@ pub struct Deposition {
     pub since_unix: u64,
 }
 
-/// What has become of a deposed primary. The later ones are final.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// What has become of a deposed primary. The other two are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// It must not take writes.
-    Deposed,
     /// The run was rolled back: it is the primary as before.
     Reinstated,
     /// It follows its successor.
     Rejoined,
+    /// It must not take writes. A word that only newer programs know counts as this, which loses nothing.
+    #[serde(other)]
+    Deposed,
 }
 
 /// A note as an agent holds it.
@@ -102,7 +103,12 @@ impl Deposition {
 
 /// The later word of two notes of one run.
 pub fn later(known: Option<Standing>, heard: Standing) -> Standing {
-    known.map_or(heard, |known| known.max(heard))
+    let rank = |standing: &Standing| match standing {
+        Standing::Deposed => 0,
+        Standing::Reinstated => 1,
+        Standing::Rejoined => 2,
+    };
+    known.map_or(heard, |known| std::cmp::max_by_key(known, heard, rank))
 }
 
 /// Why an agent does not believe a note about its own server.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::claim::Claim;
 use crate::condition::{HostCondition, ServerCondition};
@@ -31,7 +32,7 @@ pub struct HostReport {
     pub depositions: Vec<Held>,
     #[serde(default)]
     pub certificate: Option<CertificateFacts>,
-    /// The agents that it asks at its start whether servers of this host were replaced. None: it is too old to ask.
+    /// The agents that it asks at its start whether servers of this host were replaced. None: it does not ask.
     #[serde(default)]
     pub peers: Option<BTreeMap<HostName, HostPort>>,
 }
@@ -57,6 +58,7 @@ pub struct InstanceReport {
     pub binary_error: Option<String>,
     pub settings: Settings,
     pub files: Files,
+    #[serde(deserialize_with = "server_state")]
     pub server: ServerState,
     #[serde(default)]
     pub condition: ServerCondition,
@@ -127,6 +129,7 @@ pub struct Files {
     pub write_error: Option<String>,
 }
 
+/// A newer agent may tell of a server what is not known here: see [`ServerState::Strange`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ServerState {
@@ -141,6 +144,26 @@ pub enum ServerState {
         error: String,
     },
     Running(Box<Running>),
+    /// What its agent tells of it is not understood here. It is there, and nothing can be done with it.
+    Strange {
+        error: String,
+    },
+}
+
+/// Reads the state of a server; one that is not understood does not spoil the report that it stands in.
+fn server_state<'de, D: Deserializer<'de>>(from: D) -> Result<ServerState, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Heard {
+        Known(ServerState),
+        Strange(IgnoredAny),
+    }
+    Ok(match Heard::deserialize(from)? {
+        Heard::Known(state) => state,
+        Heard::Strange(IgnoredAny) => {
+            ServerState::Strange { error: "its agent tells of it what is not known here; it may be newer".into() }
+        }
+    })
 }
 
 impl ServerState {

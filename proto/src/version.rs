@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub enum Product {
     Redis,
     Valkey,
+    /// One that a newer agent knows. It counts as able to do nothing.
+    #[serde(other)]
+    Other,
 }
 
 /// A server's product and version.
@@ -54,7 +57,7 @@ impl ServerVersion {
     }
 
     fn at_least(&self, major: u16, minor: u16) -> bool {
-        (self.major, self.minor) >= (major, minor)
+        self.product != Product::Other && (self.major, self.minor) >= (major, minor)
     }
 
     /// The format in which this server writes a snapshot.
@@ -62,6 +65,7 @@ impl ServerVersion {
         let number = match self.product {
             Product::Valkey if self.at_least(9, 0) => return RdbFormat { magic: Magic::Valkey, number: 80 },
             Product::Valkey => 11,
+            Product::Other => return RdbFormat { magic: Magic::Other, number: 0 },
             Product::Redis if self.at_least(7, 4) => 12,
             Product::Redis if self.at_least(7, 2) => 11,
             Product::Redis if self.at_least(7, 0) => 10,
@@ -82,6 +86,7 @@ impl ServerVersion {
             // Valkey 9 refuses Redis formats 12 and up: they came after the fork and are not its own.
             (Magic::Redis, Magic::Valkey) => format.number <= 11,
             (Magic::Redis, Magic::Redis) => format.number <= own.number,
+            (Magic::Other, _) | (_, Magic::Other) => false,
         }
     }
 
@@ -147,6 +152,7 @@ impl fmt::Display for ServerVersion {
         let product = match self.product {
             Product::Redis => "redis",
             Product::Valkey => "valkey",
+            Product::Other => "unknown server",
         };
         f.pad(&format!("{product} {}.{}.{}", self.major, self.minor, self.patch))
     }
@@ -157,6 +163,9 @@ impl fmt::Display for ServerVersion {
 pub enum Magic {
     Redis,
     Valkey,
+    /// One that a newer agent knows. No server that is known here reads it.
+    #[serde(other)]
+    Other,
 }
 
 /// The nine bytes with which a snapshot begins: `REDIS0011`, or `VALKEY080` from Valkey 9 on.
@@ -190,6 +199,7 @@ impl fmt::Display for RdbFormat {
         match self.magic {
             Magic::Redis => f.pad(&format!("REDIS{:04}", self.number)),
             Magic::Valkey => f.pad(&format!("VALKEY{:03}", self.number)),
+            Magic::Other => f.pad("unknown format"),
         }
     }
 }

@@ -23,6 +23,7 @@ mod left_behind;
 mod live;
 mod log;
 mod monitoring;
+mod neighbours;
 mod overlap;
 mod peers;
 mod plain;

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::process::{Process, hermetic, signal};
-use crate::programs;
+use crate::programs::{self, Program};
 use crate::wait::{PATIENCE, wait_for, wait_within};
 
 /// Exit codes of `coord`.
@@ -48,10 +48,15 @@ pub struct Said {
 
 /// Starts `coord` below `dir`.
 pub fn start(dir: &Path, args: &[&str]) -> Running {
+    start_program(&programs::usual_coord(), dir, args)
+}
+
+/// The same with a `coord` of one's choice.
+pub fn start_program(program: &Program, dir: &Path, args: &[&str]) -> Running {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let (stdout, stderr) = (dir.join(format!("coord-{number}.stdout")), dir.join(format!("coord-{number}.log")));
-    let mut command = hermetic(&programs::coord(), dir);
-    command.args(args);
+    let mut command = hermetic(&program.path, dir);
+    command.args(args).envs(program.environment());
     let process = Process::start_split(command, &stdout, &stderr);
     Running { process, command: format!("coord {}", args.join(" ")), stdout, stderr }
 }

@@ -14,7 +14,7 @@ use crate::conf::Conf;
 use crate::content::Content;
 use crate::namespace;
 use crate::process::{Process, hermetic, kill_and_wait, tail, working_below};
-use crate::programs;
+use crate::programs::{self, Program};
 use crate::resp::Client;
 use crate::servers::ServerProgram;
 use crate::wait::wait_for;
@@ -48,6 +48,8 @@ pub struct Host {
     /// A clock that can jump, if it has one.
     clock: OnceLock<Clock>,
     server: Mutex<Option<Process>>,
+    /// What its agent is started of.
+    agent_program: Mutex<Option<Program>>,
     agent: Mutex<Option<Process>>,
 }
 
@@ -75,8 +77,9 @@ impl Host {
         toml.instance.set("service", exec);
         let (conf, toml) = (Mutex::new(conf), Mutex::new(toml));
         let (via, server, agent) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let (network, clock) = (OnceLock::new(), OnceLock::new());
-        let host = Self { name: name.to_owned(), ip, dir, program, conf, toml, via, network, clock, server, agent };
+        let (network, clock, agent_program) = (OnceLock::new(), OnceLock::new(), Mutex::default());
+        let name = name.to_owned();
+        let host = Self { name, ip, dir, program, conf, toml, via, network, clock, server, agent_program, agent };
         host.configure(|_| {});
         host.configure_agent(|_| {});
         host
@@ -290,8 +293,10 @@ impl Host {
 
     /// Starts the agent without waiting: for agents that are to refuse to start.
     pub fn spawn_agent(&self) -> Process {
-        let mut command = self.command(&programs::agent());
-        command.args(["run", "--config", "agent.toml"]);
+        let program = self.agent_program.lock().unwrap().clone();
+        let program = program.unwrap_or_else(|| programs::usual_agent(&self.name));
+        let mut command = self.command(&program.path);
+        command.args(["run", "--config", "agent.toml"]).envs(program.environment());
         Process::start(command, &self.agent_log())
     }
 
@@ -303,6 +308,20 @@ impl Host {
     pub fn kill_agent(&self) {
         let process = self.agent.lock().unwrap().take();
         process.unwrap_or_else(|| panic!("no agent runs on {}", self.name)).kill();
+    }
+
+    /// Has the agent be another program from its next start on.
+    pub fn use_agent(&self, program: impl Into<Program>) {
+        *self.agent_program.lock().unwrap() = Some(program.into());
+    }
+
+    /// Ends the agent as its unit does, and starts another program in its place.
+    pub fn upgrade_agent(&self, program: impl Into<Program>) {
+        let process = self.agent.lock().unwrap().take();
+        let ended = process.unwrap_or_else(|| panic!("no agent runs on {}", self.name)).terminate();
+        assert!(ended.success(), "the agent of {} ended with {ended}", self.name);
+        self.use_agent(program);
+        self.start_agent();
     }
 
     pub fn restart_agent(&self) {

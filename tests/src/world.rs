@@ -147,6 +147,14 @@ impl World {
         coord::start(self.dir(), args)
     }
 
+    /// Copies the journals of all runs, for `coordinator/tests/journals`.
+    fn keep_journals(&self, to: &Path) {
+        let runs = fs::read_dir(self.dir().join(".local/state/baton/runs")).into_iter().flatten().flatten();
+        for run in runs {
+            fs::copy(run.path(), to.join(run.file_name())).expect("a journal can be kept");
+        }
+    }
+
     fn show_logs(&self) {
         for dir in std::iter::once(self.dir().to_owned()).chain(self.hosts.iter().map(|host| host.dir.clone())) {
             let mut files: Vec<_> =
@@ -168,6 +176,9 @@ impl Default for World {
 impl Drop for World {
     fn drop(&mut self) {
         end_all_below(self.dir());
+        if let Some(kept) = std::env::var_os("BATON_JOURNALS") {
+            self.keep_journals(Path::new(&kept));
+        }
         if std::thread::panicking() {
             self.show_logs();
         }

@@ -72,11 +72,6 @@ impl Sender {
         self.levels.path(rate);
     }
 
-    /// Takes notice whether the target takes chunks in their plain form.
-    pub fn handle_target(&mut self, plain_taken: bool) {
-        self.levels.plain_taken(plain_taken);
-    }
-
     /// Takes notice that a job is done; without facts, that it failed. What was packed is then on its way.
     pub fn handle_packed(&mut self, packed: Option<Packed>) {
         self.packing = self.packing.saturating_sub(1);

@@ -153,8 +153,13 @@ pub(super) fn replay(records: &[Record]) -> Result<Run, CoordError> {
 
 pub(super) fn unreadable(error: JournalError) -> CoordError {
     let unknown = matches!(error, JournalError::Unknown { .. });
+    let newer = matches!(error, JournalError::Line { .. } | JournalError::Copy { .. });
     let converted = CoordError::new(if unknown { Exit::Usage } else { Exit::Defect }, error);
-    if unknown { converted.hint("`coord runs --agents` lists them") } else { converted }
+    match (unknown, newer) {
+        (true, _) => converted.hint("`coord runs --agents` lists them"),
+        (_, true) => converted.hint("if a newer coord began the run, take it up with that one"),
+        _ => converted,
+    }
 }
 
 fn begun(records: &[Record]) -> u64 {

@@ -83,9 +83,14 @@ pub fn inquest(group: &Group, world: &World) -> Inquest {
 fn death(group: &Group, world: &World, probes: &[&Probe]) -> Death {
     let state = &group.primary.state;
     let answers = || probes.iter().filter_map(|probe| probe.answer.as_ref().ok());
-    if matches!(state, PrimaryState::Running { .. } | PrimaryState::Denied { .. } | PrimaryState::Circle)
-        || answers().any(baton_proto::control::Reach::speaks)
-    {
+    let alive = matches!(
+        state,
+        PrimaryState::Running { .. }
+            | PrimaryState::Denied { .. }
+            | PrimaryState::Strange { .. }
+            | PrimaryState::Circle
+    );
+    if alive || answers().any(baton_proto::control::Reach::speaks) {
         return Death::Alive;
     }
     if group.replicas.iter().any(super::Replica::is_linked) {
@@ -121,6 +126,7 @@ fn testimony(group: &Group, world: &World, probes: &[&Probe]) -> Vec<String> {
         PrimaryState::Denied { user, error } => {
             format!("coord: its agent says that it runs, and refuses it, user `{user}`: {error}")
         }
+        PrimaryState::Strange { error } => format!("coord: it is not understood: {error}"),
         PrimaryState::Unreachable { error } => format!("coord: its agent does not answer: {error}"),
         PrimaryState::Unwatched => "coord: no agent of the inventory has it".into(),
         PrimaryState::Circle => "coord: it follows one of its own replicas".into(),

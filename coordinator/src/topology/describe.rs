@@ -19,6 +19,7 @@ pub fn describe(world: &World, name: &InstanceRef) -> String {
         ServerState::Stopped => "stopped".into(),
         ServerState::Silent { error } => format!("does not answer: {error}"),
         ServerState::Denied { user, error } => format!("refuses its agent, user `{user}`: {error}"),
+        ServerState::Strange { error } => format!("is not understood: {error}"),
         ServerState::Running(running) => describe_running(running, report.fence.is_some()),
     };
     format!("`{name}` {state}{}", fence.unwrap_or_default())

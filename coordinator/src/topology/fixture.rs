@@ -176,7 +176,7 @@ impl Populate for World {
             certificate: None,
             peers: None,
             host: host(name),
-            software: "baton-agent 0.1.0".into(),
+            software: concat!("baton-agent ", env!("CARGO_PKG_VERSION")).into(),
             clock_unix_ms: NOW * 1000,
             cores: 2,
             memory_bytes: 8_000_000_000,

@@ -92,7 +92,7 @@ fn is_spare(report: &InstanceReport) -> bool {
             let alone = matches!(&running.role, Role::Primary { replicas } if replicas.is_empty());
             alone && total_keys(&running.keyspace) == 0 && !running.persistence.loading
         }
-        ServerState::Silent { .. } | ServerState::Denied { .. } => false,
+        ServerState::Silent { .. } | ServerState::Denied { .. } | ServerState::Strange { .. } => false,
     }
 }
 
@@ -257,6 +257,7 @@ fn primary_state(server: &ServerState) -> PrimaryState {
         ServerState::Stopped => PrimaryState::Stopped,
         ServerState::Silent { error } => PrimaryState::Silent { error: error.clone() },
         ServerState::Denied { user, error } => PrimaryState::Denied { user: user.clone(), error: error.clone() },
+        ServerState::Strange { error } => PrimaryState::Strange { error: error.clone() },
         ServerState::Running(running) => PrimaryState::Running {
             lineage: running.replication.lineage.clone(),
             keys: total_keys(&running.keyspace),
@@ -287,7 +288,9 @@ fn replica(node: &Node, root: &Root, world: &World) -> Replica {
 fn link(node: &Node, world: &World) -> ReplicaLink {
     let running = match &node.report.server {
         ServerState::Stopped => return ReplicaLink::Stopped,
-        ServerState::Silent { error } => return ReplicaLink::Silent { error: error.clone() },
+        ServerState::Silent { error } | ServerState::Strange { error } => {
+            return ReplicaLink::Silent { error: error.clone() };
+        }
         ServerState::Denied { user, error } => {
             return ReplicaLink::Denied { user: user.clone(), error: error.clone() };
         }

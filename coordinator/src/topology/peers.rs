@@ -51,7 +51,7 @@ mod tests {
         assert_eq!(due(&world), [(host("machine-a"), peer(b)), (host("machine-b"), peer(a))]);
         let world = knowing(knowing(world, "machine-a", Some(&[b])), "machine-b", Some(&[a]));
         assert_eq!(due(&world), []);
-        assert_eq!(due(&knowing(world, "machine-a", None)), [], "it is too old to ask");
+        assert_eq!(due(&knowing(world, "machine-a", None)), [], "it does not ask");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub enum Verdict {
     PrimaryDenied {
         user: String,
     },
+    /// What its agent tells of it is not known here.
+    PrimaryStrange,
     PrimaryLoading,
     /// It runs, but on data that a replica without link does not come from: following it would empty the replica.
     PrimaryDiffers {
@@ -110,6 +112,7 @@ impl Verdict {
             Verdict::PrimaryAnswers { .. } => "primary_answers",
             Verdict::PrimarySilent => "primary_silent",
             Verdict::PrimaryDenied { .. } => "primary_denied",
+            Verdict::PrimaryStrange => "primary_strange",
             Verdict::PrimaryLoading => "primary_loading",
             Verdict::PrimaryDiffers { .. } => "primary_differs",
             Verdict::PrimaryUnwatched => "primary_unwatched",
@@ -141,6 +144,7 @@ impl fmt::Display for Verdict {
                 write!(f, "degraded: primary answers {} but no replica is linked", list(to))
             }
             Verdict::PrimarySilent => write!(f, "degraded: primary runs but does not answer"),
+            Verdict::PrimaryStrange => write!(f, "degraded: primary is not understood, its agent is newer than coord"),
             Verdict::PrimaryDenied { user } => write!(f, "degraded: primary refuses its agent (user {user})"),
             Verdict::PrimaryLoading => write!(f, "degraded: primary is loading"),
             Verdict::PrimaryDiffers { replica } => {
@@ -206,6 +210,7 @@ pub(super) fn judge(group: &Group, world: &World) -> Verdict {
         PrimaryState::Running { .. } => judge_replicas(group, world),
         PrimaryState::Silent { .. } => Verdict::PrimarySilent,
         PrimaryState::Denied { user, .. } => Verdict::PrimaryDenied { user: user.clone() },
+        PrimaryState::Strange { .. } => Verdict::PrimaryStrange,
         PrimaryState::Unwatched if linked > 0 => Verdict::PrimaryUnwatched,
         PrimaryState::Stopped | PrimaryState::Unreachable { .. } if linked > 0 => {
             Verdict::PrimaryUnreachable { linked }

@@ -127,7 +127,7 @@ pub struct AsideFacts {
     pub keyspace: Keyspace,
     /// Where it stands, fenced.
     pub lineage: Lineage,
-    /// If it was asked for. An older agent does not know of it.
+    /// If it was asked for.
     #[serde(default)]
     pub compared: Option<Compared>,
 }

@@ -16,6 +16,7 @@ mod link;
 mod listener;
 mod socket;
 mod tls;
+mod tongue;
 mod trust;
 mod words;
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 use baton_proto::codec::{self, REPLY_BYTES_MAX};
 use baton_proto::control::{Answer, Reply, Request};
 use baton_proto::data::{FRAME_HEAD_BYTES, FrameHead, Packing, Ticket};
-use baton_proto::hello::Hello;
+use baton_proto::hello::{self, Hello};
 use baton_proto::{Fault, FaultKind, HostName, HostPort};
 use quinn::{Connection, Endpoint, ReadExactError, ReadToEndError, RecvStream, WriteError};
 
 use crate::identity::{Facts, Role, facts_of};
 use crate::trust::Credentials;
-use crate::{knock, socket, tls, words};
+use crate::{knock, socket, tls, tongue, words};
 
 /// How long a host may take to be found, and again how long to shake hands and agree on a version. Longer than three lost
 /// first packets.
@@ -42,12 +42,12 @@ pub enum DialError {
 
 impl From<DialError> for Fault {
     fn from(error: DialError) -> Fault {
-        let kind = match error {
-            DialError::Greeting { .. } => FaultKind::Unsupported,
-            DialError::Stranger { .. } => FaultKind::NotAllowed,
-            _ => FaultKind::Peer,
+        let (kind, hint) = match &error {
+            DialError::Greeting { fault, .. } => (FaultKind::Unsupported, fault.hint.clone()),
+            DialError::Stranger { .. } => (FaultKind::NotAllowed, None),
+            _ => (FaultKind::Peer, None),
         };
-        Fault::new(kind, error)
+        Fault { hint, ..Fault::new(kind, error) }
     }
 }
 
@@ -137,17 +137,20 @@ impl Dialer {
             }
             Err(found) => return Err(DialError::Stranger { address, found, wanted: host.clone() }),
         };
-        let link = Link { connection: connection.clone(), held: Arc::new(Held(connection)) };
+        let programs = Arc::new([self.software.clone(), String::new()]);
+        let mut link = Link { connection: connection.clone(), held: Arc::new(Held(connection)), programs };
         self.remember(serial, &link);
         let ours = Hello::new(&*self.software);
         let exchange = async {
-            let bytes = link.exchange(&codec::encode(&ours).map_err(defect)?, HELLO_BYTES_MAX).await?;
+            let bytes = link.exchange(&tongue::encode(&ours)?, HELLO_BYTES_MAX).await?;
             let theirs: Result<Hello, Fault> = codec::decode(&bytes)
                 .map_err(|error| Fault::new(FaultKind::Unsupported, "its greeting is not understood").because(error))?;
-            ours.agree(&theirs?)
+            let theirs = theirs?;
+            ours.agree(&theirs).map(|_| theirs.software)
         };
         // The refusal of our certificate arrives only now: TLS lets a client finish before the server has judged it.
-        exchange.await.map_err(|fault| DialError::Greeting { address, fault })?;
+        let theirs = exchange.await.map_err(|fault| DialError::Greeting { address, fault })?;
+        link.programs = Arc::new([self.software.clone(), format!("{theirs} of {host}")]);
         Ok(link)
     }
 }
@@ -157,6 +160,8 @@ impl Dialer {
 pub struct Link {
     connection: Connection,
     held: Arc<Held>,
+    /// What the programs of both sides call themselves, ours first.
+    programs: Arc<[String; 2]>,
 }
 
 /// Ends its connection with the last link to it.
@@ -171,14 +176,12 @@ impl Drop for Held {
 impl Link {
     /// Asks one thing and waits for the answer.
     pub async fn ask(&self, request: &Request) -> Result<Reply, Fault> {
-        let bytes = codec::encode(request).map_err(defect)?;
+        let bytes = tongue::encode(request)?;
         let answer = tokio::time::timeout(ASK_TIMEOUT, self.exchange(&bytes, REPLY_BYTES_MAX));
         let answer = answer.await.map_err(|_| {
             Fault::new(FaultKind::Peer, format!("the agent did not answer within {}s", ASK_TIMEOUT.as_secs()))
         })??;
-        let answer: Answer = codec::decode(&answer).map_err(|error| {
-            Fault::new(FaultKind::Unsupported, "the agent's answer is not understood").because(error)
-        })?;
+        let answer: Answer = codec::decode(&answer).map_err(|error| self.not_understood("an answer", error))?;
         answer
     }
 
@@ -212,7 +215,7 @@ impl Link {
         room: impl FnOnce(usize) -> &'a mut [u8],
         arrived: impl Fn(usize),
     ) -> Result<FrameHead, Fault> {
-        let request = codec::encode(request).map_err(defect)?;
+        let request = tongue::encode(request)?;
         let mut recv = self.send(&request).await?;
         let mut head = [0; FRAME_HEAD_BYTES];
         recv.read_exact(&mut head).await.map_err(|error| self.lost_exact(error))?;
@@ -222,9 +225,7 @@ impl Link {
         if head.packing == Packing::Fault {
             let mut bytes = vec![0; wire_bytes];
             recv.read_exact(&mut bytes).await.map_err(|error| self.lost_exact(error))?;
-            let fault: Fault = codec::decode(&bytes).map_err(|error| {
-                Fault::new(FaultKind::Unsupported, "the agent's refusal is not understood").because(error)
-            })?;
+            let fault: Fault = codec::decode(&bytes).map_err(|error| self.not_understood("a refusal", error))?;
             return Err(fault);
         }
         let mut rest = room(wire_bytes);
@@ -271,6 +272,11 @@ impl Link {
         Ok(recv)
     }
 
+    fn not_understood(&self, what: &str, error: codec::CodecError) -> Fault {
+        let [ours, theirs] = &*self.programs;
+        hello::not_understood(what, ours, theirs, &error)
+    }
+
     fn lost_exact(&self, error: ReadExactError) -> Fault {
         match error {
             ReadExactError::FinishedEarly(bytes) => {
@@ -291,8 +297,4 @@ pub(crate) fn peer_facts(connection: &Connection) -> Result<Facts, String> {
     let chain = identity.downcast::<Vec<rustls_pki_types::CertificateDer<'static>>>();
     let chain = chain.map_err(|_| "its certificate is of no known kind")?;
     facts_of(chain.first().ok_or("it showed no certificate")?)
-}
-
-pub(crate) fn defect(error: codec::CodecError) -> Fault {
-    Fault::new(FaultKind::Internal, "a message could not be written").because(error)
 }

@@ -1,21 +1,22 @@
 //! The answering side: accepts connections, greets, and hands out requests one by one.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use baton_proto::codec::{self, REQUEST_BYTES_MAX};
 use baton_proto::control::{Answer, Request};
 use baton_proto::data::{FrameHead, Packing};
 use baton_proto::digest::ChunkDigest;
-use baton_proto::hello::Hello;
+use baton_proto::hello::{self, Hello};
 use baton_proto::{Fault, FaultKind};
 use bytes::Bytes;
 use quinn::{Connection, Endpoint, Incoming, SendStream};
 
 use crate::identity::{Facts, Role};
-use crate::link::{HELLO_BYTES_MAX, defect, peer_facts};
+use crate::link::{HELLO_BYTES_MAX, peer_facts};
 use crate::trust::Credentials;
-use crate::{congestion, socket, tls, words};
+use crate::{congestion, socket, tls, tongue, words};
 
 /// How long a newcomer has for its handshake and greeting. It bounds what a port scan can hold.
 const GREET_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,13 +30,19 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub struct Listener {
     endpoint: Endpoint,
     software: String,
+    /// Whose it is, for people.
+    name: String,
 }
 
 impl Listener {
     /// Must be called within a tokio runtime.
     pub fn bind(credentials: &Credentials, listen: SocketAddr, software: &str) -> anyhow::Result<Listener> {
         let endpoint = socket::server(listen, tls::server(credentials)?, &credentials.identity())?;
-        Ok(Listener { endpoint, software: software.into() })
+        let name = match credentials.identity().role() {
+            Role::Agent(host) => format!("{software} of {host}"),
+            Role::Operator(_) => software.to_owned(),
+        };
+        Ok(Listener { endpoint, software: software.into(), name })
     }
 
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -45,7 +52,7 @@ impl Listener {
     /// Waits for a newcomer; `None` after [`Listener::close`].
     pub async fn accept(&self) -> Option<Arrival> {
         let incoming = self.endpoint.accept().await?;
-        Some(Arrival { incoming, software: self.software.clone() })
+        Some(Arrival { incoming, software: self.software.clone(), name: self.name.clone() })
     }
 
     /// Ends all connections, and says goodbye to the peers.
@@ -59,6 +66,7 @@ impl Listener {
 pub struct Arrival {
     incoming: Incoming,
     software: String,
+    name: String,
 }
 
 impl Arrival {
@@ -82,15 +90,15 @@ impl Arrival {
         let ours = Hello::new(&*self.software);
         let agreed = codec::decode::<Hello>(&greeting)
             .map_err(|error| Fault::new(FaultKind::Unsupported, "the greeting is not understood").because(error))
-            .and_then(|theirs| ours.agree(&theirs));
+            .and_then(|theirs| ours.agree(&theirs).map(|version| (version, theirs.software)));
         let answer: Result<Hello, Fault> = agreed.clone().map(|_| ours);
-        respond(&mut send, &codec::encode(&answer).map_err(defect)?).await;
+        respond(&mut send, &tongue::encode(&answer)?).await;
         if agreed.is_err() {
             // Let the words arrive before the connection goes.
             let _ = send.stopped().await;
         }
-        let version = agreed?;
-        Ok(Peer { connection, facts, version })
+        let (version, theirs) = agreed?;
+        Ok(Peer { connection, facts, version, programs: Arc::new([self.name, theirs]) })
     }
 }
 
@@ -100,6 +108,8 @@ pub struct Peer {
     connection: Connection,
     facts: Facts,
     version: u16,
+    /// What the programs of both sides call themselves, ours first.
+    programs: Arc<[String; 2]>,
 }
 
 impl Peer {
@@ -149,7 +159,7 @@ impl Peer {
     /// Waits for the opening of the next request's stream; `None` when the connection has ended.
     pub async fn next(&self) -> Option<Asking> {
         let (send, recv) = self.connection.accept_bi().await.ok()?;
-        Some(Asking { send, recv })
+        Some(Asking { send, recv, programs: Arc::clone(&self.programs) })
     }
 }
 
@@ -157,6 +167,7 @@ impl Peer {
 pub struct Asking {
     send: SendStream,
     recv: quinn::RecvStream,
+    programs: Arc<[String; 2]>,
 }
 
 impl Asking {
@@ -167,7 +178,10 @@ impl Asking {
         let refusal = match read {
             Ok(Ok(bytes)) => match codec::decode::<Request>(&bytes) {
                 Ok(request) => return Some((request, responder)),
-                Err(error) => Fault::new(FaultKind::Unsupported, "this agent does not know the request").because(error),
+                Err(error) => {
+                    let [ours, theirs] = &*self.programs;
+                    hello::not_understood("a request", ours, theirs, &error)
+                }
             },
             Ok(Err(error)) => Fault::new(FaultKind::Invalid, "read request").because(error),
             Err(_) => Fault::new(FaultKind::Invalid, "the request did not arrive in time"),
@@ -196,7 +210,7 @@ impl Responder {
         let (head, bytes) = match chunk {
             Ok(chunk) => chunk,
             Err(fault) => {
-                let bytes = codec::encode(&fault).unwrap_or_default();
+                let bytes = tongue::encode(&fault).unwrap_or_default();
                 let wire_bytes = u32::try_from(bytes.len()).unwrap_or(0);
                 let digest = ChunkDigest([0; 32]);
                 let head = FrameHead { packing: Packing::Fault, index: 0, raw_bytes: 0, wire_bytes, digest };
@@ -222,11 +236,11 @@ impl Responder {
     }
 
     async fn write_answer(&mut self, answer: &Answer) {
-        match codec::encode(answer) {
+        match tongue::encode(answer) {
             Ok(bytes) => respond(&mut self.send, &bytes).await,
-            Err(error) => {
-                let fault: Answer = Err(defect(error));
-                respond(&mut self.send, &codec::encode(&fault).unwrap_or_default()).await;
+            Err(fault) => {
+                let fault: Answer = Err(fault);
+                respond(&mut self.send, &tongue::encode(&fault).unwrap_or_default()).await;
             }
         }
     }

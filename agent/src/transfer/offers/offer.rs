@@ -9,7 +9,6 @@ use baton_proto::chunk::ChunkIndex;
 use baton_proto::control::WATCH_MS;
 use baton_proto::data::{Budget, Extent, FrameHead, Packing, PackingFacts};
 use baton_proto::digest::FileDigest;
-use baton_proto::hello::PLAIN_SINCE;
 use baton_proto::{Fault, FaultKind};
 use baton_wire::Peer;
 use bytes::Bytes;
@@ -160,7 +159,6 @@ impl Offer {
             // Whoever asked before hears that the question was taken over.
             engine.waiting.insert(index, told);
             engine.sender.handle_path(window, rate);
-            engine.sender.handle_target(peers.iter().all(|peer| peer.version() >= PLAIN_SINCE));
             engine.sender.handle_asked(index);
         }
         drop(peers);

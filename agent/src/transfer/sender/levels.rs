@@ -109,8 +109,6 @@ pub struct Levels {
     /// slow disk. It is one for all levels: it says nothing of them.
     stretch: f64,
     wire: Wire,
-    /// Whether the target takes plain forms.
-    plain_taken: bool,
     strings: Strings,
     stored_in_a_row: u32,
     /// Chunks chosen to be sent as they are since the last that was not.
@@ -179,7 +177,6 @@ impl Levels {
             known: [None; LEVELS.len()],
             stretch: 1.0,
             wire: Wire::default(),
-            plain_taken: false,
             strings: Strings::default(),
             stored_in_a_row: 0,
             untried: 0,
@@ -241,11 +238,6 @@ impl Levels {
     /// Takes notice of the transport's estimate of the path's rate, in bytes a second; 0 if it has none.
     pub fn path(&mut self, rate: f64) {
         self.wire.path = rate;
-    }
-
-    /// Takes notice whether the target takes plain forms.
-    pub fn plain_taken(&mut self, taken: bool) {
-        self.plain_taken = taken;
     }
 
     /// Whether packing waits for the wire.
@@ -311,9 +303,7 @@ impl Levels {
     /// Whether a plain form may be sent: only while one core of the target does as much as the wire brings, by what one here
     /// does. A target that had to be waited for would look like a slow wire, for which it would be sent even more work.
     fn is_plain_open(&self, place: usize, wire: f64) -> bool {
-        self.plain_taken
-            && self.strings.hoped_for()
-            && wire / self.estimate(place).share <= self.estimate(PLAIN_FIRST).rate * TAKEN_FASTER
+        self.strings.hoped_for() && wire / self.estimate(place).share <= self.estimate(PLAIN_FIRST).rate * TAKEN_FASTER
     }
 
     /// Whether the snapshot is one that packing helps.

@@ -41,6 +41,7 @@ pub(super) fn primary_serves(scene: &Scene) -> Vec<Check> {
             format!("{name} refuses its agent, user `{user}`: {error}"),
             "mend requirepass in its redis.conf, or user and password_file in its agent.toml",
         ),
+        PrimaryState::Strange { error } => refuse(ID, format!("{name} is not understood: {error}"), "upgrade coord"),
         PrimaryState::Unwatched | PrimaryState::Circle => {
             refuse(ID, format!("{name} is not seen as a primary"), "see `coord status`")
         }

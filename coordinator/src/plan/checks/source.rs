@@ -136,6 +136,7 @@ pub(super) fn state_of(member: Member) -> String {
         ServerState::Stopped => "stopped".into(),
         ServerState::Silent { error } => error.clone(),
         ServerState::Denied { user, error } => format!("it refuses its agent, user `{user}`: {error}"),
+        ServerState::Strange { error } => format!("not understood: {error}"),
         ServerState::Running(_) => "running".into(),
     }
 }

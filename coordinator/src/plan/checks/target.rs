@@ -28,6 +28,11 @@ pub(super) fn is_free(scene: &Scene) -> Vec<Check> {
             format!("the server of {name} at {} refuses its agent, user `{user}`: {error}", report.address),
             format!("mend requirepass in {}, or user and password_file in its agent.toml", settings.config_file),
         )],
+        ServerState::Strange { error } => vec![refuse(
+            ID,
+            format!("the server of {name} at {} is not understood: {error}", report.address),
+            "upgrade coord, or take another target",
+        )],
         ServerState::Stopped => match report.files.dump_bytes {
             Some(bytes) => {
                 vec![ok(ID, format!("{name} is stopped; its {} ({}) is kept aside", settings.dbfilename, Bytes(bytes)))]

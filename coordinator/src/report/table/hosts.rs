@@ -1,5 +1,7 @@
-//! What is to be said of hosts and runs, beside the groups: who has which server, whose certificate ends, and who does not
-//! know what was revoked.
+//! What is to be said of hosts and runs, beside the groups: who has which server, whose certificate ends, who does not know
+//! what was revoked, and whose versions differ.
+
+use std::collections::BTreeMap;
 
 use baton_proto::HostName;
 
@@ -12,7 +14,27 @@ const SECONDS_A_DAY: u64 = 24 * 60 * 60;
 
 /// A sentence for each thing that needs a look on these hosts, at this time.
 pub fn notes(hosts: &[&HostName], world: &World, now_unix: u64) -> Vec<String> {
-    held(hosts, world).into_iter().chain(certificates(hosts, world, now_unix)).collect()
+    let notes = held(hosts, world).into_iter().chain(certificates(hosts, world, now_unix));
+    notes.chain(versions(hosts, world)).collect()
+}
+
+/// Which agents are of other versions than this program, or than each other.
+fn versions(hosts: &[&HostName], world: &World) -> Option<String> {
+    let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for host in hosts {
+        if let Some(report) = world.report(host) {
+            found.entry(&report.software).or_default().push(host.as_str());
+        }
+    }
+    let own = env!("CARGO_PKG_VERSION");
+    if found.keys().all(|software| software.split_whitespace().last() == Some(own)) {
+        return None;
+    }
+    let found: Vec<String> = found.iter().map(|(software, on)| format!("{software} on {}", on.join(", "))).collect();
+    Some(format!(
+        "versions differ: coord {own} here, {}; bring the older ones up: `coord install HOST`",
+        found.join(", ")
+    ))
 }
 
 /// The runs that have servers of these hosts.
@@ -101,6 +123,25 @@ mod tests {
             world.revocations = 2;
         });
         assert_eq!(behind, Vec::<String>::new(), "what this machine does not know, its agents need not be told");
+    }
+
+    fn with_software(world: &mut World, name: &str, software: &str) {
+        let Some(HostView::Answered { report, .. }) = world.hosts.get_mut(&host(name)).map(|host| &mut host.view)
+        else {
+            panic!("{name} does not answer")
+        };
+        report.software = software.into();
+    }
+
+    #[test]
+    fn agents_of_another_version_are_told_of_with_those_of_this_one() {
+        let notes = told(|world| with_software(world, "machine-b", "baton-agent 99.0.0"));
+        let own = env!("CARGO_PKG_VERSION");
+        let all = format!(
+            "versions differ: coord {own} here, baton-agent {own} on machine-a, machine-c, baton-agent 99.0.0 on \
+             machine-b; bring the older ones up: `coord install HOST`"
+        );
+        assert_eq!(notes, [all]);
     }
 
     #[test]

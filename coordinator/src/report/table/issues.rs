@@ -79,6 +79,7 @@ fn of_primary(group: &Group) -> Option<String> {
         (PrimaryState::Stopped, _) => format!("{name} is stopped, says its agent"),
         (PrimaryState::Silent { error }, _) => format!("{name} does not answer its agent: {}", one_line(error)),
         (PrimaryState::Denied { error, .. }, _) => format!("{name} refuses its agent: {}", one_line(error)),
+        (PrimaryState::Strange { error }, _) => format!("{name} is not understood: {}", one_line(error)),
         (PrimaryState::Unreachable { error }, _) => format!("{name} cannot be asked: {}", one_line(error)),
         (PrimaryState::Unwatched, Place::Host(host)) => {
             format!("the agent of {host} answers, and has no instance at {address}")

@@ -127,14 +127,16 @@ fn primary(group: &Group, world: &World) -> Row {
         PrimaryState::Stopped => (Mark::Wrong, "stopped"),
         PrimaryState::Silent { .. } => (Mark::Unseen, "silent"),
         PrimaryState::Denied { .. } => (Mark::Wrong, "denied"),
+        PrimaryState::Strange { .. } => (Mark::Unseen, "strange"),
         PrimaryState::Unreachable { .. } => (Mark::Unseen, "unreachable"),
         PrimaryState::Unwatched => (Mark::Unseen, "unknown"),
         PrimaryState::Circle => (Mark::Wrong, "running"),
     };
     let error = match &shown.state {
-        PrimaryState::Silent { error } | PrimaryState::Denied { error, .. } | PrimaryState::Unreachable { error } => {
-            Some(error.clone())
-        }
+        PrimaryState::Silent { error }
+        | PrimaryState::Denied { error, .. }
+        | PrimaryState::Strange { error }
+        | PrimaryState::Unreachable { error } => Some(error.clone()),
         _ => None,
     };
     let report = instance.and_then(|name| world.instance(name));
@@ -176,7 +178,9 @@ fn replica_row(replica: &Replica, group: &Group, world: &World) -> Option<Row> {
         ReplicaLink::Denied { .. } => (Mark::Wrong, "denied"),
     };
     let error = match &report.server {
-        ServerState::Silent { error } | ServerState::Denied { error, .. } => Some(error.clone()),
+        ServerState::Silent { error } | ServerState::Denied { error, .. } | ServerState::Strange { error } => {
+            Some(error.clone())
+        }
         ServerState::Stopped | ServerState::Running(_) => None,
     };
     let follows = replica.follows.as_ref().map(|to| {

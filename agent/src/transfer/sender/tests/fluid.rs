@@ -120,8 +120,7 @@ struct Run {
 impl World {
     /// Runs with the engine.
     pub(super) fn run(self) -> Flow {
-        let mut sender = Sender::new(self.workers);
-        sender.handle_target(true);
+        let sender = Sender::new(self.workers);
         self.run_with(Packer::Engine(Box::new(sender)))
     }
 

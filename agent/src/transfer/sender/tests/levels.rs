@@ -178,9 +178,8 @@ fn a_slow_wire_gets_a_high_level_and_a_fast_one_a_low_one() {
 }
 
 /// Which levels are chosen for a wire of which the transport tells, while chunks shrink as those of a material.
-fn choices(material: Material, plain_taken: bool, workers: usize, wire: f64, chunks: u32) -> Vec<Level> {
+fn choices(material: Material, workers: usize, wire: f64, chunks: u32) -> Vec<Level> {
     let mut levels = Levels::new(workers);
-    levels.plain_taken(plain_taken);
     levels.path(wire);
     let mut dice = Dice::new(7);
     let choose = |_| {
@@ -196,25 +195,23 @@ fn plain(levels: &[Level]) -> usize {
 }
 
 #[test]
-fn packed_strings_are_undone_where_the_wire_is_slow_and_the_target_can_redo_them() {
+fn packed_strings_are_undone_where_the_wire_is_slow() {
     for workers in [1, 2, 8] {
         for wire in [2e6, 6e6, 25e6] {
-            let chosen = choices(Material::Mixed, true, workers, wire, 100);
+            let chosen = choices(Material::Mixed, workers, wire, 100);
             assert!(plain(&chosen) >= 95, "{workers} workers, {wire} B/s: {chosen:?}");
         }
         for wire in [117e6, 600e6, 2e9] {
-            assert_eq!(plain(&choices(Material::Mixed, true, workers, wire, 100)), 0, "{workers} workers, {wire} B/s");
+            assert_eq!(plain(&choices(Material::Mixed, workers, wire, 100)), 0, "{workers} workers, {wire} B/s");
         }
-        assert_eq!(plain(&choices(Material::Mixed, false, workers, 6e6, 100)), 0, "an old target does not know them");
     }
 }
 
 #[test]
 fn a_snapshot_without_packed_strings_is_searched_for_them_a_few_times_only() {
-    let chosen = choices(Material::Json, true, 1, 25e6, 300);
+    let chosen = choices(Material::Json, 1, 25e6, 300);
     assert!((1..=10).contains(&plain(&chosen)), "{} times", plain(&chosen));
     let mut levels = Levels::new(1);
-    levels.plain_taken(true);
     levels.path(25e6);
     for _ in 0..20 {
         let level = levels.choose(0);
