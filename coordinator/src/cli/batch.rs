@@ -24,7 +24,7 @@ use crate::inventory::Word;
 use crate::observe::together;
 use crate::plan::cast::Cast;
 use crate::plan::checks::batch::{self as checks, Demand};
-use crate::plan::{Check, Intent, Plan, landing};
+use crate::plan::{Check, Intent, Plan, landing, pace};
 use crate::rate::Limit;
 use crate::report::batch::{self as report, Batch};
 use crate::report::progress::{Display, Displays};
@@ -133,7 +133,7 @@ pub(super) async fn plan(
         };
         let run = unlike(context, &runs)?;
         let scene = cast.scene(world, intent, &rehearsals, &run).ok_or_else(no_scene)?;
-        let (way, seconds) = (landing::of(&scene), landing::seconds(&scene).unwrap_or(0.0));
+        let (way, seconds) = (landing::of(&scene), pace::cautious_seconds(&scene).unwrap_or(0.0));
         let plan = Plan::build(Some(group.clone()), &scene);
         let (bytes, demand) = (scene.data_bytes(), Demand::of(&scene));
         let row = Row { group, outlook: Outlook::Planned(Box::new(Prospect { plan, by, way, bytes, seconds })) };

@@ -4,6 +4,7 @@ mod clone;
 mod condition;
 mod landing;
 mod left;
+mod pace;
 mod source;
 mod switchover;
 mod target;
