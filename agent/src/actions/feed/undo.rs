@@ -19,7 +19,7 @@ use crate::actions::pace::Pace;
 use crate::actions::place::{self, Site};
 use crate::actions::replication::follows;
 use crate::actions::save::SAVE_TIMEOUT;
-use crate::actions::{borrow, landing};
+use crate::actions::{borrow, landing, persist};
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server};
 
@@ -130,6 +130,14 @@ pub(in crate::actions) async fn unland(instance: &Instance, site: &Site) -> Resu
     let emptied = empty(instance, &mut server, &look, true).await;
     borrow::give_back(instance, &mut server, look.running.pid).await?;
     emptied?;
+    // The feed's end has written whom it follows.
+    let follows = instance.conf().ok().and_then(|conf| conf.replica_of());
+    if follows.is_some()
+        && follows == landed.follow
+        && let Err(fault) = persist::persist_role(instance, &mut server).await
+    {
+        warn!(instance = %instance.name(), "a primary until the server's next restart only: {fault}");
+    }
     Ok(true)
 }
 
