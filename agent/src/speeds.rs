@@ -6,6 +6,7 @@ mod history;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use baton_proto::HostName;
 use baton_proto::InstanceName;
@@ -19,6 +20,9 @@ use crate::{durable, host};
 
 /// Largest file that is read: some dozens of sights of a hundred bytes or two.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// A load and the transfer that it follows end at about the same time, in one action.
+static WRITING: Mutex<()> = Mutex::new(());
 
 fn path(state: &Path, instance: &InstanceName) -> PathBuf {
     state.join(format!("speeds-{instance}.json"))
@@ -42,6 +46,8 @@ fn load(path: &Path) -> io::Result<History> {
 }
 
 fn keep(path: &Path, seen: Vec<Sight>) -> io::Result<()> {
+    // What guards nothing is spoilt by no panic.
+    let _turn = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut history = history(path);
     if !history.add(seen) {
         return Ok(());
@@ -49,7 +55,7 @@ fn keep(path: &Path, seen: Vec<Sight>) -> io::Result<()> {
     durable::replace_file(path, &serde_json::to_vec(&history)?, 0o600)
 }
 
-/// Keeps what was seen. The caller has the instance's lock.
+/// Keeps what was seen.
 pub(crate) async fn note(instance: &Instance, seen: Vec<Sight>) {
     let (path, span) = (path(instance.state_dir(), instance.name()), Span::current());
     let kept = tokio::task::spawn_blocking(move || span.in_scope(|| keep(&path, seen))).await;
@@ -95,6 +101,20 @@ mod tests {
         assert_eq!(speeds.load.unwrap().rate(), Some((4 << 20) as f64));
         assert_eq!(speeds.transfers[&from].share(), Some(0.5));
         assert_eq!(read(state.path(), &name("cache")), Speeds::default());
+    }
+
+    #[test]
+    fn what_is_seen_at_the_same_time_is_all_kept() {
+        let state = tempfile::tempdir().unwrap();
+        let path = path(state.path(), &name("default"));
+        let stages = [Stage::Save, Stage::Work, Stage::Load];
+        std::thread::scope(|scope| {
+            for stage in stages {
+                scope.spawn(|| keep(&path, vec![sight(stage, 8 << 20, 2.0)]).unwrap());
+            }
+        });
+        let Speeds { save, work, load, .. } = read(state.path(), &name("default"));
+        assert!(save.is_some() && work.is_some() && load.is_some());
     }
 
     #[test]

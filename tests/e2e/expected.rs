@@ -36,10 +36,15 @@ fn slow_down(world: &World, microseconds: u32) {
     world.b().client().call(&["CONFIG", "SET", "rdb-key-save-delay", &microseconds.to_string()]);
 }
 
+/// Copies B to C, with more options, and empties C again.
 #[track_caller]
-fn copied(world: &World) -> Said {
-    let said = world.coord(&COPY).ends_with(code::DONE);
-    world.c().client().call(&["FLUSHALL"]);
+fn copied(world: &World, more: &[&str]) -> Said {
+    let said = world.coord(&[&COPY[..], more].concat()).ends_with(code::DONE);
+    let mut c = world.c().client();
+    c.call(&["FLUSHALL"]);
+    if world.c().program.is_7_or_later() {
+        c.call(&["FUNCTION", "FLUSH"]);
+    }
     said
 }
 
@@ -61,21 +66,20 @@ fn assert_near(said: &Said) {
 fn a_slow_save_is_foretold_by_the_run_before(server: &str) {
     let world = world(server);
     slow_down(&world, SAVE_DELAY);
-    let first = copied(&world);
+    let first = copied(&world, &[]);
     let (seconds, taken, stages) = expected(&first);
     assert!(taken > seconds * WRONG_MAX, "the save is slower than anybody assumes\n{first}");
     for stage in ["save", "transfer", "load"] {
         assert_eq!(stages[stage]["basis"], "assumed", "{first}");
     }
     // As it was asked for: by itself it would stream now.
-    let second = world.coord(&[&COPY[..], &["--snapshot", "save"]].concat()).ends_with(code::DONE);
+    let second = copied(&world, &["--snapshot", "save"]);
     let (_, _, stages) = expected(&second);
     for stage in ["save", "transfer", "load"] {
         assert_eq!(stages[stage]["basis"], "measured", "{stage}: {second}");
     }
     assert_near(&second);
     world.coord(&["show", &second.run()]).says(&["expected", "until machine-c had loaded", "taken"]);
-    world.c().client().call(&["FLUSHALL"]);
     let plan = world.coord(&["copy", B, C, "--start", "--dry-run", "--snapshot", "save"]).ends_with(code::DONE);
     let line = plan.stdout.lines().find(|line| line.contains("expected-time")).unwrap_or_else(|| panic!("{plan}"));
     assert_eq!(line.matches("(measured ").count(), 3, "{line}");
@@ -85,7 +89,7 @@ fn a_slow_save_is_foretold_by_the_run_before(server: &str) {
 fn a_source_whose_disk_was_seen_to_be_slow_streams_by_itself(server: &str) {
     let world = world(server);
     slow_down(&world, SAVE_DELAY);
-    let first = copied(&world);
+    let first = copied(&world, &[]);
     assert!(!first.stderr.contains("stream"), "nothing is known of the disk yet\n{first}");
     // A stream goes the same way through the server, but not to the disk.
     slow_down(&world, 0);
@@ -110,19 +114,18 @@ fn a_slow_line_is_foretold_by_the_run_before_and_a_limit_by_itself() {
     world.b().await_in_sync_with(world.a());
     world.c().start_server();
     relay.limit(2 << 20);
-    let first = copied(&world);
+    let first = copied(&world, &[]);
     let (seconds, taken, _) = expected(&first);
     assert!(taken > seconds * WRONG_MAX, "the line is slower than anybody assumes\n{first}");
-    let second = copied(&world);
+    let second = copied(&world, &[]);
     assert_eq!(expected(&second).2["transfer"]["basis"], "measured", "{second}");
     assert_near(&second);
     relay.limit(0);
-    let limited = world.coord(&[&COPY[..], &["--max-rate", "1MB/s"]].concat()).ends_with(code::DONE);
+    let limited = copied(&world, &["--max-rate", "1MB/s"]);
     assert_eq!(expected(&limited).2["transfer"]["basis"], "limit", "{limited}");
     assert_near(&limited);
-    world.c().client().call(&["FLUSHALL"]);
     // What was limited tells nothing of the line: the next plan goes by what was seen before.
-    let (_, _, stages) = expected(&copied(&world));
+    let (_, _, stages) = expected(&copied(&world, &[]));
     let rate = |stage: &Value| stage["bytes_per_second"].as_f64().unwrap();
     assert!(rate(&stages["transfer"]) > 1.5e6, "{stages}");
 }
@@ -130,13 +133,13 @@ fn a_slow_line_is_foretold_by_the_run_before_and_a_limit_by_itself() {
 #[test]
 fn a_file_of_speeds_that_is_torn_is_begun_anew_and_stops_nobody() {
     let world = world(REDIS_7_0);
-    copied(&world);
+    copied(&world, &[]);
     let file = world.c().dir.join("state/speeds-default.json");
     let whole = std::fs::read(&file).unwrap();
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-    let (_, _, stages) = expected(&copied(&world));
+    let (_, _, stages) = expected(&copied(&world, &[]));
     assert_eq!((&stages["load"]["basis"], &stages["transfer"]["basis"]), (&"assumed".into(), &"assumed".into()));
     assert_eq!(stages["save"]["basis"], "measured", "that of the source is whole");
-    let (_, _, stages) = expected(&copied(&world));
+    let (_, _, stages) = expected(&copied(&world, &[]));
     assert_eq!(stages["load"]["basis"], "measured");
 }
