@@ -27,11 +27,11 @@ pub fn machine_seconds() -> Option<f64> {
     Some(busy.sum::<f64>() / TICKS)
 }
 
-/// Seconds of a core that the link's own threads have used.
+/// Seconds of a core that the link's own thread has used.
 pub fn link_seconds() -> f64 {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten().map(|entry| entry.path());
     let is_link =
-        |path: &std::path::PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|n| n.starts_with("link-"));
+        |path: &std::path::PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "link");
     threads.filter(is_link).filter_map(|path| used(&path.join("stat").display().to_string())).sum()
 }
 

@@ -1,5 +1,6 @@
 //! A link in user space, for kernels without netem: what one host sends is read from its TUN device, and written to the
-//! other's when it is due. Each direction has a rate, a delay, a loss, a queue with tail drop, counters, and a thread.
+//! other's when it is due. Each direction has a rate, a delay, a loss, a queue with tail drop and counters. One thread looks
+//! after both: on virtual machines a timer costs more than what is done when it is due.
 //!
 //! ```text
 //!   read -> lost by chance? -> queue full? -> departs when the link is free -> arrives one delay later -> write
@@ -99,7 +100,7 @@ impl Count {
 #[derive(Debug)]
 pub struct Link {
     counters: [Arc<Counters>; 2],
-    threads: Vec<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -109,14 +110,15 @@ impl Link {
         let [first, second] = ends;
         let stop = Arc::new(AtomicBool::new(false));
         let counters = [Arc::<Counters>::default(), Arc::default()];
-        let pairs = [(first.try_clone()?, second.try_clone()?), (second, first)];
-        let threads = pairs.into_iter().zip(&counters).enumerate().map(|(number, ((from, to), counters))| {
-            let way = Way::new(shape, from, to, counters.clone(), number as u64);
-            let stop = stop.clone();
-            std::thread::Builder::new().name(format!("link-{number}")).spawn(move || way.run(&stop))
-        });
-        let threads = threads.collect::<Result<_, _>>()?;
-        Ok(Self { counters, threads, stop })
+        let [forth, back] = counters.clone();
+        let ways = [
+            Way::new(shape, first.try_clone()?, second.try_clone()?, forth, 0),
+            Way::new(shape, second, first, back, 1),
+        ];
+        let rest = (shape.round_trip / REST_PART).clamp(REST_MIN, REST_MAX);
+        let own = stop.clone();
+        let thread = std::thread::Builder::new().name("link".into()).spawn(move || serve(ways, rest, &own))?;
+        Ok(Self { counters, thread: Some(thread), stop })
     }
 
     /// What crossed from the first host to the second.
@@ -133,10 +135,8 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                eprintln!("warning: a thread of the link panicked");
-            }
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            eprintln!("warning: the thread of the link panicked");
         }
     }
 }
@@ -153,6 +153,28 @@ fn read(counters: &Counters) -> Count {
     }
 }
 
+/// Carries packets both ways until it is to stop.
+fn serve(mut ways: [Way; 2], rest: Duration, stop: &AtomicBool) {
+    // Both only make the link smoother: without them it works all the same.
+    let _ = rustix::process::nice(NICE);
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    while !stop.load(Ordering::Relaxed) {
+        let mut busy = false;
+        for way in &mut ways {
+            let taken = way.take();
+            way.deliver();
+            busy |= taken > 0 || !way.under_way.is_empty();
+        }
+        if busy {
+            std::thread::sleep(rest);
+        } else if let Ok(timeout) = Timespec::try_from(IDLE) {
+            let mut ends = ways.each_ref().map(|way| PollFd::new(&way.from, PollFlags::IN));
+            // An interrupted wait only means one more look.
+            let _ = poll(&mut ends, Some(&timeout));
+        }
+    }
+}
+
 /// One direction.
 struct Way {
     from: File,
@@ -164,38 +186,14 @@ struct Way {
     under_way: VecDeque<(Instant, Vec<u8>)>,
     /// Buffers for reuse.
     spare: Vec<Vec<u8>>,
-    rest: Duration,
     counters: Arc<Counters>,
 }
 
 impl Way {
     fn new(shape: Shape, from: File, to: File, counters: Arc<Counters>, seed: u64) -> Self {
         let line = Line::new(shape, seed, Instant::now());
-        let rest = (shape.round_trip / REST_PART).clamp(REST_MIN, REST_MAX);
         let frame = vec![0; FRAME_BYTES_MAX];
-        Self { from, to, line, frame, under_way: VecDeque::new(), spare: Vec::new(), rest, counters }
-    }
-
-    fn run(mut self, stop: &AtomicBool) {
-        // Both only make the link smoother: without them it works all the same.
-        let _ = rustix::process::nice(NICE);
-        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-        while !stop.load(Ordering::Relaxed) {
-            let taken = self.take();
-            self.deliver();
-            if taken > 0 || !self.under_way.is_empty() {
-                std::thread::sleep(self.rest);
-            } else {
-                self.wait();
-            }
-        }
-    }
-
-    /// Sleeps until a packet comes.
-    fn wait(&self) {
-        let Ok(timeout) = Timespec::try_from(IDLE) else { return };
-        // An interrupted wait only means one more look.
-        let _ = poll(&mut [PollFd::new(&self.from, PollFlags::IN)], Some(&timeout));
+        Self { from, to, line, frame, under_way: VecDeque::new(), spare: Vec::new(), counters }
     }
 
     /// Reads what the host sends, and yields how many packets it took.
