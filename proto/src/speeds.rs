@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::HostName;
 
+/// Rates beyond these are no rates: what is foretold by them has to be a number.
+const RATE_MIN: f64 = 1.0;
+const RATE_MAX: f64 = 1e15;
+
 /// The speeds of one instance. What was never seen is not there.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -40,10 +44,10 @@ pub struct Transferred {
 }
 
 impl Speed {
-    /// Bytes a second; none of what took no time.
+    /// Bytes a second; none of what took no time, or for ever.
     pub fn rate(&self) -> Option<f64> {
         let rate = self.bytes as f64 / self.seconds;
-        (rate.is_finite() && rate > 0.0).then_some(rate)
+        (RATE_MIN..=RATE_MAX).contains(&rate).then_some(rate)
     }
 }
 
@@ -63,7 +67,9 @@ mod tests {
     fn what_took_no_time_has_no_rate() {
         let speed = |bytes, seconds| Speed { bytes, seconds, age_seconds: 0 };
         assert_eq!(speed(100, 4.0).rate(), Some(25.0));
-        for strange in [speed(100, 0.0), speed(0, 0.0), speed(0, 1.0), speed(1, f64::NAN), speed(1, -1.0)] {
+        for strange in
+            [speed(100, 0.0), speed(0, 0.0), speed(0, 1.0), speed(1, f64::NAN), speed(1, -1.0), speed(1, 1e300)]
+        {
             assert_eq!(strange.rate(), None, "{strange:?}");
         }
         assert_eq!(Transferred { speed: speed(100, 1.0), bytes_wire: 40 }.share(), Some(0.4));

@@ -231,8 +231,9 @@ pub fn cautious_wire(scene: &Scene) -> f64 {
 pub fn cautious_seconds(scene: &Scene) -> Option<f64> {
     let way = landing::choose(scene)?.way;
     let (bytes, paces) = (scene.data_bytes() as f64, of(scene));
-    let (save, load) = (paces.save.slower_than(SAVE_RATE), paces.load.slower_than(LOAD_RATE));
-    let (arrives, load) = ((bytes / save).max(bytes / cautious_wire(scene)), bytes / load);
+    let (method, _) = steps::save_method(scene);
+    let written = paces.writing(method).map_or(0.0, |save| bytes / save.slower_than(SAVE_RATE));
+    let (arrives, load) = (written.max(bytes / cautious_wire(scene)), bytes / paces.load.slower_than(LOAD_RATE));
     Some(match way {
         Way::File => arrives + load + BOOT_SECONDS,
         Way::Live => arrives.max(load),
