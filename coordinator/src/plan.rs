@@ -38,12 +38,14 @@ use crate::topology::{Group, World};
 
 /// How a lost primary is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// The target becomes the primary; the source stays a replica, frozen until it follows the target.
     Replace,
     /// The source becomes the primary at once; the target is built as its replica.
     Promote,
+    /// The source becomes the primary, and nothing is built: it is the target as well.
+    InPlace,
 }
 
 /// What the plan is to achieve.
@@ -78,6 +80,7 @@ impl fmt::Display for Goal {
         f.pad(match self {
             Goal::Failover(Mode::Replace) => "failover (replace)",
             Goal::Failover(Mode::Promote) => "failover (promote)",
+            Goal::Failover(Mode::InPlace) => "failover (in place)",
             Goal::Copy { .. } => "copy",
             Goal::Switchover { .. } => "switchover",
             Goal::Clone => "clone",
@@ -164,7 +167,13 @@ pub struct Scene<'a> {
     pub rehearsals: &'a BTreeMap<InstanceRef, Result<(), Fault>>,
 }
 
-impl Scene<'_> {
+impl<'a> Scene<'a> {
+    /// Everyone whose role or data the run changes, each once.
+    pub fn members(&self) -> impl Iterator<Item = Member<'a>> {
+        let target = Some(self.target).filter(|target| target.name != self.source.name);
+        [self.source].into_iter().chain(target).chain(self.siblings.iter().copied())
+    }
+
     /// Memory that the data set takes, and so an upper bound of its snapshot's size.
     pub fn data_bytes(&self) -> u64 {
         let used = self.source.running().map_or(0, |running| running.memory.used_bytes);
@@ -259,6 +268,14 @@ impl Plan {
         self.checks.iter().filter(|check| check.level >= Level::Refuse)
     }
 
+    /// Who plays the parts, in a few words.
+    pub fn parts(&self) -> String {
+        match self.goal {
+            Goal::Failover(Mode::InPlace) => format!("{} takes over", self.source),
+            _ => format!("{} -> {}", self.source, self.target),
+        }
+    }
+
     pub fn warnings(&self) -> usize {
         self.checks.iter().filter(|check| check.level == Level::Warn).count()
     }
@@ -301,6 +318,7 @@ impl Plan {
                 (Some(&self.target), [&self.source].into_iter().chain(siblings).collect())
             }
             Goal::Failover(Mode::Promote) => (Some(&self.source), siblings.chain([&self.target]).collect()),
+            Goal::Failover(Mode::InPlace) => (Some(&self.source), siblings.collect()),
             Goal::Copy { .. } => (None, Vec::new()),
             Goal::Rejoin => (Some(&self.source), vec![&self.target]),
             Goal::Clone => (Some(self.above.as_ref().unwrap_or(&self.source)), vec![&self.target]),

@@ -281,3 +281,15 @@ fn one_that_fails_is_undone_and_the_others_are_done_and_the_next_command_is_told
     fleet.world.coord(&words).ends_with(code::DONE);
     fleet.assert_moved(broken, broken);
 }
+
+#[test]
+fn where_their_replicas_are_all_are_taken_over_in_place() {
+    let fleet = Fleet::lost(4, 4, little);
+    let said = fleet.world.coord(&["failover", A, "--yes"]).ends_with(code::DONE);
+    said.says(&["failover (in place) of machine-a: 4 groups", "in place", "4 done in"]);
+    for server in fleet.on(B) {
+        server.await_field("role", "master");
+        server.await_mark(server.port);
+    }
+    assert!(fleet.on(C).all(|spare| spare.client().field("role") == "master"), "none of C has a part");
+}

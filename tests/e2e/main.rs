@@ -18,6 +18,7 @@ mod fifty;
 mod gate;
 mod harness;
 mod held_off;
+mod in_place;
 mod killed;
 mod left_behind;
 mod live;

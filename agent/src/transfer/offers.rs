@@ -44,9 +44,9 @@ struct Tools {
 /// What all offers use.
 struct Shared {
     workers: Workers<Tools>,
+    /// How many an offer uses unless it is told otherwise: one a core, since they take what is idle, and the server keeps its
+    /// core.
     workers_max: usize,
-    /// How many an offer uses unless it is told otherwise: the server keeps a core.
-    workers_default: usize,
     buffers: Buffers,
 }
 
@@ -80,12 +80,7 @@ impl Offers {
     pub fn start() -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers_max = cores.min(WORKERS_MAX);
-        let shared = Shared {
-            workers: Workers::start("pack", workers_max)?,
-            workers_max,
-            workers_default: (cores - 1).clamp(1, workers_max),
-            buffers: Buffers::default(),
-        };
+        let shared = Shared { workers: Workers::start("pack", workers_max)?, workers_max, buffers: Buffers::default() };
         Ok(Self {
             tickets: Mutex::default(),
             sent: AtomicU64::new(0),

@@ -34,6 +34,8 @@ pub struct Free {
 /// Why two belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
+    /// It is of the group itself.
+    Group,
     Port,
     Name,
     Order,
@@ -42,6 +44,7 @@ pub enum By {
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            By::Group => "in place",
             By::Port => "same port",
             By::Name => "same name",
             By::Order => "order",
@@ -112,7 +115,7 @@ pub fn pair(lost: &[Lost], free: &[Free]) -> Vec<Option<(InstanceRef, By)>> {
             let fits = |free: &&Free| match by {
                 By::Port => free.port == group.port,
                 By::Name => group.instance.as_ref() == Some(&free.instance.instance),
-                By::Order => true,
+                By::Group | By::Order => true,
             };
             if let Some(at) = left.iter().position(|free| fits(free) && group.is_read_by(free)) {
                 *pair = Some((left.remove(at).instance.clone(), by));

@@ -26,11 +26,12 @@ pub enum Outlook {
 pub struct Prospect {
     pub plan: Plan,
     pub by: By,
-    pub way: Way,
-    /// What the data set takes in memory: the snapshot is no larger.
+    /// None: nothing is moved.
+    pub way: Option<Way>,
+    /// What the data set that is moved takes in memory: the snapshot is no larger.
     pub bytes: u64,
     /// The longest that it takes from the start of the save until the target serves, as far as can be foretold.
-    pub seconds: f64,
+    pub seconds: Option<f64>,
 }
 
 impl Row {

@@ -24,7 +24,7 @@ use crate::inventory::Word;
 use crate::observe::together;
 use crate::plan::cast::Cast;
 use crate::plan::checks::batch::{self as checks, Demand};
-use crate::plan::{Check, Intent, Plan, landing, pace};
+use crate::plan::{Check, Goal, Intent, Mode, Plan, landing, pace};
 use crate::rate::Limit;
 use crate::report::batch::{self as report, Batch};
 use crate::report::progress::{Display, Displays};
@@ -34,8 +34,8 @@ use crate::topology::{Group, Topology, WordError, World};
 
 /// Whether the operator means all groups of a host, and the host that is to take them. Of a host that led one, the target is
 /// named as ever.
-pub(super) fn is_meant(failed: &Word, to: &Word, topology: &Topology) -> bool {
-    failed.instance.is_none() && to.instance.is_none() && topology.led_by(&failed.host).count() > 1
+pub(super) fn is_meant(failed: &Word, to: Option<&Word>, topology: &Topology) -> bool {
+    failed.instance.is_none() && to.is_none_or(|to| to.instance.is_none()) && topology.led_by(&failed.host).count() > 1
 }
 
 /// Shows the plans and, if they may be, carries them out.
@@ -46,9 +46,8 @@ pub(super) async fn go_on(
     signals: &mut Signals,
 ) -> Result<Exit, CoordError> {
     let console = context.console;
-    let (jobs, intent) = (jobs(args, rows.len()), args.intent());
-    let max_rate = intent.budget.max_rate;
-    let batch = Batch { failed: &args.failed, to: &args.to, goal: intent.goal, jobs, max_rate };
+    let (jobs, max_rate) = (jobs(args, rows.len()), args.moving.budget().max_rate);
+    let batch = Batch { failed: &args.failed, to: args.to.as_deref(), mode: args.mode(), jobs, max_rate };
     console.result(|out| batch.write_plans(&rows, console.verbose, out));
     batch.plan_events(&rows).iter().for_each(|event| console.event(event));
     let refused = rows.iter().filter(|row| row.refusal().is_some()).count();
@@ -82,12 +81,12 @@ fn jobs(args: &FailoverArgs, groups: usize) -> usize {
 }
 
 /// What is wanted of each group: the rate is the share that each has if all that may have their turn send.
-fn shared_intent(args: &FailoverArgs, jobs: usize, lost: usize) -> Result<Intent, CoordError> {
+fn shared_intent(args: &FailoverArgs, mode: Mode, jobs: usize, lost: usize) -> Result<Intent, CoordError> {
     if args.expect_primary.is_some() || args.expect_lineage.is_some() {
         let message = format!("--expect-primary and --expect-lineage are about one group, and {lost} are meant");
         return Err(CoordError::usage(message).hint("name one group, as `coord status` does"));
     }
-    let mut intent = args.intent();
+    let mut intent = args.intent(mode);
     let max_rate = intent.budget.max_rate;
     if let Some(whole) = max_rate {
         let share = whole / jobs as u64;
@@ -104,22 +103,27 @@ fn shared_intent(args: &FailoverArgs, jobs: usize, lost: usize) -> Result<Intent
 pub(super) async fn plan(
     context: &Context,
     args: &FailoverArgs,
-    (failed, to, source): (&Word, &Word, Option<&Word>),
+    (failed, to, source): (&Word, Option<&Word>, Option<&Word>),
     (world, topology): (&mut World, &Topology),
 ) -> Result<Vec<Row>, CoordError> {
-    match world.named(&to.host, None) {
-        _ if failed.host == to.host => return Err(CoordError::usage(format!("{to} cannot take its own place"))),
-        Ok(_) | Err(WordError::Several { .. }) => {}
-        Err(error) => return Err(no_cast(error.into(), &topology.unreachable)),
+    match to.map(|to| (to, world.named(&to.host, None))) {
+        Some((to, _)) if failed.host == to.host => {
+            return Err(CoordError::usage(format!("{to} cannot take its own place")));
+        }
+        None | Some((_, Ok(_) | Err(WordError::Several { .. }))) => {}
+        Some((_, Err(error))) => return Err(no_cast(error.into(), &topology.unreachable)),
     }
     let groups = pairing::led_by(topology, &failed.host);
     let jobs = jobs(args, groups.len());
-    let intent = &shared_intent(args, jobs, groups.len())?;
-    let free = pairing::free_on(world, topology, &to.host, intent.replace_target_data);
-    let parts = parts(&groups, &free, (to, source), world);
-    let casts: Vec<Cast> = parts.iter().flatten().map(|(cast, _)| cast.clone()).collect();
-    trials::hear_targets(context, &casts, world).await;
-    let rehearsals = trials::try_paths(context, &casts, intent.goal, world).await;
+    let in_place = shared_intent(args, Mode::InPlace, jobs, groups.len())?;
+    let building = Intent { goal: Goal::Failover(args.mode()), ..in_place.clone() };
+    let free = to.map(|to| pairing::free_on(world, topology, &to.host, building.replace_target_data));
+    let parts = parts(args, &groups, &free.unwrap_or_default(), (to, source), world);
+    let casts = parts.iter().flatten().map(|(cast, _)| cast.clone());
+    let (staying, moving): (Vec<Cast>, Vec<Cast>) = casts.partition(Cast::is_in_place);
+    trials::hear_targets(context, &[staying.as_slice(), &moving].concat(), world).await;
+    let mut rehearsals = trials::try_paths(context, &staying, in_place.goal, world).await;
+    rehearsals.extend(trials::try_paths(context, &moving, building.goal, world).await);
     let (mut rows, mut demands, mut runs) = (Vec::new(), Vec::new(), Vec::new());
     for (group, part) in groups.iter().zip(parts) {
         let group = group.name.clone();
@@ -132,12 +136,15 @@ pub(super) async fn plan(
             }
         };
         let run = unlike(context, &runs)?;
+        let moves = !cast.is_in_place();
+        let intent = if moves { &building } else { &in_place };
         let scene = cast.scene(world, intent, &rehearsals, &run).ok_or_else(no_scene)?;
-        let (way, seconds) = (landing::of(&scene), pace::cautious_seconds(&scene).unwrap_or(0.0));
+        let way = moves.then(|| landing::of(&scene));
+        let seconds = pace::cautious_seconds(&scene).filter(|_| moves);
         let plan = Plan::build(Some(group.clone()), &scene);
-        let (bytes, demand) = (scene.data_bytes(), Demand::of(&scene));
+        let (bytes, demand) = (if moves { scene.data_bytes() } else { 0 }, Demand::of(&scene));
         let row = Row { group, outlook: Outlook::Planned(Box::new(Prospect { plan, by, way, bytes, seconds })) };
-        demands.push(row.refusal().is_none().then_some(demand));
+        demands.push((moves && row.refusal().is_none()).then_some(demand));
         rows.push(row);
         runs.push(run);
     }
@@ -151,23 +158,30 @@ pub(super) async fn plan(
 
 /// Who plays which part in each group, and why the groups that have no plan have none.
 fn parts(
+    args: &FailoverArgs,
     groups: &[&Group],
     free: &[Free],
-    (to, source): (&Word, Option<&Word>),
+    (to, source): (Option<&Word>, Option<&Word>),
     world: &World,
 ) -> Vec<Result<(Cast, By), Check>> {
-    let is_lost = |group: &&&Group| !group.primary.state.is_running();
+    let stays = |group: &Group| to.is_none_or(|to| source.is_none() && args.takes_over(group, to));
+    let is_lost = |group: &&&Group| !group.primary.state.is_running() && !stays(group);
     let lost: Vec<Lost> = groups.iter().filter(is_lost).map(|group| Lost::of(group, world)).collect();
     let mut pairs = pairing::pair(&lost, free).into_iter();
     let part = |group: &&Group| {
         if group.primary.state.is_running() {
             return Err(checks::alive(group));
         }
-        let Some((target, by)) = pairs.next().flatten() else {
-            return Err(checks::without_target(&group.name, &to.host));
+        let (cast, by) = match to.filter(|_| !stays(group)) {
+            None => (Cast::of_group(world, group, None, to.or(source)), By::Group),
+            Some(to) => {
+                let Some((target, by)) = pairs.next().flatten() else {
+                    return Err(checks::without_target(&group.name, &to.host));
+                };
+                let target = Word { host: target.host, instance: Some(target.instance) };
+                (Cast::of_group(world, group, Some(&target), source), by)
+            }
         };
-        let target = Word { host: target.host, instance: Some(target.instance) };
-        let cast = Cast::of_group(world, group, &target, source);
         cast.map(|cast| (cast, by)).map_err(|error| checks::without_cast(&error))
     };
     groups.iter().map(part).collect()
@@ -185,10 +199,7 @@ fn unlike(context: &Context, others: &[RunId]) -> Result<RunId, CoordError> {
 
 fn all_refused(batch: &Batch, rows: &[Row], refused: usize) -> CoordError {
     let (groups, exit) = (report::groups(rows.len()), Exit::worst(rows.iter().filter_map(Row::refusal)));
-    let what = format!(
-        "{} of {} -> {}: {refused} of {groups} refused, nothing was changed",
-        batch.goal, batch.failed, batch.to
-    );
+    let what = format!("{batch}: {refused} of {groups} refused, nothing was changed");
     let mut error = CoordError::new(exit, what);
     for row in rows {
         let refusals = row.refusals().map(|check| format!("{}: {}: {}", row.group, check.id, check.says));

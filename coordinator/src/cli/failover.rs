@@ -1,4 +1,4 @@
-//! `coord failover FAILED --to TARGET`: replaces a lost primary.
+//! `coord failover FAILED [--to TARGET]`: replaces a lost primary, by a survivor of its group or by another server.
 
 use baton_proto::{HostName, HostPort};
 use clap::{Args, ValueEnum};
@@ -16,6 +16,7 @@ use crate::observe;
 use crate::plan::cast::{self, Cast, CastError};
 use crate::plan::{Goal, Intent, Mode, Plan};
 use crate::topology::stand::Seen;
+use crate::topology::{Group, World};
 
 /// What the manual tells of many groups at once.
 const AFTER_HELP: &str = "\
@@ -37,15 +38,17 @@ pub(super) const RUN_NAME: &str = "fo";
 pub struct FailoverArgs {
     /// The host, or host/instance, or host:port, of the lost primary; of a host that led several groups, all of them
     pub(super) failed: String,
-    /// The host, or host/instance, that takes its place; for several groups the host alone
+    /// The host, or host/instance, that takes its place: a replica of the group, in place, or a server of none, to which the
+    /// data is moved; for several groups the host alone [default: the freshest replica, in place]
     #[arg(long, value_name = "TARGET")]
-    pub(super) to: String,
+    pub(super) to: Option<String>,
     /// Take this survivor as the source instead of the freshest
     #[arg(long, value_name = "HOST")]
     source: Option<String>,
-    /// replace: the target becomes the primary; promote: the source does, and the target becomes its replica
-    #[arg(long, value_enum, default_value_t = ModeChoice::Replace)]
-    mode: ModeChoice,
+    /// For a target of no group. replace: it becomes the primary; promote: the source does, and the target becomes its
+    /// replica [default: replace]
+    #[arg(long, value_enum, requires = "to")]
+    mode: Option<ModeChoice>,
     #[command(flatten)]
     pub(super) moving: Moving,
     /// Refuse if the group's primary is another than this
@@ -92,15 +95,15 @@ enum Planned {
 }
 
 pub async fn run(context: &Context, args: &FailoverArgs) -> Result<Exit, CoordError> {
-    let to = context.inventory.word(&args.to)?;
+    let to = args.to.as_deref().map(|word| context.inventory.word(word)).transpose()?;
     let mut signals = Signals::listen();
-    match execute::looked(plan(context, args, &to), &mut signals).await? {
+    match execute::looked(plan(context, args, to.as_ref()), &mut signals).await? {
         Planned::One(plan) => execute::go_on(context, *plan, &args.consent, &mut signals).await,
         Planned::Many(rows) => batch::go_on(context, args, rows, &mut signals).await,
     }
 }
 
-async fn plan(context: &Context, args: &FailoverArgs, to: &Word) -> Result<Planned, CoordError> {
+async fn plan(context: &Context, args: &FailoverArgs, to: Option<&Word>) -> Result<Planned, CoordError> {
     let source = args.source.as_deref().map(|word| context.inventory.word(word)).transpose()?;
     let failed = context.inventory.word(&args.failed);
     let (mut world, topology) = observe::survey(&context.inventory, &context.agents).await;
@@ -115,10 +118,10 @@ async fn plan(context: &Context, args: &FailoverArgs, to: &Word) -> Result<Plann
     };
     let cast = match (group, failed) {
         (Err(CastError::NoSuchGroup), Err(error)) => return Err(error.into()),
-        (group, _) => group.and_then(|group| Cast::of_group(&world, group, to, source.as_ref())),
+        (group, _) => group.and_then(|group| args.cast(&world, group, to, source.as_ref())),
     };
     let cast = cast.map_err(|error| no_cast(error, &topology.unreachable))?;
-    let intent = args.intent();
+    let intent = args.intent(if cast.is_in_place() { Mode::InPlace } else { args.mode() });
     let casts = std::slice::from_ref(&cast);
     trials::hear_targets(context, casts, &mut world).await;
     let rehearsals = trials::try_paths(context, casts, intent.goal, &mut world).await;
@@ -128,11 +131,28 @@ async fn plan(context: &Context, args: &FailoverArgs, to: &Word) -> Result<Plann
 }
 
 impl FailoverArgs {
-    pub(super) fn intent(&self) -> Intent {
-        let mode = match self.mode {
-            ModeChoice::Replace => Mode::Replace,
-            ModeChoice::Promote => Mode::Promote,
-        };
+    /// Finds the parts. A target that is of the group takes over in place, unless a mode was asked for, which wants another.
+    fn cast(&self, world: &World, group: &Group, to: Option<&Word>, source: Option<&Word>) -> Result<Cast, CastError> {
+        match to.filter(|to| source.is_none() && self.takes_over(group, to)) {
+            Some(survivor) => Cast::of_group(world, group, None, Some(survivor)),
+            None => Cast::of_group(world, group, to, source),
+        }
+    }
+
+    /// Whether what is named is to take over in place.
+    pub(super) fn takes_over(&self, group: &Group, to: &Word) -> bool {
+        self.mode.is_none() && group.replicas.iter().any(|own| cast::fits(to, &own.instance))
+    }
+
+    /// The mode for a target of no group.
+    pub(super) fn mode(&self) -> Mode {
+        match self.mode {
+            None | Some(ModeChoice::Replace) => Mode::Replace,
+            Some(ModeChoice::Promote) => Mode::Promote,
+        }
+    }
+
+    pub(super) fn intent(&self, mode: Mode) -> Intent {
         Intent {
             expect_primary: self.expect_primary.clone(),
             expect_lineage: self.expect_lineage.clone(),

@@ -22,7 +22,7 @@ pub struct Moving {
     /// Send no faster than this, such as 50MB/s or 400Mbit/s; `coord rate` changes it meanwhile
     #[arg(long, value_name = "RATE")]
     max_rate: Option<MaxRate>,
-    /// Cores of the source that pack the snapshot [default: leaves one to its server]
+    /// Cores of the source that pack the snapshot [default: all, as far as they are idle]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     cpu: Option<u32>,
 }
@@ -47,7 +47,7 @@ impl Moving {
         self.landing.way()
     }
 
-    fn budget(&self) -> Budget {
+    pub fn budget(&self) -> Budget {
         Budget { max_rate: self.max_rate.map(MaxRate::bytes_per_second), cpu: self.cpu }
     }
 }

@@ -254,7 +254,7 @@ fn ask(context: &Context, args: &ResumeArgs, run: &Run, aim: Aim) -> Result<bool
         (Aim::Resume, _, _) => "it goes on where it stopped".to_owned(),
     };
     console.note(|out| {
-        writeln!(out, "run {}: {} of {} to {}, {}", plan.run, plan.goal, plan.source, plan.target, runs::state(run))?;
+        writeln!(out, "run {}: {}, {}, {}", plan.run, plan.goal, plan.parts(), runs::state(run))?;
         writeln!(out, "next: {next}")
     });
     if args.yes {

@@ -89,7 +89,7 @@ fn tell(run: &RunId, records: Result<Vec<Record>, CoordError>, console: Console)
                 "failed": plan.failed, "source": plan.source.to_string(), "target": plan.target.to_string(),
             }));
             console.result(|out| {
-                let about = format!("{} -> {}", plan.source, plan.target);
+                let about = plan.parts();
                 writeln!(out, "{run:<10} {:<20} {:<18} {about:<28} {state}", time(begun), plan.goal)
             });
         }

@@ -38,7 +38,10 @@ pub enum CastError {
     NoSource { group: String, reasons: Vec<String> },
     #[error("{source_word} is no replica of {group} that could be the source")]
     BadSource { source_word: Word, group: String, reasons: Vec<String> },
-    #[error("{target} is a member of the group of {group}: the target must be a server that belongs to none")]
+    #[error(
+        "{target} is a member of the group of {group}: data is moved to a server that belongs to none; to have it take over \
+         in place, leave --mode and --source out"
+    )]
     TargetInGroup { target: InstanceRef, group: String },
     #[error("{0} cannot be source and target at once")]
     Same(InstanceRef),
@@ -67,22 +70,11 @@ impl CastError {
 }
 
 impl Cast {
-    /// Finds the parts of a failover.
-    pub fn failover(
-        world: &World,
-        topology: &Topology,
-        failed: &Word,
-        to: &Word,
-        source: Option<&Word>,
-    ) -> Result<Cast, CastError> {
-        Cast::of_group(world, lost_group(topology, failed)?, to, source)
-    }
-
-    /// Finds the parts of the failover of one group.
-    pub fn of_group(world: &World, group: &Group, to: &Word, source: Option<&Word>) -> Result<Cast, CastError> {
-        let target = world.named(&to.host, to.instance.as_ref())?;
-        if group.members().any(|member| *member == target) {
-            return Err(CastError::TargetInGroup { target, group: group.name.clone() });
+    /// Finds the parts of the failover of one group. Without a target, a survivor takes over in place.
+    pub fn of_group(world: &World, group: &Group, to: Option<&Word>, source: Option<&Word>) -> Result<Cast, CastError> {
+        let target = to.map(|to| world.named(&to.host, to.instance.as_ref())).transpose()?;
+        if let Some(target) = target.as_ref().filter(|target| group.members().any(|member| member == *target)) {
+            return Err(CastError::TargetInGroup { target: target.clone(), group: group.name.clone() });
         }
         let survivors: Vec<Survivor> =
             group.replicas.iter().map(|replica| Survivor::of(group, replica, world)).collect();
@@ -106,7 +98,13 @@ impl Cast {
         let others = || survivors.iter().filter(|survivor| survivor.name != chosen.name);
         let siblings = others().filter(|survivor| survivor.unfit.is_none()).map(|s| s.name.clone()).collect();
         let passed_over = others().map(|other| (other.name.clone(), other.why_not(chosen))).collect();
-        Ok(Cast { group: Some(group.clone()), source: chosen.name.clone(), target, siblings, passed_over })
+        let source = chosen.name.clone();
+        Ok(Cast { group: Some(group.clone()), target: target.unwrap_or(source.clone()), source, siblings, passed_over })
+    }
+
+    /// Whether the source takes over where it is, and nothing is built.
+    pub fn is_in_place(&self) -> bool {
+        self.source == self.target
     }
 
     /// Finds the parts of a copy or a clone as they were named.
@@ -130,6 +128,7 @@ impl Cast {
                 followers.insert(0, &self.source);
                 to(&self.target, &followers)
             }
+            Goal::Failover(Mode::InPlace) => to(&self.source, &followers),
             Goal::Failover(Mode::Promote) => {
                 followers.push(&self.target);
                 to(&self.source, &followers)
@@ -162,7 +161,8 @@ impl Cast {
     }
 }
 
-fn fits(word: &Word, instance: &InstanceRef) -> bool {
+/// Whether a word means an instance, or all of its host.
+pub fn fits(word: &Word, instance: &InstanceRef) -> bool {
     instance.host == word.host && word.instance.as_ref().is_none_or(|name| *name == instance.instance)
 }
 

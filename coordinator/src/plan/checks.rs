@@ -16,7 +16,7 @@ mod target;
 
 use std::fmt;
 
-use crate::plan::{Check, Goal, Level, Scene};
+use crate::plan::{Check, Goal, Level, Mode, Scene};
 
 type CheckFn = fn(&Scene) -> Vec<Check>;
 
@@ -29,14 +29,17 @@ const LOST: &[CheckFn] = &[
     source::has_data,
     source::knows_its_history,
     source::is_recent,
-    source::is_idle,
-    source::can_save,
     source::siblings_stand,
     silent::siblings_answer,
-    live_source::keeps_what_is_written,
     condition::is_unmanaged,
     condition::leader_serves,
 ];
+
+/// What the survivor is to save, and to keep meanwhile.
+const SAVED: &[CheckFn] = &[source::is_idle, source::can_save, live_source::keeps_what_is_written];
+
+/// The survivor that takes over where it is.
+const ALONE: &[CheckFn] = &[source::is_followed];
 
 const COPIED: &[CheckFn] = &[source::has_data, source::is_idle, source::can_save];
 
@@ -89,7 +92,8 @@ const PATH: &[CheckFn] = &[path::formats_fit, path::passwords_fit, path::is_open
 /// Makes every check of the goal.
 pub fn of(scene: &Scene) -> Vec<Check> {
     let parts: &[&[CheckFn]] = match scene.intent.goal {
-        Goal::Failover(_) => &[LOST, TARGET, PATH, MOVED, CHANGED],
+        Goal::Failover(Mode::InPlace) => &[LOST, ALONE, PATH, CHANGED],
+        Goal::Failover(_) => &[LOST, SAVED, TARGET, PATH, MOVED, CHANGED],
         Goal::Copy { .. } => &[COPIED, TARGET, MOVED],
         Goal::Switchover { .. } => &[HANDED_OVER, PATH, CHANGED],
         Goal::Clone => &[CLONED, TARGET, PATH, MOVED, CHANGED],

@@ -7,7 +7,7 @@ use std::fmt;
 use baton_proto::report::{Role, ServerState};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Goal, Scene};
+use crate::plan::{Goal, Mode, Scene};
 
 /// How the snapshot lands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,10 @@ pub struct Obstacle {
 
 /// Chooses how the snapshot lands; `None` where no server is to have it.
 pub fn choose(scene: &Scene) -> Option<Choice> {
-    if matches!(scene.intent.goal, Goal::Copy { start: false } | Goal::Switchover { .. } | Goal::Rejoin) {
+    let goal = scene.intent.goal;
+    if matches!(goal, Goal::Copy { start: false } | Goal::Switchover { .. } | Goal::Rejoin)
+        || goal == Goal::Failover(Mode::InPlace)
+    {
         return None;
     }
     let obstacles = obstacles(scene);

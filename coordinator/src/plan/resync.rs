@@ -16,8 +16,8 @@ use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing, spool};
 use crate::report::units::Bytes;
 use crate::topology::writes::Seen;
 
-/// How a replica came level with its primary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How a replica came level with its primary, the cheaper way first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resync {
     /// From the backlog: the data did not cross the network again.
@@ -72,6 +72,9 @@ pub fn forecasts(scene: &Scene) -> Vec<Forecast> {
         Goal::Failover(Mode::Replace) => {
             let joins = std::iter::once(scene.source).chain(scene.siblings.iter().copied());
             joins.map(|replica| behind_a_loaded_primary(scene, replica)).collect()
+        }
+        Goal::Failover(Mode::InPlace) => {
+            scene.siblings.iter().map(|replica| behind_the_promoted(scene, *replica)).collect()
         }
         Goal::Failover(Mode::Promote) => {
             let siblings = scene.siblings.iter().map(|replica| behind_the_promoted(scene, *replica));

@@ -26,6 +26,7 @@ pub fn of(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     match scene.intent.goal {
         Goal::Failover(Mode::Replace) => replace(scene, method),
         Goal::Failover(Mode::Promote) => promote(scene, method),
+        Goal::Failover(Mode::InPlace) => in_place(scene),
         Goal::Copy { start } => copy(scene, method, start),
         Goal::Switchover { timeout_ms } => switchover::steps(scene, timeout_ms),
         Goal::Clone => clone(scene, method),
@@ -74,6 +75,24 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     steps.push(Step::Persist { instances: [source.clone(), target.clone()].into_iter().chain(siblings).collect() });
     steps.push(Step::Canary { primary: source, replica: target });
     steps.push(release(scene));
+    steps.extend(left::step(scene));
+    steps
+}
+
+fn in_place(scene: &Scene) -> Vec<Step> {
+    let source = scene.source.name.clone();
+    let siblings = names(&scene.siblings);
+    let members: Vec<_> = scene.members().collect();
+    let mut steps = vec![fence(&members)];
+    steps.extend(rejoin::depose(scene, scene.source));
+    steps.push(Step::Promote { on: source.clone() });
+    if !siblings.is_empty() {
+        steps.push(Step::AttachSiblings { replicas: siblings.clone(), to: upstream(scene.source) });
+    }
+    steps.push(Step::Persist { instances: names(&members) });
+    if let Some(replica) = siblings.into_iter().next() {
+        steps.push(Step::Canary { primary: source, replica });
+    }
     steps.extend(left::step(scene));
     steps
 }

@@ -2,6 +2,7 @@
 
 mod clone;
 mod condition;
+mod in_place;
 mod landing;
 mod left;
 mod pace;
@@ -104,7 +105,9 @@ impl Case {
             Goal::Copy { .. } | Goal::Clone | Goal::Rejoin => Cast::pair(world, &word("b"), &word("c")),
             Goal::Switchover { .. } => Cast::switchover(world, &Topology::of(world), &word("a"), &word("b")),
             Goal::Failover(_) => {
-                Cast::failover(world, &Topology::of(world), &word("a"), &word("c"), self.source.as_ref())
+                let topology = Topology::of(world);
+                let to = (self.intent.goal != Goal::Failover(Mode::InPlace)).then(|| word("c"));
+                Cast::of_group(world, cast::lost_group(&topology, &word("a"))?, to.as_ref(), self.source.as_ref())
             }
         }
     }
@@ -262,7 +265,9 @@ fn a_host_that_leads_no_group_and_a_target_inside_the_group_are_told_apart() {
     let case = Case::replace();
     let world = case.world();
     let topology = Topology::of(&world);
-    let cast = |failed: &str, to: &str| Cast::failover(&world, &topology, &word(failed), &word(to), None);
+    let cast = |failed: &str, to: &str| {
+        Cast::of_group(&world, cast::lost_group(&topology, &word(failed))?, Some(&word(to)), None)
+    };
     assert!(matches!(cast("c", "c"), Err(CastError::NoGroup { .. })));
     assert!(matches!(cast("a", "b"), Err(CastError::TargetInGroup { .. })));
     assert!(matches!(cast("a", "z"), Err(CastError::Word(_))));

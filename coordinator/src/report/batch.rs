@@ -1,6 +1,7 @@
 //! Many runs of one command, as people and programs see them: a table of plans before, a table of results after.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 
 use comfy_table::CellAlignment;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::batch::makespan;
 use crate::batch::row::{Outcome, Row, exit_of};
-use crate::plan::{Check, Goal};
+use crate::plan::{Check, Goal, Mode};
 use crate::rate::Limit;
 use crate::report::table::{NONE, or_none, plain, print};
 use crate::report::units::{Bytes, Seconds};
@@ -17,14 +18,29 @@ use crate::report::units::{Bytes, Seconds};
 pub struct Batch<'a> {
     /// The lost host.
     pub failed: &'a str,
-    /// The host that takes its place.
-    pub to: &'a str,
-    pub goal: Goal,
+    /// The host that takes its place, if one was named.
+    pub to: Option<&'a str>,
+    /// Of the groups of which data is moved.
+    pub mode: Mode,
     pub jobs: usize,
     pub max_rate: Option<u64>,
 }
 
+impl fmt::Display for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (goal, failed) = (Goal::Failover(self.mode()), self.failed);
+        match self.to {
+            Some(to) => write!(f, "{goal} of {failed} -> {to}"),
+            None => write!(f, "{goal} of {failed}"),
+        }
+    }
+}
+
 impl Batch<'_> {
+    fn mode(&self) -> Mode {
+        if self.to.is_some() { self.mode } else { Mode::InPlace }
+    }
+
     /// Writes a row a group, why groups are refused, each kind of warning once, and the verdict.
     pub fn write_plans(&self, rows: &[Row], verbose: bool, out: &mut dyn Write) -> io::Result<()> {
         if verbose {
@@ -33,7 +49,7 @@ impl Batch<'_> {
                 writeln!(out)?;
             }
         }
-        writeln!(out, "{} of {} -> {}: {}", self.goal, self.failed, self.to, groups(rows.len()))?;
+        writeln!(out, "{self}: {}", groups(rows.len()))?;
         let mut table = plain(vec!["", "GROUP", "SOURCE", "TARGET", "PAIRED BY", "LANDING", "DATA", "UP TO", "CHECKS"]);
         for column in [6, 7] {
             if let Some(column) = table.column_mut(column) {
@@ -48,9 +64,9 @@ impl Batch<'_> {
                 or_none(prospect.map(|prospect| &prospect.plan.source)),
                 or_none(prospect.map(|prospect| &prospect.plan.target)),
                 or_none(prospect.map(|prospect| prospect.by)),
-                or_none(prospect.map(|prospect| prospect.way)),
+                or_none(prospect.and_then(|prospect| prospect.way)),
                 or_none(prospect.map(|prospect| Bytes(prospect.bytes))),
-                or_none(prospect.map(|prospect| Seconds(prospect.seconds))),
+                or_none(prospect.and_then(|prospect| prospect.seconds).map(Seconds)),
                 checked(row),
             ]);
         }
@@ -73,7 +89,7 @@ impl Batch<'_> {
             some => format!(", {some} refused"),
         };
         let bytes = ready.iter().map(|prospect| prospect.bytes).sum();
-        let seconds = makespan(ready.iter().map(|prospect| prospect.seconds), self.jobs);
+        let seconds = makespan(ready.iter().filter_map(|prospect| prospect.seconds), self.jobs);
         let rate = self.max_rate.map(|rate| format!(", {} together", Limit(Some(rate)))).unwrap_or_default();
         format!(
             "{} ready{refused}; {} in up to {}, {} at a time{rate}",
@@ -114,7 +130,7 @@ impl Batch<'_> {
             })
             .collect();
         events.push(json!({
-            "event": "batch", "goal": self.goal.to_string(), "failed": self.failed, "to": self.to, "jobs": self.jobs,
+            "event": "batch", "goal": Goal::Failover(self.mode()).to_string(), "failed": self.failed, "to": self.to, "jobs": self.jobs,
             "max_rate": self.max_rate, "groups": planned,
         }));
         events
@@ -201,7 +217,7 @@ mod tests {
     use super::*;
     use crate::batch::row::Outlook;
     use crate::error::Exit;
-    use crate::plan::{Level, Mode};
+    use crate::plan::Level;
     use crate::run::End;
 
     fn outcome(group: &str, end: Option<End>, exit: Exit) -> Outcome {
@@ -234,8 +250,7 @@ mod tests {
             row("a:1", vec![check(Level::Refuse, "batch-target")]),
             row("a:2", vec![check(Level::Danger, "batch-alive")]),
         ];
-        let batch =
-            Batch { failed: "a", to: "c", goal: Goal::Failover(Mode::Replace), jobs: 4, max_rate: Some(1_000_000) };
+        let batch = Batch { failed: "a", to: Some("c"), mode: Mode::Replace, jobs: 4, max_rate: Some(1_000_000) };
         let mut out = Vec::new();
         batch.write_plans(&rows, false, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

@@ -11,7 +11,7 @@ use crate::report::units::Bytes;
 /// Writes checks, steps, forecasts and the verdict.
 pub fn write(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     let failed = plan.failed.as_deref().map(|failed| format!(" of {failed}")).unwrap_or_default();
-    writeln!(out, "{}{failed}: {} -> {}", plan.goal, plan.source, plan.target)?;
+    writeln!(out, "{}{failed}: {}", plan.goal, plan.parts())?;
     for check in &plan.checks {
         writeln!(out, " {:<7} {:<16} {}", check.level, check.id, check.says)?;
         if let Some(remedy) = check.remedy.as_ref().filter(|_| check.level > Level::Ok) {

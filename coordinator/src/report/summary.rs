@@ -227,9 +227,11 @@ fn joined(run: &Run) -> Vec<(String, Resync)> {
     run.ledger.joined().map(|(replica, resync)| (replica.to_string(), resync)).collect()
 }
 
-/// How the one replica joined that the run is about: the source behind its successor, or the target behind the source.
+/// How the one replica joined that the run is about: the source behind its successor, or the target behind the source. Of
+/// several it is about, the dearest.
 fn resync(run: &Run) -> Option<Resync> {
     let subject = match run.plan.goal {
+        Goal::Failover(Mode::InPlace) => return run.ledger.joined().map(|(_, resync)| resync).max(),
         Goal::Failover(Mode::Replace) | Goal::Switchover { .. } => &run.plan.source,
         Goal::Failover(Mode::Promote) | Goal::Copy { .. } | Goal::Clone | Goal::Rejoin => &run.plan.target,
     };
@@ -271,7 +273,7 @@ fn seconds(run: &Run) -> BTreeMap<&'static str, f64> {
     seconds.insert("total", run.times.iter().map(|(_, seconds)| seconds).sum());
     let serves = match run.plan.goal {
         Goal::Failover(Mode::Replace) => "gate",
-        Goal::Failover(Mode::Promote) => "promote",
+        Goal::Failover(Mode::Promote | Mode::InPlace) => "promote",
         Goal::Switchover { .. } => "hand-over",
         Goal::Copy { .. } | Goal::Clone | Goal::Rejoin => return seconds,
     };

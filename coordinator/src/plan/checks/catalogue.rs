@@ -85,6 +85,13 @@ pub const CATALOGUE: &[Entry] = &[
         verbs: &[FAILOVER],
     },
     Entry {
+        id: "primary-followed",
+        asks: "Will a survivor that takes over in place have a replica?",
+        remedy: "Give it one afterwards: `coord clone`.",
+        worst: Level::Warn,
+        verbs: &[FAILOVER],
+    },
+    Entry {
         id: "group-cluster",
         asks: "Is none of the servers a node of a Redis Cluster?",
         remedy: "Let the cluster do it: `CLUSTER FAILOVER`, `CLUSTER REPLICATE`.",

@@ -18,16 +18,11 @@ const SWAPPED_PERCENT_MAX: u64 = 5;
 /// Spare room, in percent of the data set, below which a limit of memory is soon reached.
 const MAXMEMORY_SPARE_PERCENT: u64 = 10;
 
-/// Everyone whose role or data the run changes.
-fn members<'a>(scene: &Scene<'a>) -> impl Iterator<Item = Member<'a>> {
-    [scene.source, scene.target].into_iter().chain(scene.siblings.iter().copied())
-}
-
 /// The primary to be.
 fn leader<'a>(scene: &Scene<'a>) -> Option<Member<'a>> {
     match scene.intent.goal {
         Goal::Failover(Mode::Replace) => Some(scene.target),
-        Goal::Failover(Mode::Promote) | Goal::Clone => Some(scene.source),
+        Goal::Failover(Mode::Promote | Mode::InPlace) | Goal::Clone => Some(scene.source),
         Goal::Copy { .. } | Goal::Switchover { .. } | Goal::Rejoin => None,
     }
 }
@@ -95,7 +90,7 @@ pub(super) fn takes_orders(scene: &Scene) -> Vec<Check> {
     const ID: &str = "orders";
     let (method, _) = save_method(scene);
     let mut checks = Vec::new();
-    for member in members(scene) {
+    for member in scene.members() {
         let name = member.name;
         let is_source = name == scene.source.name;
         for order in &member.report.condition.refused {
@@ -122,7 +117,7 @@ pub(super) fn takes_orders(scene: &Scene) -> Vec<Check> {
 /// What the run tells the servers can be written into their files, and stays there.
 pub(super) fn files_can_be_written(scene: &Scene) -> Vec<Check> {
     let mut checks = Vec::new();
-    for member in members(scene) {
+    for member in scene.members() {
         let (name, own) = (member.name, &member.report.condition);
         let file = &member.report.settings.config_file;
         let wanted = || {
@@ -207,7 +202,7 @@ pub(super) fn leader_serves(scene: &Scene) -> Vec<Check> {
     let Some(leader) = leader(scene) else { return Vec::new() };
     let (name, settings) = (leader.name, &leader.report.settings);
     let mut checks = Vec::new();
-    let (wanted, has) = (settings.min_replicas_to_write, 1 + scene.siblings.len() as u64);
+    let (wanted, has) = (settings.min_replicas_to_write, scene.members().count() as u64 - 1);
     if matches!(scene.intent.goal, Goal::Failover(_)) && wanted > has {
         let text = format!("{name} has min-replicas-to-write {wanted}, and will have {has}: it would refuse writes");
         checks.push(refuse("primary-writes", text, format!("lower min-replicas-to-write in {}", settings.config_file)));
@@ -241,7 +236,7 @@ pub(super) fn leader_serves(scene: &Scene) -> Vec<Check> {
             checks.push(warn("path-diskless-load", text, "set repl-diskless-load disabled there"));
         }
     }
-    if scene.intent.goal == Goal::Failover(Mode::Promote)
+    if matches!(scene.intent.goal, Goal::Failover(Mode::Promote | Mode::InPlace))
         && let Some(Role::Replica { priority: 0, .. }) = leader.running().map(|running| &running.role)
     {
         let text = format!("{name} has replica-priority 0: it is not meant to become a primary");

@@ -7,8 +7,7 @@ use crate::report::units::Span;
 /// One run at a time changes an instance. What another has left half done is finished or undone first.
 pub(super) fn is_nobodys(scene: &Scene) -> Vec<Check> {
     const ID: &str = "held";
-    let members = [scene.source, scene.target].into_iter().chain(scene.siblings.iter().copied());
-    let held = members.filter_map(|member| Some((member, member.report.claim.as_ref()?)));
+    let held = scene.members().filter_map(|member| Some((member, member.report.claim.as_ref()?)));
     let rivals: Vec<Check> = held
         .filter(|(_, claim)| claim.run != *scene.run)
         .map(|(member, claim)| {

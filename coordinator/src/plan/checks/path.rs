@@ -12,6 +12,7 @@ use crate::topology::HostView;
 fn parts<'a>(scene: &Scene<'a>) -> (Vec<Member<'a>>, Member<'a>) {
     let siblings = scene.siblings.iter().copied();
     match scene.intent.goal {
+        Goal::Failover(Mode::InPlace) => (siblings.collect(), scene.source),
         Goal::Failover(Mode::Promote) | Goal::Clone | Goal::Rejoin => {
             (siblings.chain([scene.target]).collect(), scene.source)
         }

@@ -24,7 +24,10 @@ pub(super) fn is_freshest(scene: &Scene) -> Vec<Check> {
         Some((other, bytes)) => danger(
             ID,
             format!("{} is {bytes} bytes behind {other}, which would lose them", scene.source.name),
-            format!("take {other} as the source, or leave --source out"),
+            match scene.intent.goal {
+                Goal::Failover(Mode::InPlace) => format!("say --to {other}"),
+                _ => format!("take {other} as the source, or leave --source out"),
+            },
         ),
         None => ok(ID, format!("{} stands at {own}, the furthest of {}", scene.source.name, scene.siblings.len() + 1)),
     }];
@@ -32,6 +35,16 @@ pub(super) fn is_freshest(scene: &Scene) -> Vec<Check> {
         checks.push(ok("source-others", format!("{name} is not the source: {why}")));
     }
     checks
+}
+
+/// Somebody follows the survivor that takes over: else what is written to it is nowhere else.
+pub(super) fn is_followed(scene: &Scene) -> Vec<Check> {
+    let name = scene.source.name;
+    let check = || {
+        let says = format!("nobody will follow {name}: what is written to it is nowhere else");
+        warn("primary-followed", says, format!("give it a replica afterwards: `coord clone {name} TARGET`"))
+    };
+    scene.siblings.is_empty().then(check).into_iter().collect()
 }
 
 /// The source holds something. An empty one may never have come level with the primary that was lost.

@@ -24,8 +24,7 @@ pub(super) fn depose(scene: &Scene, successor: Member) -> Option<Step> {
         standing: Standing::Deposed,
         since_unix: unix_now(scene),
     };
-    let members = [scene.source, scene.target].into_iter().chain(scene.siblings.iter().copied());
-    let keepers = members.map(|member| member.name.clone()).collect();
+    let keepers = scene.members().map(|member| member.name.clone()).collect();
     // Its agent may answer although its server is down: then what starts the server again brings it up fenced.
     let own = lost.place.instance().cloned();
     Some(Step::Depose { keepers, own, deposition: Box::new(deposition) })

@@ -181,8 +181,8 @@ fn failover(group: &Group, topology: &Topology, world: &World) -> Option<String>
         Place::Instance(instance) => instance.to_string(),
         // A host that is gone and led several: all of them, onto one host.
         Place::Host(host) if world.report(host).is_none() && topology.led_by(host).count() > 1 => {
-            let to = topology.spare_for(group, world).map_or_else(|| "HOST".into(), |spare| spare.host.to_string());
-            return Some(format!("coord failover {host} --to {to} --dry-run"));
+            let to = topology.spare_for(group, world).map(|spare| format!(" --to {}", spare.host)).unwrap_or_default();
+            return Some(format!("coord failover {host}{to} --dry-run"));
         }
         Place::Host(host) => host.to_string(),
         // It cannot be named on the command line before the inventory has its address, as an issue says.
@@ -190,6 +190,6 @@ fn failover(group: &Group, topology: &Topology, world: &World) -> Option<String>
     };
     Some(match topology.spare_for(group, world) {
         Some(spare) => format!("coord failover {failed} --to {spare} --dry-run"),
-        None => format!("coord failover {failed} --to TARGET --dry-run   (no spare is known that could be the TARGET)"),
+        None => format!("coord failover {failed} --dry-run   (in place: no spare is known)"),
     })
 }

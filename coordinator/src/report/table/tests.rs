@@ -157,11 +157,11 @@ ISSUES
 }
 
 #[test]
-fn without_a_spare_the_command_says_what_is_missing() {
+fn without_a_spare_the_command_is_the_one_that_needs_none() {
     let mut world = lost_primary();
     world.hosts.remove(&host("machine-c"));
     let text = shown(&world);
-    assert!(text.contains("  coord failover machine-a --to TARGET --dry-run   (no spare is known"), "{text}");
+    assert!(text.contains("  coord failover machine-a --dry-run   (in place: no spare is known)"), "{text}");
 }
 
 #[test]
