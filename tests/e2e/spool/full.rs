@@ -36,6 +36,9 @@ fn a_disk_that_fills_while_it_is_spooled_ends_the_run_and_what_is_missing_is_sai
         let (writer, running) = begin(&world);
         await_step(&running, "transfer");
         wait_until("the spool has begun to fill", || !nameless(world.a()).is_empty());
+        wait_until("the snapshot is there", || {
+            files(&world.a().data_dir()).iter().all(|name| !name.starts_with("temp-"))
+        });
         wait_until("so much was sent", || sent_bytes == 0 || sent(&running) >= sent_bytes);
         disk.fill();
         let said = running.wait().ends_with(code::ROLLED_BACK);
