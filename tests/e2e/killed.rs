@@ -16,6 +16,7 @@ mod middle;
 use std::{fmt, fs};
 
 use baton_tests::coord::{Said, code};
+use baton_tests::dataset::Dataset;
 use baton_tests::hold::Hold;
 use baton_tests::host::Host;
 use baton_tests::servers::{REDIS_7_0, ServerProgram};
@@ -38,7 +39,7 @@ struct Flow {
 }
 
 const BY_FILE: Flow = Flow {
-    args: &["--landing", "file"],
+    args: &["--to", C, "--landing", "file"],
     steps: &[
         "fence", "depose", "snapshot", "transfer", "install", "load", "gate", "attach", "persist", "canary", "release",
     ],
@@ -47,14 +48,14 @@ const BY_FILE: Flow = Flow {
     serves: C,
 };
 const LIVE: Flow = Flow {
-    args: &["--landing", "live"],
+    args: &["--to", C, "--landing", "live"],
     steps: &["fence", "depose", "boot", "snapshot", "transfer", "gate", "attach", "persist", "canary", "release"],
     source_acts: &["fence", "depose", "snapshot", "offer", "follow", "persist", "canary", "release"],
     target_acts: &["depose", "start", "pull", "persist", "canary", "release"],
     serves: C,
 };
 const PROMOTE: Flow = Flow {
-    args: &["--mode", "promote", "--landing", "file"],
+    args: &["--to", C, "--mode", "promote", "--landing", "file"],
     steps: &[
         "fence", "depose", "promote", "backlog", "snapshot", "transfer", "install", "load", "attach", "persist",
         "canary", "release",
@@ -63,6 +64,32 @@ const PROMOTE: Flow = Flow {
     target_acts: &["depose", "pull", "install", "start", "follow", "persist", "canary", "release"],
     serves: B,
 };
+
+/// B takes over where it is. C, the other survivor, is what the target is elsewhere.
+const IN_PLACE: Flow = Flow {
+    args: &["--to", B],
+    steps: &["fence", "depose", "promote", "siblings", "persist", "canary"],
+    source_acts: &["fence", "depose", "promote", "persist", "canary"],
+    target_acts: &["fence", "depose", "follow", "persist", "canary"],
+    serves: B,
+};
+
+impl Flow {
+    /// A has been lost, and C is as the flow wants it.
+    fn lost(&self, old_dump: bool) -> Lost {
+        let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+        if old_dump {
+            fs::write(world.c().dump_path(), OLD_DUMP).unwrap();
+        }
+        world.start();
+        if self.args == IN_PLACE.args {
+            world.replicate(C, A);
+            world.c().start_server();
+        }
+        Dataset::mixed(7, LITTLE_BYTES).load(&mut world.a().client());
+        Lost::after(world)
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Victim {
@@ -128,11 +155,7 @@ fn every_cell(flow: &Flow, victim: Victim) {
 impl Cell<'_> {
     fn play(&self) {
         println!("{self}");
-        let world = World::of_three(&ServerProgram::named(REDIS_7_0));
-        if self.old_dump {
-            fs::write(world.c().dump_path(), OLD_DUMP).unwrap();
-        }
-        let lost = Lost::with(world, baton_tests::dataset::Dataset::mixed(7, LITTLE_BYTES));
+        let lost = self.flow.lost(self.old_dump);
         // So that B has its data if its server is started again.
         lost.world.b().client().call(&["SAVE"]);
         let settings = settings(lost.world.b());
@@ -142,7 +165,7 @@ impl Cell<'_> {
             Held::Coord => lost.world.dir(),
         };
         let hold = Hold::set(home, &self.point);
-        let args = [&["failover", A, "--to", C, "--yes", "--json"], self.flow.args].concat();
+        let args = [&["failover", A, "--yes", "--json"], self.flow.args].concat();
         let running = lost.world.start_coord(&args);
         hold.wait();
         let run = running.run();
@@ -261,9 +284,9 @@ fn settings(host: &Host) -> Vec<String> {
 
 #[test]
 fn the_matrix_names_every_step_and_every_act() {
-    for flow in [BY_FILE, LIVE, PROMOTE] {
-        let lost = Lost::with_little_on(REDIS_7_0);
-        let args = [&["failover", A, "--to", C, "--yes", "--json"], flow.args].concat();
+    for flow in [BY_FILE, LIVE, PROMOTE, IN_PLACE] {
+        let lost = flow.lost(false);
+        let args = [&["failover", A, "--yes", "--json"], flow.args].concat();
         let said = lost.world.coord(&args).ends_with(code::DONE);
         let events = said.events();
         let started = events.iter().filter(|event| event["event"] == "step" && event["state"] == "started");
@@ -284,4 +307,4 @@ macro_rules! matrix {
         })*
     };
 }
-matrix! { by_file BY_FILE live LIVE promote PROMOTE }
+matrix! { by_file BY_FILE live LIVE promote PROMOTE in_place IN_PLACE }

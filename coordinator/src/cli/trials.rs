@@ -21,7 +21,8 @@ pub(super) async fn hear_targets(context: &Context, casts: &[Cast], world: &mut 
         let group = cast.group.as_ref().filter(|group| !group.primary.is_forgotten())?;
         Some((cast.target.clone(), group.primary.clone()))
     };
-    let lost: Vec<_> = casts.iter().filter_map(lost).collect();
+    // One that is of the group was heard with it.
+    let lost: Vec<_> = casts.iter().filter(|cast| !cast.is_in_place()).filter_map(lost).collect();
     let doors: BTreeSet<_> = lost
         .iter()
         .filter_map(|(target, primary)| Some((target.host.clone(), primary.place.host()?.clone())))

@@ -41,7 +41,7 @@ fn a_survivor_that_holds_less_than_another_does_not_lead() {
     refused(&case, "source-freshest", Level::Danger);
     let plan = case.plan();
     let remedy = plan.refusals().find_map(|check| check.remedy.clone());
-    assert_eq!(remedy.as_deref(), Some("say --to b/default"));
+    assert_eq!(remedy.as_deref(), Some("say --to b"));
 }
 
 #[test]
