@@ -10,6 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where the hierarchy of control groups (version 2) is mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// What the names of servers' processes contain.
+const SERVERS: [&str; 3] = ["redis", "valkey", "keydb"];
+/// In what the kernel counts the time of processes, to whoever asks: on every architecture that this runs on.
+const TICKS_PER_SECOND: u64 = 100;
 /// Deepest group looked at.
 const CGROUP_DEPTH_MAX: usize = 64;
 
@@ -90,6 +94,33 @@ fn group_limit(max: &str, current: &str, stat: &str) -> Option<HostMemory> {
     Some(HostMemory { total_bytes: max, available_bytes: max.saturating_sub(used) })
 }
 
+/// Time for which a core worked for a process, and for its children that have ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Worked {
+    pub(crate) own_seconds: f64,
+    pub(crate) children_seconds: f64,
+}
+
+/// How long was worked for a server's process so far. None where it cannot be told, and where that process is no server:
+/// the number is that of another in a container of its own.
+pub(crate) fn worked_by(pid: u32) -> Option<Worked> {
+    worked(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, TICKS_PER_SECOND)
+}
+
+/// Reads `/proc/PID/stat`.
+fn worked(text: &str, ticks_per_second: u64) -> Option<Worked> {
+    // The name may have spaces and brackets of its own.
+    let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
+    if !SERVERS.iter().any(|server| name.contains(server)) {
+        return None;
+    }
+    // Behind the name comes the third field, and from the fourteenth on the times.
+    let mut ticks = rest.split_whitespace().skip(11).map(|field| field.parse::<u64>().ok());
+    let mut seconds = || Some(ticks.next()?? as f64 / ticks_per_second as f64);
+    let (user, system, children_user, children_system) = (seconds()?, seconds()?, seconds()?, seconds()?);
+    Some(Worked { own_seconds: user + system, children_seconds: children_user + children_system })
+}
+
 /// Processors that this process may use.
 pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().try_into().unwrap_or(u32::MAX))
@@ -147,6 +178,21 @@ mod tests {
     }
 
     #[test]
+    fn the_time_that_a_server_worked_is_told_and_that_of_others_is_not() {
+        let stat = |name: &str| {
+            format!(
+                "7 ({name}) S 1 7 7 0 -1 4194560 900 12 0 0 250 50 400 100 20 0 5 0 99 100 200 18446744073709551615"
+            )
+        };
+        let found = Worked { own_seconds: 3.0, children_seconds: 5.0 };
+        assert_eq!(worked(&stat("redis-server"), 100), Some(found));
+        assert_eq!(worked(&stat("valkey (a) 1)"), 100), Some(found));
+        assert_eq!(worked(&stat("systemd"), 100), None);
+        assert_eq!(worked("7 (redis-server) S 1 7", 100), None);
+        assert_eq!(worked_by(u32::MAX), None);
+    }
+
+    #[test]
     fn this_host_has_memory_and_room() {
         let memory = memory();
         assert!(memory.total_bytes >= memory.available_bytes && memory.available_bytes > 0, "{memory:?}");
@@ -160,6 +206,7 @@ mod tests {
         fn no_text_makes_it_panic(text in "\\PC{0,60}") {
             let _ = (meminfo(&format!("MemTotal: {text}\nMemAvailable:{text}")), own_group(&format!("0::/{text}")));
             let _ = group_limit(&text, &text, &format!("inactive_file {text}"));
+            let _ = (worked(&text, 100), worked(&format!("1 (redis) {text}"), 100));
         }
     }
 }

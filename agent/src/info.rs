@@ -200,6 +200,7 @@ impl Info {
             aof_rewrite_ok: self.field("aof_last_bgrewrite_status") == Some("ok"),
             last_save_ok: self.field("rdb_last_bgsave_status") == Some("ok"),
             last_save_unix: self.count("rdb_last_save_time"),
+            last_save_seconds: self.number("rdb_last_bgsave_time_sec"),
             changes_since_save: self.count("rdb_changes_since_last_save"),
             load_keys: loaded.map(|loaded| LoadedKeys { loaded, expired: self.count("rdb_last_load_keys_expired") }),
         }

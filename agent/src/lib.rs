@@ -38,6 +38,7 @@ pub mod replica;
 pub mod serve;
 pub mod server;
 pub mod service;
+pub mod speeds;
 pub mod spool;
 pub mod tasks;
 pub mod tls;

@@ -24,7 +24,7 @@ use crate::info::Info;
 use crate::instance::{DataFiles, Instance, settings};
 use crate::redis_conf::RedisConf;
 use crate::server::{ConnectError, Server, ServerError};
-use crate::{actions, fence, host, service};
+use crate::{actions, fence, host, service, speeds};
 
 /// How long a server has to answer everything that is asked of it: a little more than one whole
 /// [call](crate::server::CALL_TIMEOUT), and less than those who wait for the report bear.
@@ -100,6 +100,7 @@ async fn report(instance: &Instance) -> InstanceReport {
         condition: seen.condition,
         fence: fence::read(instance.state_dir(), instance.name()),
         claim: None,
+        speeds: speeds::read(instance.state_dir(), instance.name()),
     }
 }
 

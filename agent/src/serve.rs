@@ -139,7 +139,11 @@ impl Desk {
     async fn answer(&self, peer: &Peer, request: Request, responder: Responder) {
         match (peer.role(), request) {
             (Role::Agent(_), Request::Chunk { ticket, index, held }) => {
-                let offers = &self.agent.offers;
+                let Agent { offers, spools, .. } = &*self.agent;
+                // It is told now, and not when all has crossed the network in vain.
+                if let (Ok(()), Some(fault)) = (offers.check(peer, &ticket), spools.failure(&ticket.run)) {
+                    return responder.chunk(Err(fault), |bytes| offers.pace(&ticket.run, bytes)).await;
+                }
                 let chunk = tokio::select! {
                     chunk = offers.chunk(peer, &ticket, (index, held)) => chunk,
                     // Nobody waits any more: it need not be packed.

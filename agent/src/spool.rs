@@ -85,6 +85,11 @@ impl Spools {
         kept.spool.state.borrow().failed.is_none().then(|| kept.spool.since.clone())
     }
 
+    /// Why the run's spool was given up, if it had one. Its snapshot is then of no use to whoever waits for both.
+    pub(crate) fn failure(&self, run: &RunId) -> Option<Fault> {
+        self.kept().get(run)?.spool.state.borrow().failed.clone()
+    }
+
     /// Keeps what comes on a link behind `since`, for so long at most. An earlier spool of the run ends.
     pub(crate) async fn keep(
         &self,

@@ -14,6 +14,7 @@ pub mod cast;
 pub mod checks;
 pub mod landing;
 pub mod left;
+pub mod pace;
 pub mod resync;
 pub mod spool;
 pub mod step;
@@ -29,6 +30,7 @@ use baton_proto::{Fault, HostPort, InstanceRef, RunId};
 use serde::{Deserialize, Serialize};
 
 pub use crate::plan::landing::Way;
+pub use crate::plan::pace::Expected;
 pub use crate::plan::resync::{Forecast, Resync};
 pub use crate::plan::step::Step;
 use crate::topology::stand::Seen;
@@ -142,6 +144,12 @@ impl<'a> Member<'a> {
     }
 }
 
+/// A dump that is so many times smaller than its server's memory is one of other days: in memory, small keys take some times
+/// what they take in a dump.
+const MEMORY_PER_DUMP_MAX: u64 = 16;
+/// What a snapshot takes of the memory that its data set takes: a half to nine tenths, of data of usual kinds.
+const SNAPSHOT_SHARE: f64 = 0.7;
+
 /// Everything that checks and steps look at.
 pub struct Scene<'a> {
     pub run: &'a RunId,
@@ -172,11 +180,12 @@ impl<'a> Scene<'a> {
         used.max(self.source.report.files.dump_bytes.unwrap_or(0))
     }
 
-    /// Best guess of the snapshot's size.
+    /// Best guess of the snapshot's size: that of the last one, if it can be of the same data.
     pub fn snapshot_bytes(&self) -> u64 {
+        let data = self.data_bytes();
         match self.source.report.files.dump_bytes {
-            Some(dump) if dump > 0 => dump,
-            _ => self.data_bytes(),
+            Some(dump) if dump > data / MEMORY_PER_DUMP_MAX => dump,
+            _ => (data as f64 * SNAPSHOT_SHARE) as u64,
         }
     }
 }
@@ -229,6 +238,9 @@ pub struct Plan {
     pub checks: Vec<Check>,
     /// How each replica will join its primary.
     pub forecasts: Vec<Forecast>,
+    /// How long it takes until the target has loaded, if it is to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
     pub steps: Vec<Step>,
 }
 
@@ -246,6 +258,7 @@ impl Plan {
             siblings: scene.siblings.iter().map(|sibling| sibling.name.clone()).collect(),
             above: above(scene),
             forecasts: resync::forecasts(scene),
+            expected: pace::expected(scene),
             steps: steps::of(scene, method),
             checks,
         }

@@ -89,6 +89,9 @@ pub struct PackingFacts {
     #[serde(default)]
     pub plain: u32,
     pub chunks: u32,
+    /// Whether a limit was set on the rate, which then tells nothing of the path.
+    #[serde(default)]
+    pub limited: bool,
     /// Why the last level was chosen, in words.
     pub why: String,
 }

@@ -30,6 +30,7 @@ pub mod lineage;
 pub mod name;
 pub mod rdb;
 pub mod report;
+pub mod speeds;
 pub mod version;
 
 pub use fault::{Fault, FaultKind};

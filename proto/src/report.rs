@@ -10,6 +10,7 @@ use crate::condition::{HostCondition, ServerCondition};
 use crate::deposed::Held;
 use crate::lineage::Lineage;
 use crate::name::{HostName, HostPort, InstanceName, RunId};
+use crate::speeds::Speeds;
 use crate::version::ServerVersion;
 
 /// A host as its agent sees it.
@@ -67,6 +68,9 @@ pub struct InstanceReport {
     /// The run that may change this instance.
     #[serde(default)]
     pub claim: Option<Claim>,
+    /// What was seen of snapshots that it wrote, received and loaded.
+    #[serde(default)]
+    pub speeds: Speeds,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,6 +285,9 @@ pub struct Persistence {
     pub aof_rewrite_ok: bool,
     pub last_save_ok: bool,
     pub last_save_unix: u64,
+    /// How long its last background save took; none where there was none.
+    #[serde(default)]
+    pub last_save_seconds: Option<u64>,
     pub changes_since_save: u64,
     /// Keys that the last load read, and those that it dropped as expired. Known from Redis 7.0 on.
     pub load_keys: Option<LoadedKeys>,

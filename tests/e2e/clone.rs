@@ -1,5 +1,7 @@
 //! `coord clone`: a replica of a server that serves, built from a snapshot and what was written since.
 
+mod role;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -12,6 +12,7 @@ mod discover;
 mod disturbed;
 mod documents;
 mod drill;
+mod expected;
 mod feed;
 mod fifty;
 mod gate;

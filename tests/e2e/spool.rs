@@ -1,5 +1,7 @@
 //! A source whose backlog is too short and cannot grow: its agent spools what is written while the snapshot travels.
 
+mod full;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -41,6 +43,11 @@ fn world(server: &str) -> World {
 }
 
 fn world_of(server: &str, configure: impl Fn(&mut Conf)) -> World {
+    loaded(laid_out(server, configure))
+}
+
+/// Hosts of which nothing runs yet.
+fn laid_out(server: &str, configure: impl Fn(&mut Conf)) -> World {
     let mut world = World::new();
     for name in [A, B, C] {
         world.add(name, &ServerProgram::named(server));
@@ -48,6 +55,10 @@ fn world_of(server: &str, configure: impl Fn(&mut Conf)) -> World {
     }
     world.a().configure(fixed);
     world.replicate(B, A);
+    world
+}
+
+fn loaded(world: World) -> World {
     world.start();
     world.b().await_in_sync_with(world.a());
     world.b().kill_server();
@@ -294,7 +305,12 @@ fn a_dry_run_tells_of_the_spool_and_why() {
     let said = world.coord(&["clone", A, C, "--dry-run", "--max-rate", RATE]).ends_with(code::DONE);
     said.says(&["its agent spools", "spool what is written", "by spool: ", "fed the spool, then follows"]);
     let said = world.coord(&["clone", A, C, "--dry-run", "--max-rate", RATE, "--landing", "file"]);
-    said.ends_with(code::PREFLIGHT).says(&["nor can its agent spool it: the target does not land live"]);
+    said.ends_with(code::PREFLIGHT).says(&[
+        "nor can its agent spool it: the target does not land live",
+        "leave `--landing file` out",
+        "repl-backlog-size",
+    ]);
+    assert_eq!(files(&world.c().data_dir()), Vec::<String>::new());
     writer.acknowledged();
     assert_eq!(world.a().info("connected_slaves"), "0");
 }

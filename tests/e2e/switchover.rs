@@ -1,5 +1,7 @@
 //! `coord switchover`: a primary that lives hands its role to a replica, under clients that write all the time.
 
+mod stuck;
+
 use std::fs;
 
 use baton_proto::control::{Action, Order, Reply, Request, TaskId};
@@ -218,15 +220,23 @@ impl Busy {
 }
 
 fn a_replica_that_hangs_does_not_take_over_and_the_primary_serves_again(server: &str) {
-    let waiting = Waiting::of(pair(server), "1s");
+    let world = pair(server);
+    let writers = Writers::start(CLIENTS, &[world.a()]);
+    wait_until("the clients write", || writers.acknowledged() > 1000);
+    let waiting = Waiting::of(world, "1s");
     let said = waiting.coord.wait().ends_with(code::ROLLED_BACK).says(&["state:", "hint:", "coord switchover"]);
     assert_eq!(said.result()["outcome"], "rolled-back", "{said}");
     let world = waiting.world;
     assert_eq!(world.a().info("role"), "master");
+    let told = writers.acknowledged();
+    wait_until("the clients go on", || writers.acknowledged() > told + 1000);
+    let written = writers.stop();
+    assert_eq!(written.missing_on(world.a()), Vec::<&String>::new());
     world.a().client().call(&["SET", "written-afterwards", "x"]);
     assert_eq!(configured_primary(world.a()), None);
     world.b().server_pids().into_iter().for_each(|pid| signal(pid, Signal::CONT));
     world.b().await_in_sync_with(world.a());
+    assert_eq!(written.missing_on(world.b()), Vec::<&String>::new());
     switchover(&world, &[]).ends_with(code::DONE);
     assert_eq!(world.b().client().call(&["GET", "written-afterwards"]).text(), "x");
     assert_read_only(world.a());

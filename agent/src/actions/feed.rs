@@ -45,6 +45,7 @@ use crate::service::LogMark;
 use crate::spool::Taker;
 use crate::tasks::ProgressSink;
 use crate::transfer::{PullOrder, Supply};
+use crate::{host, speeds};
 use level::Spooled;
 use note::{Note, Stage};
 use settle::{finish, has_left};
@@ -98,7 +99,7 @@ pub(super) async fn land(agent: &Agent, target: Target<'_>, order: PullOrder) ->
         called_off: order.called_off.clone(),
     });
     let order = PullOrder { supply: Some(supply), ..order };
-    let pulled = landing::pulled(agent, &target.site, order, target.progress);
+    let pulled = landing::pulled(agent, target.instance, &target.site, order, target.progress);
     let fed = target.feed(server, part, supplied, &mark);
     tokio::pin!(pulled, fed);
     // A feed that fails ends the pull. The other way round, the feed notices by itself: broken off anywhere, it might
@@ -219,6 +220,7 @@ impl Target<'_> {
                 return Err(fault.hint("is it in a container of its own? then land the snapshot by file"));
             }
         };
+        let worked = host::worked_by(pid);
         let watched = supplied.clone();
         let tell = |fed| {
             let supply = *watched.borrow();
@@ -234,6 +236,9 @@ impl Target<'_> {
             return Err(Fault::new(FaultKind::Verification, "the server does not stand where the snapshot does")
                 .because(format!("it says {}, and the snapshot {lineage}", fed.offset)));
         }
+        let worked = worked.zip(host::worked_by(pid)).map(|(before, after)| after.own_seconds - before.own_seconds);
+        let bytes = watched.borrow().held_bytes;
+        speeds::note(self.instance, vec![speeds::sight(speeds::Stage::Load, bytes, busy_seconds(&fed, worked))]).await;
         Ok(Loaded { address, lineage, overlapped, aof: before.persistence.aof_enabled, fed, kept })
     }
 
@@ -279,6 +284,11 @@ impl Target<'_> {
             FeedError::Read(_) => Fault::new(FaultKind::Host, error),
         }
     }
+}
+
+/// How long the load took, had the bytes been there: no less than the server worked at it, nor than it kept them waiting.
+fn busy_seconds(fed: &Fed, worked: Option<f64>) -> f64 {
+    (fed.seconds - fed.waited_seconds).max(worked.unwrap_or(0.0))
 }
 
 /// Opens what has arrived, and reads under which lineage it is to be given away: its own, or, of a server that never had

@@ -21,6 +21,7 @@ use crate::instance::Instance;
 use crate::reach;
 use crate::server::ConnectError;
 use crate::service;
+use crate::speeds;
 use crate::tasks::ProgressSink;
 use crate::transfer::{Place, PullOrder, pull as pull_snapshot};
 
@@ -154,7 +155,7 @@ pub(super) async fn pull(
         called_off: instance.called_off(),
     };
     match landing {
-        Landing::File { .. } => pulled(agent, &site, order, progress).await.map(Outcome::Pulled),
+        Landing::File { .. } => pulled(agent, instance, &site, order, progress).await.map(Outcome::Pulled),
         Landing::Live { follow, timeout_seconds } => {
             let limit = Duration::from_secs(timeout_seconds.into());
             let target = feed::Target { instance, site, follow, limit, near_bytes: None, progress };
@@ -171,12 +172,15 @@ pub(super) async fn pull(
 /// Pulls, and notes what was pulled: only that is installed.
 pub(super) async fn pulled(
     agent: &Agent,
+    instance: &Instance,
     site: &Site,
     order: PullOrder,
     progress: &ProgressSink,
 ) -> Result<TransferFacts, Fault> {
     on_disk(site.clone(), place::pulled::begin).await?;
+    let from = order.from.clone();
     let facts = pull_snapshot(&agent.dialer, order, progress).await?;
+    speeds::note(instance, speeds::of_transfer(&from, &facts).into_iter().collect()).await;
     let digest = facts.digest;
     middle("pull-received").await;
     on_disk(site.clone(), move |site| place::pulled::finish(site, digest)).await?;

@@ -67,6 +67,21 @@ pub(super) async fn persist_with(instance: &Instance, server: &mut Server) -> Re
     Ok(Outcome::Persisted { file: file.display().to_string(), replica_of, appendonly })
 }
 
+/// Has the server write whom it follows, if its file says otherwise: a restart would read that from it. Not while its
+/// append-only file is off and the file wants it on, or the other way round, since that would be written as well.
+pub(super) async fn persist_role(instance: &Instance, server: &mut Server) -> Result<(), Fault> {
+    let running = look::look(instance, server).await?.running;
+    let conf = instance.conf()?;
+    let is_written = match &running.role {
+        Role::Primary { .. } => conf.replica_of().is_none(),
+        Role::Replica { primary, .. } => conf.replica_of().as_ref() == Some(primary),
+    };
+    if is_written || conf.appendonly() != running.persistence.aof_enabled {
+        return Ok(());
+    }
+    persist_with(instance, server).await.map(drop)
+}
+
 /// Sees that the server would write the file that this agent reads.
 fn same_file(servers: &str, ours: &Path) -> Result<(), Fault> {
     if servers.is_empty() {

@@ -32,6 +32,7 @@ use super::borrow;
 use super::look::Watch;
 use super::pace::Pace;
 use super::stamp::Stamp;
+use crate::host;
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server, ServerError};
 use crate::service::LogMark;
@@ -66,13 +67,21 @@ pub(super) async fn answering(instance: &Instance, follower: &mut Follower<'_>) 
     }
 }
 
+/// What a save took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Effort {
+    pub(super) seconds: f64,
+    /// For how long of it a core worked; none where that cannot be told.
+    pub(super) worked_seconds: Option<f64>,
+}
+
 /// Writes the dump anew, and confirms that it is there.
 pub(super) async fn save(
     instance: &Instance,
     server: Server,
     method: SaveMethod,
     follower: &mut Follower<'_>,
-) -> Result<(), Fault> {
+) -> Result<Effort, Fault> {
     let dump = follower.dump().to_owned();
     let mut watch = Watch::new(instance, Some(server));
     let mark = LogMark::now(instance, Some(watch.server().await?)).await;
@@ -88,6 +97,7 @@ pub(super) async fn save(
         };
         // What the last save was packed to says nothing of one that is not.
         follower.prepare(writer, before.as_ref().map(|stamp| stamp.bytes).filter(|_| !is_plain)).await;
+        let (begun, worked) = (Instant::now(), host::worked_by(running.pid));
         let outcome = with_settings(instance, server, &running, async |server| match method {
             SaveMethod::Bgsave => server.call(&["BGSAVE"]).await,
             _ => follower.during(server.call_within(SAVE_TIMEOUT, &["SAVE"])).await,
@@ -97,7 +107,12 @@ pub(super) async fn save(
                 if method == SaveMethod::Bgsave {
                     background(watch, running.pid, follower, &mark).await?;
                 }
-                return confirm(follower, before.as_ref(), &mark).await;
+                confirm(follower, before.as_ref(), &mark).await?;
+                let worked = worked.zip(host::worked_by(running.pid)).map(|(before, after)| match method {
+                    SaveMethod::Bgsave => after.children_seconds - before.children_seconds,
+                    _ => after.own_seconds - before.own_seconds,
+                });
+                return Ok(Effort { seconds: begun.elapsed().as_secs_f64(), worked_seconds: worked });
             }
             Err(ServerError::Said(error)) if error.contains("in progress") || error.contains("child process") => {}
             Err(error) => {

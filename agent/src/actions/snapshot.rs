@@ -15,6 +15,7 @@ use baton_proto::{Fault, FaultKind, Lineage, RunId};
 use tokio::time::Instant;
 use tracing::info;
 
+use super::save::Effort;
 use super::save::follow::Follower;
 use super::save::pin::{Pin, blocking};
 use super::stamp::Stamp;
@@ -22,6 +23,7 @@ use super::{look, middle, save};
 use crate::durable;
 use crate::instance::Instance;
 use crate::server::ConnectError;
+use crate::speeds::{self, Stage};
 use crate::tasks::ProgressSink;
 use crate::transfer::Offers;
 
@@ -66,10 +68,11 @@ async fn take(
     follower: &mut Follower<'_>,
 ) -> Result<SnapshotFacts, Fault> {
     let begun = Instant::now();
+    let mut effort = None;
     if method != SaveMethod::Existing {
         let mut server = save::answering(instance, follower).await?;
         look::look_loaded(instance, &mut server).await?;
-        save::save(instance, server, method, follower).await?;
+        effort = Some(save::save(instance, server, method, follower).await?);
         middle("snapshot-saved").await;
     }
     // Asked on a connection of its own: the one that saved may have been given up by then.
@@ -101,7 +104,12 @@ async fn take(
         method,
         seconds: begun.elapsed().as_secs_f64(),
     };
-    info!(instance = %instance.name(), bytes = facts.bytes, lineage = %facts.lineage, pin = %pin.display(), "snapshot pinned");
+    info!(instance = %instance.name(), bytes = facts.bytes, lineage = %facts.lineage, pin = %pin.display(), ?effort, "snapshot pinned");
+    if let Some(Effort { seconds, worked_seconds }) = effort {
+        let saved = speeds::sight(Stage::Save, facts.bytes, seconds);
+        let worked = worked_seconds.map(|worked| speeds::sight(Stage::Work, facts.bytes, worked));
+        speeds::note(instance, [saved].into_iter().chain(worked).collect()).await;
+    }
     Ok(facts)
 }
 

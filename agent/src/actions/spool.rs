@@ -25,6 +25,10 @@ pub(super) async fn spool(
     if let Some(since) = agent.spools.since(run, instance.name()) {
         return Ok(Outcome::Spooling { since });
     }
+    // A link that was lost is another the next time; a disk that is full is not.
+    if let Some(fault) = agent.spools.failure(run).filter(|fault| fault.kind == FaultKind::Host) {
+        return Err(fault);
+    }
     let mut asked = 0;
     let (link, since) = loop {
         asked += 1;

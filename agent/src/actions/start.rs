@@ -24,6 +24,7 @@ use crate::reach;
 use crate::redis_conf::RedisConf;
 use crate::server::{ConnectError, Server};
 use crate::service::{self, LogMark, Started};
+use crate::speeds;
 use crate::tasks::ProgressSink;
 
 /// How long a port may still be taken by a server that is just ending.
@@ -98,7 +99,13 @@ pub(super) async fn start(
     middle("start-told").await;
     let wanted = Wanted { follow, files: Some(files), version: args.version };
     let watch = Watch::new(instance, None);
-    loaded(instance, watch, Some(started), (begun, limit), &wanted, &mark, progress).await
+    let outcome = loaded(instance, watch, Some(started), (begun, limit), &wanted, &mark, progress).await?;
+    if let Outcome::Started { boot_seconds, load_seconds } = outcome {
+        // It answers some time after it has begun to load.
+        let seen = speeds::sight(speeds::Stage::Load, dump_bytes, boot_seconds + load_seconds);
+        speeds::note(instance, vec![seen]).await;
+    }
+    Ok(outcome)
 }
 
 struct Arguments {

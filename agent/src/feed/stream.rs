@@ -51,6 +51,8 @@ pub(crate) struct Fed {
     pub(crate) seconds: f64,
     /// The part of it after the snapshot had arrived.
     pub(crate) behind_seconds: f64,
+    /// The part of it in which all that had arrived was sent.
+    pub(crate) waited_seconds: f64,
     /// Where the server says that it stands.
     pub(crate) offset: u64,
 }
@@ -86,14 +88,15 @@ pub(crate) async fn feed(
 ) -> Result<(Fed, Kept), FeedError> {
     let mark = drawn::<{ MARK_BYTES / 2 }>();
     let Guest { stream, handshake } = guest;
-    let mut feed = Feed { stream: Arc::new(stream), handshake, part: Arc::new(part), fed: 0 };
+    let mut feed = Feed { stream: Arc::new(stream), handshake, part: Arc::new(part), fed: 0, waited: Duration::ZERO };
     let began = Instant::now();
     feed.say(format!("$EOF:{mark}\r\n").as_bytes()).await?;
     feed.send(&mut supply, limit, tell).await?;
     let arrived = Instant::now();
     feed.say(mark.as_bytes()).await?;
     let offset = feed.acknowledged(limit).await?;
-    let fed = Fed { seconds: began.elapsed().as_secs_f64(), behind_seconds: arrived.elapsed().as_secs_f64(), offset };
+    let (seconds, behind_seconds) = (began.elapsed().as_secs_f64(), arrived.elapsed().as_secs_f64());
+    let fed = Fed { seconds, behind_seconds, waited_seconds: feed.waited.as_secs_f64(), offset };
     let keeping = tokio::spawn(keep(Arc::clone(&feed.stream), signs));
     Ok((fed, Kept { stream: feed.stream, keeping }))
 }
@@ -103,6 +106,8 @@ struct Feed {
     handshake: Handshake,
     part: Arc<File>,
     fed: u64,
+    /// For how long there was nothing to send.
+    waited: Duration,
 }
 
 impl Feed {
@@ -135,6 +140,7 @@ impl Feed {
                 heard = self.hear() => drop(heard?),
                 changed = supply.changed(), if ready == 0 => {
                     changed.map_err(|_| FeedError::Ended(self.fed))?;
+                    self.waited += moved_at.elapsed();
                     moved_at = Instant::now();
                 }
                 () = sleep_until(moved_at + limit), if ready > 0 => {

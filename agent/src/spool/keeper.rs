@@ -10,6 +10,7 @@ use std::time::Duration;
 use baton_proto::{Fault, FaultKind, Lineage};
 use bytes::BufMut;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::info;
@@ -25,8 +26,10 @@ use crate::transfer::blocking;
 const ACK_EVERY: Duration = Duration::from_secs(1);
 /// Most bytes read at a time.
 const READ_BYTES: usize = 256 * 1024;
-/// How often, in bytes, it is looked how much the disk still has; and how much it must have by then.
+/// How often, in bytes, it is looked how much the disk still has.
 const SPACE_LOOK_BYTES: u64 = 8 << 20;
+/// Beyond what comes until the next look, as much may come before that is written.
+const SPACE_MIN_BYTES: u64 = 2 * SPACE_LOOK_BYTES;
 /// How long a lost link is tried anew. The server keeps as much of it as its backlog holds, which is not long.
 const RELINK_TIMEOUT: Duration = Duration::from_secs(30);
 const RELINK_PAUSE: Duration = Duration::from_millis(100);
@@ -112,9 +115,15 @@ async fn read_on(instance: &Instance, spool: &Spool, link: &mut Link, dir: &Path
             }
         }
         let (file, came) = (Arc::clone(&spool.file), std::mem::take(&mut buffer));
+        let (place, reserve) = (dir.to_owned(), instance.disk_reserve_bytes());
         let written = blocking(move || {
-            file.write_all_at(&came, held)
-                .map_err(|error| Fault::new(FaultKind::Host, "write what is spooled").because(error))?;
+            file.write_all_at(&came, held).map_err(|error| match Errno::from_io_error(&error) {
+                Some(Errno::NOSPC | Errno::DQUOT) => {
+                    let free = host::free_bytes(&place, reserve).unwrap_or(0);
+                    no_space(&place, held, (free, reserve)).because(error)
+                }
+                _ => Fault::new(FaultKind::Host, "write what is spooled").because(error),
+            })?;
             Ok(came)
         });
         match written.await {
@@ -131,16 +140,20 @@ async fn has_space(instance: &Instance, dir: &Path, held: u64) -> Result<(), Fau
     blocking(move || {
         let free = host::free_bytes(&dir, reserve)
             .map_err(|error| Fault::new(FaultKind::Host, format!("look at {}", dir.display())).because(error))?;
-        // Beyond what comes until the next look, as much may come before that is written.
-        if free >= 2 * SPACE_LOOK_BYTES {
-            return Ok(());
-        }
-        let message = format!("the spool may not take more of {}, after {held} bytes", dir.display());
-        Err(Fault::new(FaultKind::Host, message)
-            .because(format!("{free} bytes are free there beyond the agent's reserve of {reserve}"))
-            .hint("free disk space there, or run it when less is written"))
+        if free >= SPACE_MIN_BYTES { Ok(()) } else { Err(no_space(&dir, held, (free, reserve))) }
     })
     .await
+}
+
+/// The disk is full, and how far it is from having the room to go on.
+fn no_space(dir: &Path, held: u64, (free, reserve): (u64, u64)) -> Fault {
+    let missing = SPACE_MIN_BYTES.saturating_sub(free);
+    let message = format!("no room for what is written meanwhile in {}, after {held} bytes of it", dir.display());
+    Fault::new(FaultKind::Host, message)
+        .because(format!(
+            "{SPACE_MIN_BYTES} bytes are needed to go on, and {free} are free there beside the agent's reserve of {reserve}: {missing} are missing"
+        ))
+        .hint(format!("free more than {missing} bytes on the file system of {}, or run it when less is written", dir.display()))
 }
 
 /// Goes on behind what is held already.

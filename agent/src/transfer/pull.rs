@@ -88,7 +88,26 @@ struct Pull {
     bytes_wire: u64,
     /// Bytes of chunks that had come on the present lanes at the last look.
     arrived: u64,
+    /// Chunks that are asked for.
+    fetching: usize,
+    starved: Starved,
     began: Instant,
+}
+
+/// The time in which there was nothing to ask for: the source had no more of the snapshot yet.
+#[derive(Debug, Default)]
+struct Starved {
+    sum: Duration,
+    since: Option<Duration>,
+}
+
+impl Starved {
+    fn look(&mut self, now: Duration, is_starved: bool) {
+        if let Some(since) = self.since.take() {
+            self.sum += now.saturating_sub(since);
+        }
+        self.since = is_starved.then_some(now);
+    }
 }
 
 /// What the receiver's outputs end in.
@@ -107,6 +126,8 @@ impl Pull {
             tasks: JoinSet::new(),
             bytes_wire: 0,
             arrived: 0,
+            fetching: 0,
+            starved: Starved::default(),
             began: Instant::now(),
         })
     }
@@ -125,6 +146,8 @@ impl Pull {
                 Ok(Next::Done(received)) => break Ok(received),
                 Err(fault) => break Err(fault),
             };
+            let idle = self.fetching == 0 && self.errands.store.is_some() && !self.receiver.extent().whole;
+            self.starved.look(self.began.elapsed(), idle);
             if self.tasks.is_empty() && until.is_none() {
                 break Err(Fault::new(FaultKind::Internal, "nothing is left to wait for"));
             }
@@ -148,6 +171,7 @@ impl Pull {
             bytes_wire: self.bytes_wire,
             digest: received.digest,
             seconds: self.began.elapsed().as_secs_f64(),
+            waited_seconds: self.starved.sum.as_secs_f64(),
             chunks_resumed: self.receiver.chunks_resumed(),
             reconnects: self.receiver.reconnects(),
             packing: received.packing,
@@ -191,6 +215,7 @@ impl Pull {
                 }
                 Output::Fetch { index, chunking, link } => {
                     let fetched = errands.fetch(index, chunking, held)?;
+                    self.fetching += 1;
                     self.begin(async move { News::Chunk { index, link, result: fetched.await } });
                 }
                 Output::Check { index, chunking, digest } => {
@@ -217,6 +242,9 @@ impl Pull {
     fn tell(&mut self, news: Result<News, tokio::task::JoinError>) -> Result<(), Fault> {
         let broken = |error| Fault::new(FaultKind::Internal, "a part of the transfer broke off").because(error);
         let now = self.began.elapsed();
+        if matches!(news, Ok(News::Chunk { .. })) {
+            self.fetching = self.fetching.saturating_sub(1);
+        }
         let run = &self.errands.order.run;
         let told = match news.map_err(broken)? {
             News::Connected(Ok((lanes, manifest, extent))) => {

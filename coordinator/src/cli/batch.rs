@@ -24,7 +24,7 @@ use crate::inventory::Word;
 use crate::observe::together;
 use crate::plan::cast::Cast;
 use crate::plan::checks::batch::{self as checks, Demand};
-use crate::plan::{Check, Goal, Intent, Mode, Plan, landing};
+use crate::plan::{Check, Goal, Intent, Mode, Plan, landing, pace};
 use crate::rate::Limit;
 use crate::report::batch::{self as report, Batch};
 use crate::report::progress::{Display, Displays};
@@ -140,7 +140,7 @@ pub(super) async fn plan(
         let intent = if moves { &building } else { &in_place };
         let scene = cast.scene(world, intent, &rehearsals, &run).ok_or_else(no_scene)?;
         let way = moves.then(|| landing::of(&scene));
-        let seconds = landing::seconds(&scene).filter(|_| moves);
+        let seconds = pace::cautious_seconds(&scene).filter(|_| moves);
         let plan = Plan::build(Some(group.clone()), &scene);
         let (bytes, demand) = (if moves { scene.data_bytes() } else { 0 }, Demand::of(&scene));
         let row = Row { group, outlook: Outlook::Planned(Box::new(Prospect { plan, by, way, bytes, seconds })) };

@@ -238,3 +238,24 @@ async fn an_interrupt_lets_a_short_step_end_and_leaves_a_long_one() {
     let ended = [Event::Interrupted, Event::Ended { end }];
     assert_eq!(log.events.split_off(1), ended);
 }
+
+#[tokio::test]
+async fn a_handover_that_came_to_its_end_after_its_undo_had_failed_is_gone_on_from() {
+    let plan = switchover();
+    let puppet =
+        Puppet { fail_at: Some(("hand-over", FaultKind::Server)), fail_undo: Some("hand-over"), ..Puppet::default() };
+    let mut log = Memory { events: vec![Event::Begun { plan: Box::new(plan.clone()), by: "op".into() }], room: None };
+    let mut run = Run::new(plan.clone());
+    assert_eq!(drive(&mut run, &puppet, &mut log, &Nobody, &mut Never).await.unwrap(), End::Failed);
+    for run in [run, Run::replay(log.events).unwrap()] {
+        assert_eq!(run.doubtful().map(Step::name), Some("hand-over"));
+        let (_, end, did) = go_on(run.clone(), Aim::Resume, World::HasDone).await;
+        assert_eq!((end, did), (End::Done, names(&plan)));
+        let (_, end, did) = go_on(run.clone(), Aim::Abort, World::HasDone).await;
+        assert_eq!((end, did), (End::Degraded, vec!["persist".to_owned()]), "it is made last, and not taken back");
+        for aim in [Aim::Resume, Aim::Abort] {
+            let (_, end, did) = go_on(run.clone(), aim, World::HasNot).await;
+            assert_eq!((end, did), (End::RolledBack, vec!["undo hand-over".to_owned()]));
+        }
+    }
+}

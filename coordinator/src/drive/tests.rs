@@ -32,6 +32,7 @@ fn plan(goal: Goal, steps: Vec<Step>) -> Plan {
         above: None,
         checks: Vec::new(),
         forecasts: Vec::new(),
+        expected: None,
         steps,
     }
 }

@@ -10,11 +10,11 @@
 
 use std::fmt;
 
-use crate::plan::{Goal, Mode, Scene, landing};
+use crate::plan::{Goal, Mode, Scene, pace};
 use crate::report::units::{Bytes, Seconds};
 use crate::topology::writes::{Seen, Writes};
 
-/// What is wanted is so many times what is expected: the network was not measured, and writes come in waves.
+/// What is wanted is so many times what is expected: networks change, and writes come in waves.
 const MARGIN: f64 = 4.0;
 /// What must fit at the least, for a partial resync to be foretold.
 pub(super) const MARGIN_MIN: f64 = 1.5;
@@ -61,7 +61,7 @@ pub fn of(scene: &Scene) -> Option<Sizing> {
         return None;
     }
     let running = scene.source.running()?;
-    let seconds = landing::seconds(scene)? + ATTACH_SECONDS;
+    let seconds = pace::cautious_seconds(scene)? + ATTACH_SECONDS;
     let available = scene.world.report(&scene.source.name.host).map_or(0, |host| host.memory_available_bytes);
     let (used, limit) = (running.memory.used_bytes, scene.source.report.settings.maxmemory_bytes);
     Some(size(&Given {

@@ -11,7 +11,7 @@
 use baton_proto::control::SaveMethod;
 
 use crate::plan::backlog::{self, MARGIN_MIN};
-use crate::plan::{Scene, Way, landing, steps};
+use crate::plan::{Scene, Way, landing, pace, steps};
 use crate::report::units::{Bytes, Seconds};
 use crate::topology::writes::Seen;
 
@@ -77,7 +77,7 @@ pub fn of(scene: &Scene) -> Option<Result<Spool, String>> {
     Some(judge(&Given {
         writes: sizing.writes.bytes_per_second as f64,
         assumed: sizing.writes.seen == Seen::Nothing,
-        wire: landing::wire_rate(&scene.intent.budget),
+        wire: pace::cautious_wire(scene),
         seconds: sizing.seconds,
         backlog_bytes: sizing.bytes,
         free_bytes: scene.source.report.files.free_bytes.saturating_sub(file),

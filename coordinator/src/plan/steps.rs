@@ -11,7 +11,7 @@ pub(super) use self::switchover::seen_as;
 use crate::plan::Step;
 use crate::plan::spool::{self, Spool};
 use crate::plan::step::{Survivor, Upstream};
-use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing, left};
+use crate::plan::{Goal, Member, Mode, Scene, Way, backlog, landing, left, pace};
 use crate::report::units::Bytes;
 
 /// A data set of this size is saved in less than a second, which a reader hardly notices; above it, a server with
@@ -216,9 +216,16 @@ pub fn save_method(scene: &Scene) -> (SaveMethod, String) {
     let Some(running) = scene.source.running() else {
         return (SaveMethod::Existing, "the source does not run".into());
     };
-    // A disk that is merely slower than the network is not known when the plan is made.
     if let Err(why) = disk_takes_a_snapshot(scene)
         && streams(scene).is_ok()
+    {
+        return (SaveMethod::Stream, why);
+    }
+    let host = scene.world.report(&scene.source.name.host);
+    let fork_fits = host.is_some_and(|host| host.memory_available_bytes > running.memory.used_bytes);
+    if fork_fits
+        && streams(scene).is_ok()
+        && let Some(why) = pace::disk_holds_up(scene)
     {
         return (SaveMethod::Stream, why);
     }
@@ -228,8 +235,6 @@ pub fn save_method(scene: &Scene) -> (SaveMethod, String) {
     }
     let serves_writes = !matches!(scene.intent.goal, Goal::Failover(Mode::Replace));
     let quick = running.memory.used_bytes <= QUICK_SAVE_BYTES_MAX;
-    let host = scene.world.report(&scene.source.name.host);
-    let fork_fits = host.is_some_and(|host| host.memory_available_bytes > running.memory.used_bytes);
     match (serves_writes, running.clients, fork_fits) {
         (false, 0, _) => (SaveMethod::Save, "the source is frozen and has no clients".into()),
         (false, _, _) if quick => (SaveMethod::Save, "the data set is small".into()),

@@ -5,6 +5,7 @@ mod condition;
 mod in_place;
 mod landing;
 mod left;
+mod pace;
 mod source;
 mod switchover;
 mod target;

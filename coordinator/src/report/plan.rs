@@ -69,7 +69,7 @@ pub fn events(plan: &Plan) -> Vec<Value> {
         "event": "plan", "run": plan.run, "goal": plan.goal.to_string(),
         "source": plan.source.to_string(), "target": plan.target.to_string(),
         "steps": plan.steps.iter().map(|step| step.name()).collect::<Vec<_>>(),
-        "forecasts": forecasts, "ready": plan.level() < Level::Refuse, "warnings": plan.warnings(),
+        "forecasts": forecasts, "expected": plan.expected, "ready": plan.level() < Level::Refuse, "warnings": plan.warnings(),
     }));
     events
 }

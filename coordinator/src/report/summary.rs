@@ -19,6 +19,9 @@ use crate::run::{End, Run};
 /// the others are steps.
 const TOLD: [&str; 4] = ["snapshot", "transfer", "load", "attach"];
 
+/// The steps that bring the snapshot into the target's server.
+const LANDS: [&str; 6] = ["boot", "snapshot", "transfer", "stop", "install", "load"];
+
 /// The outcome as a program reads it.
 pub fn event(run: &Run, end: End) -> Value {
     let (primary, replicas) = run.plan.outcome();
@@ -42,6 +45,13 @@ pub fn event(run: &Run, end: End) -> Value {
         "stored_chunks": transfer.map(|facts| facts.packing.stored),
         "packing": transfer.map(|facts| facts.packing.why.as_str()),
         "landing": landing(run),
+        "expected": run.plan.expected.map(|expected| json!({
+            "seconds": expected.seconds(),
+            "taken": landed_seconds(run),
+            "save": expected.save,
+            "transfer": expected.transfer,
+            "load": expected.load,
+        })),
         "spooled_bytes": run.ledger.feed().and_then(|feed| feed.spooled.as_ref()).map(|spooled| spooled.bytes),
         "aside": run.ledger.aside().map(|(on, facts)| json!({
             "on": on.to_string(),
@@ -153,6 +163,10 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
         .filter_map(|name| Some(format!("{name} {}", Seconds(*seconds.get(*name)?))))
         .collect();
     writeln!(out, "  time      {}", told.join(", "))?;
+    if let (Some(expected), Some(taken)) = (&plan.expected, landed_seconds(run)) {
+        let (seconds, taken) = (Seconds(expected.seconds()), Seconds(taken));
+        writeln!(out, "  expected  {seconds} until {} had loaded, {taken} taken", plan.target)?;
+    }
     writeln!(out, "  run       {} (`coord show {}`)", plan.run, plan.run)
 }
 
@@ -160,6 +174,14 @@ pub fn write(run: &Run, end: End, verbose: bool, out: &mut dyn Write) -> io::Res
 fn landing(run: &Run) -> Option<Way> {
     let loaded = || run.ledger.load_seconds().map(|_| Way::File);
     run.ledger.feed().map(|_| Way::Live).or_else(loaded)
+}
+
+/// Seconds of the steps from the snapshot until the target had loaded; none where it has not, or some were begun before and
+/// left.
+fn landed_seconds(run: &Run) -> Option<f64> {
+    landing(run).filter(|_| !run.taken_up)?;
+    let times = run.times.iter().filter(|(step, _)| LANDS.contains(&step.as_str()));
+    Some(times.map(|(_, seconds)| seconds).sum())
 }
 
 /// How a transfer was packed, and why so.

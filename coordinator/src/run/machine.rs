@@ -15,6 +15,7 @@
 //!   taken up to resume: goes on where it is or was stopped.     taken up to abort:
 //!     before another may serve ─────────────> Undoing
 //!     once the target serves, or all is done > Forward to the steps that make it last and clear away; the others are missing
+//!   taken up from the Undoing of a handover that has come to its end since: as from Forward, at that step.
 //! ```
 //!
 //! The state is a fold over events: the journal keeps the events, and replaying them is how a run is taken up again. A step
@@ -167,10 +168,15 @@ impl Run {
     /// The step that makes a new primary, was begun, and of which it is not known whether it has.
     pub fn doubtful(&self) -> Option<&Step> {
         let (Phase::At(stand) | Phase::Stopped { at: stand, .. }) = self.phase else { return None };
-        match stand {
-            Stand::Forward { index, .. } if self.in_doubt == Some(index) => self.step(index),
-            _ => None,
-        }
+        self.step(self.doubtful_at(stand)?)
+    }
+
+    /// A handover goes on by itself: one whose undo could not tell how it stands may have come to its end since.
+    fn doubtful_at(&self, stand: Stand) -> Option<usize> {
+        self.in_doubt.filter(|index| match stand {
+            Stand::Forward { index: at, .. } => at == *index,
+            Stand::Undoing { left } => *index < left && matches!(self.step(*index), Some(Step::HandOver { .. })),
+        })
     }
 
     /// Takes in what happened. An event that does not fit is an error that names both; it changes nothing.
@@ -305,6 +311,11 @@ impl Run {
         self.taken_up = true;
         self.failure = None;
         self.undo_failures.clear();
+        let at = match (at, self.doubtful_at(at), served) {
+            // What was to be undone has been done after all, and is not taken back.
+            (Stand::Undoing { .. }, Some(index), Some(true)) => Stand::Forward { index, begun: true },
+            (at, ..) => at,
+        };
         if let Some(served) = served {
             self.served |= served;
             self.in_doubt = None;

@@ -62,6 +62,7 @@ pub(crate) fn instance(name: &str, address: &str) -> InstanceReport {
         condition: baton_proto::condition::ServerCondition::default(),
         fence: None,
         claim: None,
+        speeds: baton_proto::speeds::Speeds::default(),
         address,
     }
 }

@@ -165,6 +165,9 @@ pub struct TransferFacts {
     pub bytes_wire: u64,
     pub digest: FileDigest,
     pub seconds: f64,
+    /// For how long of it the source had no more to send yet.
+    #[serde(default)]
+    pub waited_seconds: f64,
     /// Chunks that an earlier attempt had already brought.
     pub chunks_resumed: u32,
     pub reconnects: u32,

@@ -14,7 +14,7 @@ use super::{Loaded, Target};
 use crate::actions::look::{self, Watch};
 use crate::actions::pace::Pace;
 use crate::actions::place::{self, Site};
-use crate::actions::{borrow, landing, middle, replication};
+use crate::actions::{borrow, landing, middle, persist, replication};
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server};
 
@@ -34,6 +34,7 @@ pub(super) async fn finish(instance: &Instance, note: &Note, landed: Landed) -> 
     }
     landed_now(instance, note.clone(), landed, &running).await?;
     borrow::give_back(instance, &mut server, running.pid).await?;
+    make_role_last(instance, &mut server).await;
     Ok(true)
 }
 
@@ -43,6 +44,13 @@ pub(super) fn has_left(running: &Running, landed: &Landed) -> bool {
         (Role::Primary { .. }, None) => running.replication.second.as_ref() == Some(&landed.feed.lineage),
         (role, Some(to)) => replication::follows(role, to),
         _ => false,
+    }
+}
+
+/// A server that is started again before the run's end is to be what the run has made it, and no second primary.
+async fn make_role_last(instance: &Instance, server: &mut Server) {
+    if let Err(fault) = persist::persist_role(instance, server).await {
+        warn!(instance = %instance.name(), "what it is after its feed, until the server's next restart only: {fault}");
     }
 }
 
@@ -109,6 +117,7 @@ impl Target<'_> {
         middle("feed-left").await;
         landed_now(instance, note, landed.clone(), &running).await?;
         borrow::give_back(instance, watch.server().await?, running.pid).await?;
+        make_role_last(instance, watch.server().await?).await;
         info!(instance = %instance.name(), feed = ?landed.feed, "landed");
         Ok(Outcome::Landed { transfer: landed.transfer, feed: Box::new(landed.feed) })
     }

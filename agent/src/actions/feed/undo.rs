@@ -19,7 +19,7 @@ use crate::actions::pace::Pace;
 use crate::actions::place::{self, Site};
 use crate::actions::replication::follows;
 use crate::actions::save::SAVE_TIMEOUT;
-use crate::actions::{borrow, landing};
+use crate::actions::{borrow, landing, persist};
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server};
 
@@ -122,6 +122,10 @@ pub(in crate::actions) async fn unland(instance: &Instance, site: &Site) -> Resu
             if landed.feed.durable == baton_proto::control::Durability::AppendOnly {
                 landing::on_disk(site.clone(), place::set_aof_aside).await?;
             }
+            if names_its_primary(instance, landed) {
+                let file = instance.config().config.display();
+                warn!(instance = %instance.name(), %file, "the server is stopped, and its file still makes it a replica: see that line before it is started");
+            }
             return Ok(true);
         }
         Err(error) => return Err(error.fault(instance.name())),
@@ -130,7 +134,18 @@ pub(in crate::actions) async fn unland(instance: &Instance, site: &Site) -> Resu
     let emptied = empty(instance, &mut server, &look, true).await;
     borrow::give_back(instance, &mut server, look.running.pid).await?;
     emptied?;
+    if names_its_primary(instance, landed)
+        && let Err(fault) = persist::persist_role(instance, &mut server).await
+    {
+        warn!(instance = %instance.name(), "a primary until the server's next restart only: {fault}");
+    }
     Ok(true)
+}
+
+/// Whether the configuration file says whom the server follows since its feed: the feed's end has written that.
+fn names_its_primary(instance: &Instance, landed: &Landed) -> bool {
+    let follows = instance.conf().ok().and_then(|conf| conf.replica_of());
+    follows.is_some() && follows == landed.follow
 }
 
 /// Has a server that was written to since it landed save, so that nothing of it is lost with what it was fed.

@@ -22,10 +22,12 @@ use tracing::{info, warn};
 use super::super::{adoption, borrow, look};
 use crate::adopt::Adoption;
 use crate::fence;
+use crate::host::{self, Worked};
 use crate::instance::Instance;
 use crate::replica::payload::{Next, Payload};
 use crate::replica::{self, Coming};
 use crate::server::Server;
+use crate::speeds::{self, Stage};
 use crate::tasks::ProgressSink;
 use crate::transfer::{Offers, Window};
 
@@ -53,6 +55,15 @@ struct Received {
     bytes: u64,
     head: RdbHead,
     stands: Lineage,
+    /// How long the server's children had worked before.
+    worked_before: Option<Worked>,
+}
+
+impl Received {
+    /// How long the child worked that wrote it, if it has ended.
+    fn worked_for(&self, pid: u32) -> Option<f64> {
+        Some(host::worked_by(pid)?.children_seconds - self.worked_before?.children_seconds)
+    }
 }
 
 pub(super) async fn stream(
@@ -71,6 +82,10 @@ pub(super) async fn stream(
     };
     // In every outcome, and before anything else.
     let after = put_back(instance).await;
+    let worked = match (&received, &after) {
+        (Ok((received, _)), Ok(after)) => received.worked_for(after.pid),
+        _ => None,
+    };
     let facts = match (received, after) {
         (Ok((received, before)), Ok(after)) => facts(received, &before, after, begun),
         (Err(fault), Ok(_)) => Err(fault),
@@ -85,6 +100,8 @@ pub(super) async fn stream(
         }
     };
     info!(instance = %instance.name(), bytes = facts.bytes, lineage = %facts.lineage, "snapshot streamed, it is kept until the target has it");
+    let worked = worked.map(|seconds| speeds::sight(Stage::Work, facts.bytes, seconds));
+    speeds::note(instance, worked.into_iter().collect()).await;
     told.state.bytes_total = Some(facts.bytes);
     until_taken(&window, &mut told).await?;
     Ok(Outcome::Snapshot(facts))
@@ -119,8 +136,9 @@ async fn receive(instance: &Instance, window: &Window, told: &mut Told<'_>) -> R
     if standing == Standing::Frozen && coming.stands != before.replication.lineage {
         return Err(moved(&before.replication.lineage, &coming.stands));
     }
+    let worked_before = host::worked_by(before.pid);
     let received = fill(instance, coming, window, told).await?;
-    Ok((received, before))
+    Ok((Received { worked_before, ..received }, before))
 }
 
 /// Judges by its role how the server is brought to stream.
@@ -209,7 +227,7 @@ async fn fill(instance: &Instance, coming: Coming, window: &Window, told: &mut T
     window.finish(last);
     told.tell();
     let head = head.ok_or_else(|| Fault::new(FaultKind::Internal, "a snapshot without a head"))?;
-    Ok(Received { id, bytes, head, stands })
+    Ok(Received { id, bytes, head, stands, worked_before: None })
 }
 
 /// Waits until one more chunk may be filled.
@@ -259,7 +277,7 @@ async fn put_back(instance: &Instance) -> Result<Running, Fault> {
 
 /// What is known of the snapshot. A server that was adopted must stand where it stood.
 fn facts(received: Received, before: &Running, after: Running, begun: Instant) -> Result<SnapshotFacts, Fault> {
-    let Received { id, bytes, head, stands } = received;
+    let Received { id, bytes, head, stands, .. } = received;
     let is_frozen = matches!(&before.role, Role::Replica { link: Link::Down { .. }, .. });
     if is_frozen && after.replication.lineage != stands {
         return Err(moved(&after.replication.lineage, &stands));

@@ -191,7 +191,8 @@ impl Offer {
     }
 
     pub(super) fn facts(&self) -> PackingFacts {
-        locked(&self.engine).sender.facts()
+        let limited = self.max_rate().is_some();
+        PackingFacts { limited, ..locked(&self.engine).sender.facts() }
     }
 
     /// Waits a moment for the digest of the whole file; an error in the place of it tells how far the reading is.

@@ -46,7 +46,7 @@ fn sums(byte: u8) -> ChunkSums {
 }
 
 fn packing() -> PackingFacts {
-    PackingFacts { mean_level: None, stored: 0, plain: 0, chunks: 0, why: String::new() }
+    PackingFacts { mean_level: None, stored: 0, plain: 0, chunks: 0, limited: false, why: String::new() }
 }
 
 /// All that is to be done now, and until when there is nothing after it.

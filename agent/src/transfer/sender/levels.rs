@@ -339,7 +339,8 @@ impl Levels {
     pub fn facts(&self) -> PackingFacts {
         let packed = self.chunks - self.stored;
         let mean_level = (packed > 0).then(|| self.level_sum as f64 / f64::from(packed));
-        PackingFacts { mean_level, stored: self.stored, plain: self.plain, chunks: self.chunks, why: self.words() }
+        let (stored, plain, chunks) = (self.stored, self.plain, self.chunks);
+        PackingFacts { mean_level, stored, plain, chunks, limited: false, why: self.words() }
     }
 
     fn words(&self) -> String {

@@ -253,6 +253,13 @@ pub const CATALOGUE: &[Entry] = &[
         verbs: &[FAILOVER, COPY, CLONE],
     },
     Entry {
+        id: "expected-time",
+        asks: "How long will it take until the target has loaded, and on what does that rest: on past runs, or on a guess?",
+        remedy: "Nothing needs to be done.",
+        worst: Level::Ok,
+        verbs: &[FAILOVER, COPY, CLONE],
+    },
+    Entry {
         id: "target-start",
         asks: "Can the target's service start it with `--appendonly no`?",
         remedy: "Put the word `{args}` into `service.command.start` of its agent.toml.",

@@ -4,7 +4,7 @@ use baton_proto::control::SaveMethod;
 use baton_proto::report::{Link, Role};
 
 use super::{ok, refuse, warn};
-use crate::plan::{Check, Goal, Scene};
+use crate::plan::{Check, Goal, Scene, Way};
 use crate::plan::{backlog, spool};
 use crate::report::units::Bytes;
 
@@ -56,7 +56,11 @@ pub(super) fn keeps_what_is_written(scene: &Scene) -> Vec<Check> {
         if let Some(Err(why)) = spool {
             text = format!("{text}; nor can its agent spool it: {why}");
         }
-        let size = format!("set repl-backlog-size {} there", sizing.least_bytes());
+        // Asked for, it is the landing alone that forbids a spool.
+        let mut size = format!("set repl-backlog-size {} there", sizing.least_bytes());
+        if scene.intent.landing == Some(Way::File) {
+            size = format!("leave `--landing file` out: a server that is fed live can be fed a spool; or {size}");
+        }
         return vec![match scene.intent.goal {
             Goal::Clone => {
                 let remedy =

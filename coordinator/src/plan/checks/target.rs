@@ -4,8 +4,8 @@ use baton_proto::report::{Role, ServerState, total_keys};
 use baton_proto::{HostPort, InstanceRef};
 
 use super::{danger, ok, refuse, warn};
-use crate::plan::landing::{self, Choice, Way};
-use crate::plan::{Check, Goal, Mode, Scene};
+use crate::plan::landing::{self, Way};
+use crate::plan::{Check, Goal, Mode, Scene, pace};
 use crate::report::units::{Bytes, Count};
 
 /// Nobody uses the target, and it holds nothing; or the operator has said that what it holds is to be replaced.
@@ -111,9 +111,13 @@ pub(super) fn has_no_followers(scene: &Scene) -> Vec<Check> {
 pub(super) fn can_land(scene: &Scene) -> Vec<Check> {
     const ID: &str = "target-landing";
     let Some(choice) = landing::choose(scene) else { return Vec::new() };
-    let Choice { way: Way::Live, obstacles, .. } = &choice else { return vec![ok(ID, choice.says())] };
+    let obstacles = match choice.way {
+        Way::Live => choice.obstacles.as_slice(),
+        Way::File => &[],
+    };
     if obstacles.is_empty() {
-        return vec![ok(ID, choice.says())];
+        let expected = pace::expected(scene).map(|expected| ok("expected-time", expected));
+        return [ok(ID, choice.says())].into_iter().chain(expected).collect();
     }
     obstacles
         .iter()

@@ -23,6 +23,7 @@ fn plan() -> Plan {
         above: None,
         checks: Vec::new(),
         forecasts: Vec::new(),
+        expected: None,
         steps: vec![
             Step::Snapshot { source: named("b"), method },
             Step::Transfer {
@@ -62,6 +63,7 @@ fn pulled(packing: PackingFacts) -> Learnt {
         bytes_wire: 250_000_000,
         digest: FileDigest([7; 32]),
         seconds: 7.0,
+        waited_seconds: 0.0,
         chunks_resumed: 0,
         reconnects: 0,
         packing,
@@ -70,7 +72,14 @@ fn pulled(packing: PackingFacts) -> Learnt {
 }
 
 fn packed() -> PackingFacts {
-    PackingFacts { mean_level: Some(1.26), stored: 12, plain: 0, chunks: 126, why: "the wire is the narrowest".into() }
+    PackingFacts {
+        mean_level: Some(1.26),
+        stored: 12,
+        plain: 0,
+        chunks: 126,
+        limited: false,
+        why: "the wire is the narrowest".into(),
+    }
 }
 
 /// A copy whose snapshot's step took a tenth of a second, and whose transfer took seven.
@@ -145,8 +154,14 @@ fn for_how_long_writes_were_blocked_is_told_where_it_is_known() {
 
 #[test]
 fn what_was_not_packed_at_all_has_no_level() {
-    let run =
-        copied(PackingFacts { mean_level: None, stored: 126, plain: 0, chunks: 126, why: "it does not shrink".into() });
+    let run = copied(PackingFacts {
+        mean_level: None,
+        stored: 126,
+        plain: 0,
+        chunks: 126,
+        limited: false,
+        why: "it does not shrink".into(),
+    });
     assert_eq!(event(&run, End::Done)["mean_level"], Value::Null);
     let said = text(&run, true);
     assert!(said.contains("(ratio 2.10, stored as it is)"), "{said}");

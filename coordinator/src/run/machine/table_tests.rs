@@ -26,6 +26,7 @@ fn plan() -> Plan {
         above: None,
         checks: Vec::new(),
         forecasts: Vec::new(),
+        expected: None,
         steps: vec![
             Step::Fence { replicas: Vec::new() },
             Step::Snapshot { source: b.clone(), method: SaveMethod::Save },

@@ -247,8 +247,14 @@ impl World {
     pub(super) fn sealed(&mut self, session: u64, answer: Result<FileDigest, Fault>) {
         let Some(target) = self.target.as_mut() else { return };
         let Some((_, link)) = target.seal.take_if(|(of, _)| *of == session) else { return };
-        let packing =
-            baton_proto::data::PackingFacts { mean_level: None, stored: 0, plain: 0, chunks: 0, why: String::new() };
+        let packing = baton_proto::data::PackingFacts {
+            mean_level: None,
+            stored: 0,
+            plain: 0,
+            chunks: 0,
+            limited: false,
+            why: String::new(),
+        };
         let told = match answer {
             Ok(digest) => target.receiver.handle_sealed(digest, packing),
             Err(fault) => target.receiver.handle_seal_failed(link, Self::trouble(fault)),

@@ -109,9 +109,10 @@ fn pulled() -> Outcome {
         bytes_wire: 257,
         digest: FileDigest([7; 32]),
         seconds: 7.0,
+        waited_seconds: 0.0,
         chunks_resumed: 0,
         reconnects: 0,
-        packing: PackingFacts { mean_level: None, stored: 0, plain: 0, chunks: 1, why: String::new() },
+        packing: PackingFacts { mean_level: None, stored: 0, plain: 0, chunks: 1, limited: false, why: String::new() },
     })
 }
 
