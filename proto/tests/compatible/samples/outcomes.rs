@@ -25,7 +25,14 @@ every!(statuses: TaskStatus {
 });
 
 pub(crate) fn packing() -> PackingFacts {
-    PackingFacts { mean_level: Some(3.5), stored: 1, plain: 2, chunks: 9, why: "the wire is slow".into() }
+    PackingFacts {
+        mean_level: Some(3.5),
+        stored: 1,
+        plain: 2,
+        chunks: 9,
+        limited: true,
+        why: "the wire is slow".into(),
+    }
 }
 
 fn transfer() -> TransferFacts {
@@ -34,6 +41,7 @@ fn transfer() -> TransferFacts {
         bytes_wire: 1 << 32,
         digest: FileDigest([9; 32]),
         seconds: 12.5,
+        waited_seconds: 1.25,
         chunks_resumed: 3,
         reconnects: 1,
         packing: packing(),

@@ -9,6 +9,7 @@ use baton_proto::report::{
     Backlog, CertificateFacts, Fence, Files, HostReport, InstanceReport, Keys, Keyspace, Link, LoadedKeys, Memory,
     Persistence, ReplicaLine, Replication, Role, Running, ServerState, ServiceFact, Settings, SyncCounters,
 };
+use baton_proto::speeds::{Speed, Speeds, Transferred};
 
 use super::*;
 
@@ -59,6 +60,7 @@ fn running() -> Running {
             aof_rewrite_ok: true,
             last_save_ok: true,
             last_save_unix: 1_764_000_000,
+            last_save_seconds: Some(9),
             changes_since_save: 6,
             load_keys: Some(LoadedKeys { loaded: 8, expired: 2 }),
         },
@@ -112,6 +114,7 @@ pub(crate) fn of_instance() -> InstanceReport {
             config_managed: Some("# by ansible".into()),
             dir_locked: Some("no right".into()),
         },
+        speeds: speeds(),
         fence: Some(Fence { run: run(), from: at("10.0.0.1:6379"), since_unix: 1_764_000_000 }),
         claim: Some(Claim {
             run: run(),
@@ -121,6 +124,13 @@ pub(crate) fn of_instance() -> InstanceReport {
             quiet_ms: Some(250),
         }),
     }
+}
+
+fn speeds() -> Speeds {
+    let speed = Speed { bytes: 1 << 33, seconds: 20.5, age_seconds: 60 };
+    let transferred = Transferred { speed, bytes_wire: 1 << 32 };
+    let transfers = BTreeMap::from([(host("machine-a"), transferred)]);
+    Speeds { save: Some(speed), work: Some(speed), load: Some(speed), transfers }
 }
 
 fn settings() -> Settings {
