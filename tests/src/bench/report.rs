@@ -110,9 +110,14 @@ pub fn machine(program: &ServerProgram) -> String {
     )
 }
 
-const HEADER: &str = "# Benchmarks\n\nWritten by `tests/bench --write` (see `tests/bench --help`); do not edit by hand. A figure \
-    that was not measured is `-`.\nTimes of peers end when their programs end; Baton's include the handshake, the plan, the \
-    verification by hash, CRC and end mark,\nand the file synced to disk and placed, which the peers leave out.\n\n";
+const HEADER: &str = "# Benchmarks
+
+Written by `tests/bench --write` (see `tests/bench --help`); do not edit by hand. A figure that was not measured is `-`.
+Times of peers end when their programs end; Baton's include the handshake, the plan, the verification by hash, CRC and end mark,
+and the file synced to disk and placed, which the peers leave out. What the time is spent on, and what was tried where a bar is not
+reached: [docs/performance.md](docs/performance.md).
+
+";
 
 /// Puts sections into BENCHMARKS.md, in place of those with the same titles.
 pub fn write(path: &Path, sections: &[Section], machine: &str) -> std::io::Result<()> {
