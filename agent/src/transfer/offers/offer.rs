@@ -73,7 +73,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Offer {
     /// Begins to serve. It ends when the last handle is dropped.
     pub(super) fn start(origin: Origin, shared: Arc<Shared>, budget: Budget) -> Arc<Offer> {
-        let workers = budget.cpu.map_or(shared.workers_max, |cores| (cores as usize).min(shared.workers_max));
+        let most = shared.workers_max;
+        let workers = budget.cpu.map_or_else(|| origin.workers(most), |cores| (cores as usize).min(most));
         let offer = Arc::new(Offer {
             origin,
             shared,

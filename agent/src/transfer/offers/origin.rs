@@ -24,6 +24,15 @@ impl Origin {
         }
     }
 
+    /// How many of so many workers pack by default. What a window keeps takes as much memory as some workers, and the fork that
+    /// fills it wants a core.
+    pub(super) fn workers(&self, most: usize) -> usize {
+        match self {
+            Origin::File(_) => most,
+            Origin::Window(..) => most.saturating_sub(1).max(1),
+        }
+    }
+
     pub(super) fn manifest(&self) -> &Manifest {
         match self {
             Origin::File(pinned) => &pinned.manifest,
