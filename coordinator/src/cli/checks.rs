@@ -1,6 +1,6 @@
 //! `coord checks`: the catalogue of the preflight. It talks to nobody.
 
-use crate::plan::checks::catalogue::{self, CATALOGUE};
+use crate::plan::checks::catalogue;
 use crate::report::console::Console;
 
 #[derive(clap::Args)]
@@ -11,7 +11,7 @@ pub struct ChecksArgs {
 }
 
 pub fn run(args: &ChecksArgs, console: Console) {
-    for entry in CATALOGUE {
+    for entry in catalogue::all() {
         let mut event = serde_json::json!({ "event": "check" });
         if let (Some(event), Ok(serde_json::Value::Object(more))) = (event.as_object_mut(), serde_json::to_value(entry))
         {
