@@ -10,14 +10,12 @@ use baton_proto::data::{FRAME_HEAD_BYTES, FrameHead, Packing};
 use baton_proto::hello::{ALPN, Hello};
 use baton_proto::{Fault, FaultKind};
 use baton_tests::coord::code;
+use baton_tests::tls::Anybody;
 use baton_tests::world::{B, World};
 use quinn::{Connection, ConnectionError, Endpoint};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::{DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::{Duration, OffsetDateTime};
 
 /// Largest answer that is read: more than any to a sample.
@@ -142,45 +140,6 @@ impl Authority {
     }
 }
 
-/// Believes every server: a stranger is to get as far as it can.
-#[derive(Debug)]
-struct Credulous(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Credulous {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 /// How to dial with what is shown. Must be called within a tokio runtime.
 pub(crate) fn endpoint(shown: &Shown) -> Endpoint {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -188,7 +147,7 @@ pub(crate) fn endpoint(shown: &Shown) -> Endpoint {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Credulous(provider)));
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider)));
     let mut tls = match shown {
         None => builder.with_no_client_auth(),
         Some(pem) => {
