@@ -242,6 +242,9 @@ impl Levels {
     /// transport still finds more.
     pub fn path(&mut self, rate: f64, grows: bool) {
         (self.wire.path, self.wire.grows) = (rate, grows);
+        if grows {
+            (self.wire.bytes, self.wire.seconds, self.wire.since) = (0.0, 0.0, None);
+        }
     }
 
     /// Whether packing waits for the wire.

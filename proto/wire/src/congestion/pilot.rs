@@ -186,6 +186,10 @@ impl Pilot {
             Phase::Cruise(cruise) => cruise.window(&self.model),
             Phase::Beside(beside) => beside.window(&self.model),
         };
+        if self.is_growing() {
+            // What was seen so far is less than the path's rate.
+            self.delivery = Delivery::default();
+        }
         // A round is longer than the round-trip time of a short path: it is the round that doubles.
         self.window_max = self.window.saturating_mul(2);
     }
