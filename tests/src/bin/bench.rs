@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use baton_tests::bench::files::FileKind;
-use baton_tests::bench::measure::{Setting, civility, failover, latency, links, memory, resume, save, switchover};
+use baton_tests::bench::measure::{
+    Setting, civility, failover, fifty, latency, links, memory, resume, save, switchover,
+};
 use baton_tests::bench::network::{GIGABIT, KINDS, Kind, UNSHAPED, WAN};
 use baton_tests::bench::peers::{PEERS, Peer};
 use baton_tests::bench::report::{self, Section};
@@ -65,6 +67,8 @@ enum What {
     Failover,
     /// How long writes are blocked while a live primary hands over
     Switchover,
+    /// Fifty servers on three hosts: a look at them, and all primaries of one host replaced
+    Fifty,
 }
 
 fn main() -> ExitCode {
@@ -98,6 +102,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         What::Latency,
         What::Failover,
         What::Switchover,
+        What::Fifty,
     ];
     let parts = match &cli.what {
         Some(what) => vec![what.clone()],
@@ -151,5 +156,6 @@ fn measure(part: &What, cli: &Cli, setting: &Setting) -> anyhow::Result<Section>
             failover::run(setting, if cli.links.is_empty() { &own } else { &cli.links })
         }
         What::Switchover => switchover::run(setting),
+        What::Fifty => fifty::run(setting),
     }
 }
