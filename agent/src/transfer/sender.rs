@@ -22,11 +22,11 @@ use baton_proto::data::PackingFacts;
 
 use levels::{Level, Levels, Packed};
 
-/// What waits behind what the path holds, before packing waits as well: two chunks that do not shrink, or four that do.
-/// It keeps the wire busy while the next one is packed.
-pub const BACKLOG_BYTES: u64 = 2 * CHUNK_BYTES;
+/// What waits behind what the path holds, before packing waits as well: four chunks that do not shrink, or eight that do.
+/// It keeps the wire busy while the next one is packed, also when others have the cores for a while.
+pub const BACKLOG_BYTES: u64 = 4 * CHUNK_BYTES;
 /// Most that is on its way, both together. A connection's window is not larger.
-pub const PIPE_BYTES_MAX: u64 = 6 * CHUNK_BYTES;
+pub const PIPE_BYTES_MAX: u64 = 8 * CHUNK_BYTES;
 
 /// A chunk to read and pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -73,8 +73,9 @@ const FIRST: usize = 4;
 const NEWEST: f64 = 0.2;
 /// For how long a measured arrival counts: long enough for some chunks on a slow line, short enough to see it change.
 const MEMORY: Duration = Duration::from_secs(1);
-/// What part of the time that the wire is busy may be spent on a chunk: the rest is for what was measured wrongly.
-const SPENDABLE: f64 = 0.5;
+/// What part of the time that the wire is busy may be spent on a chunk: the rest is for what was measured wrongly, and for
+/// a server that saves or loads and has the cores first for some tenths of a second.
+const SPENDABLE: f64 = 0.25;
 /// What is better by less than this is not: the first level is good for most, and packing longer takes cores.
 const PREFERENCE: f64 = 1.05;
 /// The same for a lower level: it sends more bytes, which takes the cores of both hosts too, about as much as it spares.
