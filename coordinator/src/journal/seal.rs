@@ -91,8 +91,8 @@ mod tests {
         // Every beginning stands for itself.
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
         assert_eq!(site.judged(&lines[..3].concat()), Ok("olga".into()));
-        assert_eq!(site.judged(&[lines[1], lines[0], lines[2], lines[3]].concat()).is_ok(), false);
-        assert_eq!(site.judged(&lines[1..].concat()).is_ok(), false);
+        assert!(site.judged(&[lines[1], lines[0], lines[2], lines[3]].concat()).is_err());
+        assert!(site.judged(&lines[1..].concat()).is_err());
         // What was written before there were seals counts, once somebody who knows it goes on with it.
         let old = "{\"at_unix_ms\":1,\"event\":\"interrupted\"}\n";
         assert_eq!(site.judged(old), Err("no operator has signed it".into()));
