@@ -66,10 +66,10 @@ impl Sender {
     }
 
     /// Takes notice of what the transport knows of the path: bytes it holds in a round trip, and bytes a second, 0 while
-    /// that is not known.
-    pub fn handle_path(&mut self, window: u64, rate: f64) {
+    /// that is not known. While each round trip still finds more, it `grows`.
+    pub fn handle_path(&mut self, window: u64, rate: f64, grows: bool) {
         self.window = window.min(PIPE_BYTES_MAX - BACKLOG_BYTES);
-        self.levels.path(rate);
+        self.levels.path(rate, grows);
     }
 
     /// Takes notice that a job is done; without facts, that it failed. What was packed is then on its way.

@@ -123,10 +123,12 @@ pub struct Levels {
 }
 
 /// How fast bytes arrive. While packing waits for the wire, what arrives is what the wire (and all that is behind it)
-/// takes. Else the transport's estimate stands, and a little more for each chunk: only what is tried is known.
+/// takes. Else the transport's estimate stands, and a little more for each chunk: only what is tried is known. While the
+/// transport still finds more, nothing is known: the wire that a chunk meets is several times faster than what was seen.
 #[derive(Debug, Default)]
 struct Wire {
     path: f64,
+    grows: bool,
     hope: f64,
     bytes: f64,
     seconds: f64,
@@ -140,7 +142,7 @@ impl Wire {
         let measured = (self.seconds > 0.0 && self.bytes > 0.0).then(|| self.bytes / self.seconds);
         let path = (self.path > 0.0).then_some(self.path);
         let known = if self.waits { measured.or(path) } else { path.or(measured) };
-        known.map(|rate| rate * self.hope.clamp(1.0, HOPE_MAX))
+        known.filter(|_| !self.grows).map(|rate| rate * self.hope.clamp(1.0, HOPE_MAX))
     }
 
     fn waits(&mut self, waits: bool) {
@@ -236,9 +238,13 @@ impl Levels {
         }
     }
 
-    /// Takes notice of the transport's estimate of the path's rate, in bytes a second; 0 if it has none.
-    pub fn path(&mut self, rate: f64) {
-        self.wire.path = rate;
+    /// Takes notice of the transport's estimate of the path's rate, in bytes a second; 0 if it has none. It `grows` while the
+    /// transport still finds more.
+    pub fn path(&mut self, rate: f64, grows: bool) {
+        (self.wire.path, self.wire.grows) = (rate, grows);
+        if grows {
+            (self.wire.bytes, self.wire.seconds, self.wire.since) = (0.0, 0.0, None);
+        }
     }
 
     /// Whether packing waits for the wire.

@@ -80,6 +80,11 @@ impl Pilot {
         self.delivery.rate()
     }
 
+    /// Whether start-up still finds more.
+    pub(super) fn is_growing(&self) -> bool {
+        matches!(&self.phase, Phase::Startup(startup) if startup.has_grown() && self.model.rate() > 0.0)
+    }
+
     pub(super) fn set_mtu(&mut self, mtu: u64) {
         self.model.mtu = mtu;
         self.window = self.model.window(self.window as f64);
@@ -181,6 +186,10 @@ impl Pilot {
             Phase::Cruise(cruise) => cruise.window(&self.model),
             Phase::Beside(beside) => beside.window(&self.model),
         };
+        if self.is_growing() {
+            // What was seen so far is less than the path's rate.
+            self.delivery = Delivery::default();
+        }
         // A round is longer than the round-trip time of a short path: it is the round that doubles.
         self.window_max = self.window.saturating_mul(2);
     }
