@@ -39,11 +39,8 @@ pub fn run(setting: &Setting) -> anyhow::Result<Section> {
         if let Err(error) = turn_of(setting, &mut taken) {
             notes.push(format!("failed: turn {turn}: {error:#}"));
         }
-        say(&format!(
-            "fifty, turn {turn}: status {:.2?} s, failover {:.2?} s",
-            taken.status.last(),
-            taken.failover.last()
-        ));
+        let last = |taken: &[f64]| figure(taken.last().copied(), 2);
+        say(&format!("fifty, turn {turn}: status {} s, failover {} s", last(&taken.status), last(&taken.failover)));
     }
     let mut table = Table::new(&["command", "seconds", "fastest", "slowest", "bar", "verdict"]);
     let (bar, failover) = (Some(bars::STATUS_SECONDS_MAX), format!("coord failover {A} --to {C}"));
