@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_proto::control::{Answer, Reply};
-use baton_proto::deposed::{Deposition, Held, Notice, believes, later};
+use baton_proto::deposed::{Deposition, Held, Notice, believes};
 use baton_proto::{Fault, FaultKind, HostName, RunId};
 use tracing::{info, warn};
 
@@ -63,21 +63,26 @@ impl Notes {
         self.lock().values().cloned().collect()
     }
 
-    /// Takes in a note, and tells what is held of its run then. A word that is new is told on.
-    pub fn keep(&self, mut heard: Deposition, told: bool) -> io::Result<Held> {
+    /// Takes in a note, and tells what is held of its run then. A word that is new is told on. The seal of what
+    /// another agent says was looked at.
+    pub fn keep(&self, heard: Deposition, told: bool, firsthand: bool) -> io::Result<Held> {
         let mut notes = self.lock();
-        let known = notes.get(&heard.run);
-        let standing = later(known.map(|held| held.deposition.standing), heard.standing);
-        if let Some(known) = known {
-            if known.deposition.standing == standing && (known.told || !told) {
+        let mut note = Held { deposition: heard, told, untold: None, fenced: false, firsthand };
+        if let Some(known) = notes.get(&note.deposition.run) {
+            let is_news = known.gives_way_to(&note);
+            if !is_news && (known.told || !told) {
                 return Ok(known.clone());
             }
             // What was known of whom it is about stays: it may be more.
-            heard = known.deposition.clone();
+            let Deposition { standing, seal, .. } = note.deposition;
+            note.deposition = known.deposition.clone();
+            if is_news {
+                (note.deposition.standing, note.deposition.seal) = (standing, seal);
+            } else {
+                note.firsthand = known.firsthand;
+            }
+            note.fenced = known.fenced;
         }
-        let fenced = known.is_some_and(|known| known.fenced);
-        heard.standing = standing;
-        let note = Held { deposition: heard, told, untold: None, fenced };
         self.make_room(&mut notes, &note.deposition.run)?;
         self.put(&mut notes, note)
     }
@@ -149,12 +154,26 @@ fn age_seconds(note: &Deposition) -> u64 {
     (host::clock_unix_ms() / 1000).saturating_sub(note.since_unix)
 }
 
+/// What another agent says, without a seal that is none: by itself an agent's word does not end what an operator has sealed.
+fn looked_at(agent: &Agent, from: &HostName, note: Deposition) -> Deposition {
+    let Some(text) = &note.seal else { return note };
+    let judged = text.parse().and_then(|seal| agent.certificates.credentials().sealed_by(&note.words(), &seal));
+    match judged {
+        Ok(_) => note,
+        Err(error) => {
+            warn!(%from, run = %note.run, "the seal on what became of a primary does not count: {error}");
+            Deposition { seal: None, ..note }
+        }
+    }
+}
+
 /// Hears from another agent what became of an instance of this host.
-pub async fn hear(agent: &Agent, from: &HostName, mut note: Deposition, age_seconds: u64) -> Answer {
+pub async fn hear(agent: &Agent, from: &HostName, note: Deposition, age_seconds: u64) -> Answer {
     let instance = agent.instances.values().find(|instance| is_about(&note, agent, instance)).map(Arc::clone);
     let instance = instance.ok_or_else(|| {
         Fault::new(FaultKind::NotFound, format!("host {} has no instance that {note:?} is about", agent.host))
     })?;
+    let mut note = looked_at(agent, from, note);
     note.instance = Some(instance.name().clone());
     let known = agent.notes.all().iter().any(|held| held.deposition.run == note.run);
     if !known && note.stands() {
@@ -167,8 +186,12 @@ pub async fn hear(agent: &Agent, from: &HostName, mut note: Deposition, age_seco
                 .hint("see `coord status`: stop the clients of one of the two primaries"));
         }
     }
-    let held = agent.notes.keep(note, true).map_err(|error| note_fault(&error))?;
+    let told = note.standing;
+    let held = agent.notes.keep(note, true, false).map_err(|error| note_fault(&error))?;
     let (run, standing) = (&held.deposition.run, held.deposition.standing);
+    if held.deposition.stands() && told != standing {
+        warn!(%from, %run, ?told, "only an operator's seal ends what an operator has sealed: it stays deposed");
+    }
     info!(%from, %run, ?standing, instance = %instance.name(), "heard what became of it");
     Ok(Reply::Told { deposition: Box::new(held.deposition) })
 }
@@ -200,6 +223,7 @@ mod tests {
             successor_address: HostPort::new("10.0.0.3", 6379),
             standing,
             since_unix: 1_700_000_000,
+            seal: None,
         }
     }
 
@@ -207,13 +231,13 @@ mod tests {
     fn a_note_outlives_the_agent_and_is_never_taken_back() {
         let state = tempfile::tempdir().unwrap();
         let notes = Notes::load(state.path()).unwrap();
-        assert!(!notes.keep(note("fo-1", Standing::Deposed), false).unwrap().told);
+        assert!(!notes.keep(note("fo-1", Standing::Deposed), false, true).unwrap().told);
         notes.change(&RunId::new("fo-1").unwrap(), |held| held.told = true).unwrap();
         let notes = Notes::load(state.path()).unwrap();
         assert!(notes.all()[0].told && notes.all()[0].deposition.stands());
         // What ends it is news, and is told once more.
-        assert!(!notes.keep(note("fo-1", Standing::Reinstated), false).unwrap().told);
-        let late = notes.keep(note("fo-1", Standing::Deposed), true).unwrap();
+        assert!(!notes.keep(note("fo-1", Standing::Reinstated), false, true).unwrap().told);
+        let late = notes.keep(note("fo-1", Standing::Deposed), true, false).unwrap();
         assert_eq!(late.deposition.standing, Standing::Reinstated);
         assert_eq!(Notes::load(state.path()).unwrap().all(), notes.all());
     }
@@ -222,12 +246,12 @@ mod tests {
     fn what_is_settled_makes_room_and_what_stands_does_not() {
         let state = tempfile::tempdir().unwrap();
         let notes = Notes::load(state.path()).unwrap();
-        notes.keep(note("fo-settled", Standing::Rejoined), true).unwrap();
+        notes.keep(note("fo-settled", Standing::Rejoined), true, true).unwrap();
         for number in 1..=NOTES_MAX {
-            notes.keep(note(&format!("fo-{number}"), Standing::Deposed), true).unwrap();
+            notes.keep(note(&format!("fo-{number}"), Standing::Deposed), true, true).unwrap();
         }
         assert!(notes.all().iter().all(|held| held.deposition.stands()));
-        assert!(notes.keep(note("fo-more", Standing::Deposed), true).is_err());
+        assert!(notes.keep(note("fo-more", Standing::Deposed), true, true).is_err());
         assert_eq!(Notes::load(state.path()).unwrap().all().len(), NOTES_MAX);
     }
 

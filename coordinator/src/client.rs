@@ -11,7 +11,7 @@ use baton_proto::claim::Turn;
 use baton_proto::control::{Action, Order, Outcome, Progress, RECORD_BYTES_MAX, Reach, Reply, Request, TaskId};
 use baton_proto::report::{CertificateFacts, HostReport, InstanceReport};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, RunId};
-use baton_wire::{Dialer, Link};
+use baton_wire::{Credentials, Dialer, Link};
 use tokio::sync::Mutex;
 
 use crate::client::follow::{Ask, follow};
@@ -41,6 +41,7 @@ impl Seat {
 /// The agents of the inventory, dialled when first needed.
 pub struct Agents {
     dialer: Dialer,
+    credentials: Credentials,
     addresses: HashMap<HostName, HostPort>,
     links: Mutex<HashMap<HostName, Link>>,
     /// Number of the list of revoked certificates that this machine goes by.
@@ -50,9 +51,17 @@ pub struct Agents {
 }
 
 impl Agents {
-    pub fn new(dialer: Dialer, revocations: u64, inventory: &Inventory) -> Self {
+    /// The dialer is one of these credentials.
+    pub fn new(dialer: Dialer, credentials: Credentials, inventory: &Inventory) -> Self {
+        let revocations = credentials.list();
         let addresses = inventory.hosts.iter().map(|(name, host)| (name.clone(), host.agent.clone())).collect();
-        Self { dialer, addresses, links: Mutex::new(HashMap::new()), revocations, gone: std::sync::Mutex::default() }
+        let (links, gone) = (Mutex::new(HashMap::new()), std::sync::Mutex::default());
+        Self { dialer, credentials, addresses, links, revocations, gone }
+    }
+
+    /// Who the operator is, and whom this machine believes.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Number of the list of revoked certificates that this machine goes by. 0: there is none.

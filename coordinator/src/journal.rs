@@ -6,6 +6,7 @@
 //! crash can tear the last line only; reading leaves a torn last line out, and nothing else.
 
 pub mod copies;
+pub mod seal;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use baton_proto::{Fault, HostName, RunId};
+use baton_wire::TrustError;
 use serde::{Deserialize, Serialize};
 
 use crate::run::Event;
@@ -29,6 +31,14 @@ pub struct Record {
     pub event: Event,
 }
 
+impl Record {
+    /// An event of this moment.
+    pub fn now(event: &Event) -> Record {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Record { at_unix_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX), event: event.clone() }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     #[error("{doing} {path}: {error}")]
@@ -41,8 +51,12 @@ pub enum JournalError {
     Large { path: PathBuf },
     #[error("write an event as JSON: {0}")]
     Event(serde_json::Error),
+    #[error("sign a line of the journal: {0}")]
+    Seal(TrustError),
     #[error("the journal that {host} keeps, line {line}: {error}")]
     Copy { host: HostName, line: usize, error: serde_json::Error },
+    #[error("the journal of run {run} that {host} keeps is not believed: {reason}")]
+    Unsealed { run: RunId, host: HostName, reason: String },
     #[error("no host that takes part keeps the journal: {0}")]
     NoCopy(Fault),
     #[error("{0}")]
@@ -179,15 +193,10 @@ fn whole(text: &[u8]) -> &[u8] {
 }
 
 impl Journal {
-    /// Appends an event and syncs it. Yields the line.
-    pub fn append(&mut self, event: &Event) -> Result<String, JournalError> {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let at_unix_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
-        let record = Record { at_unix_ms, event: event.clone() };
-        let line = serde_json::to_string(&record).map_err(JournalError::Event)? + "\n";
+    /// Appends a line, with its newline, and syncs it.
+    pub fn append(&mut self, line: &str) -> Result<(), JournalError> {
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
-        written.map_err(|error| JournalError::File { doing: "append to journal", path: self.path.clone(), error })?;
-        Ok(line)
+        written.map_err(|error| JournalError::File { doing: "append to journal", path: self.path.clone(), error })
     }
 
     pub fn path(&self) -> &Path {
@@ -204,6 +213,10 @@ mod tests {
         RunId::new(name).unwrap()
     }
 
+    fn line(event: &Event) -> String {
+        serde_json::to_string(&Record::now(event)).unwrap() + "\n"
+    }
+
     #[test]
     fn what_was_appended_is_read_back_and_a_torn_last_line_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
@@ -211,7 +224,7 @@ mod tests {
         let mut journal = journals.create(&run("fo-1")).unwrap();
         let events = [Event::Interrupted, Event::Ended { end: End::Interrupted }];
         for event in &events {
-            journal.append(event).unwrap();
+            journal.append(&line(event)).unwrap();
         }
         let read = |journals: &Journals| {
             journals.read(&run("fo-1")).unwrap().into_iter().map(|record| record.event).collect::<Vec<_>>()
@@ -231,7 +244,11 @@ mod tests {
         let events = [step(0), step(1), Event::Interrupted, Event::Ended { end: End::Interrupted }];
         let ends: Vec<usize> = events
             .iter()
-            .map(|event| journal.append(event).unwrap().len())
+            .map(|event| {
+                let line = line(event);
+                journal.append(&line).unwrap();
+                line.len()
+            })
             .scan(0, |end, length| {
                 *end += length;
                 Some(*end)
@@ -248,7 +265,7 @@ mod tests {
             );
             // Taken up there, it goes on behind what is whole.
             let text = journals.text(&run("fo-1")).unwrap();
-            journals.adopt(&run("fo-1"), &text).unwrap().append(&Event::Interrupted).unwrap();
+            journals.adopt(&run("fo-1"), &text).unwrap().append(&line(&Event::Interrupted)).unwrap();
             assert_eq!(journals.read(&run("fo-1")).unwrap().len(), expected + 1);
         }
     }

@@ -1,7 +1,7 @@
 //! A primary that a run has replaced while it could not be asked: the note that its group keeps, and hands to its agent
 //! when that is back. Without it, a primary that returns would take writes beside its successor.
 //!
-//! The pure rules are here: which of two notes of one run is the later word, and whether an agent believes a note about
+//! The pure rules are here: which of two words of one run counts, and whether an agent believes a note about
 //! its own server. Who tells whom, and what is done to a server, is the agent's business.
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,9 @@ pub struct Deposition {
     pub successor_address: HostPort,
     pub standing: Standing,
     pub since_unix: u64,
+    /// An operator's seal on [`Deposition::words`]. A coordinator from before there were seals sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<String>,
 }
 
 /// What has become of a deposed primary. The other two are final.
@@ -59,6 +62,9 @@ pub struct Held {
     /// On its own host: whether its agent holds it off writes, and has to give it back when the run is rolled back.
     #[serde(default)]
     pub fenced: bool,
+    /// Whether an operator has ordered it, or the deposed one's own agent says it, and not an agent of somewhere else.
+    #[serde(default)]
+    pub firsthand: bool,
 }
 
 /// A note as one agent tells it to another.
@@ -77,6 +83,16 @@ impl Deposition {
             None => only || self.address.port == port,
         };
         self.host == *host && named
+    }
+
+    /// What an operator's seal is on: what has become of whom.
+    pub fn words(&self) -> Vec<u8> {
+        let standing = match self.standing {
+            Standing::Reinstated => "reinstated",
+            Standing::Rejoined => "rejoined",
+            Standing::Deposed => "deposed",
+        };
+        format!("run {}: {} is {standing}", self.run, self.host).into_bytes()
     }
 
     pub fn stands(&self) -> bool {
@@ -101,14 +117,24 @@ impl Deposition {
     }
 }
 
-/// The later word of two notes of one run.
-pub fn later(known: Option<Standing>, heard: Standing) -> Standing {
-    let rank = |standing: &Standing| match standing {
-        Standing::Deposed => 0,
-        Standing::Reinstated => 1,
-        Standing::Rejoined => 2,
-    };
-    known.map_or(heard, |known| std::cmp::max_by_key(known, heard, rank))
+impl Held {
+    /// How much its word counts beside another of the same run: one that an operator has sealed more than one that has no
+    /// seal, and of like ones the later.
+    fn weight(&self) -> (bool, u8) {
+        let rank = match self.deposition.standing {
+            Standing::Deposed => 0,
+            Standing::Reinstated => 1,
+            Standing::Rejoined => 2,
+        };
+        (self.deposition.seal.is_some() || self.firsthand && !self.deposition.stands(), rank)
+    }
+
+    /// Whether what is heard is a later word than this.
+    pub fn gives_way_to(&self, heard: &Held) -> bool {
+        // Who says it first hand is asked for no seal.
+        let ends_it = heard.firsthand && heard.weight().1 > self.weight().1;
+        ends_it || heard.weight() > self.weight()
+    }
 }
 
 /// Why an agent does not believe a note about its own server.
@@ -154,6 +180,7 @@ mod tests {
             successor_address: HostPort::new("10.0.0.3", 6379),
             standing: Standing::Deposed,
             since_unix: 1_700_000_000,
+            seal: None,
         }
     }
 
@@ -165,11 +192,26 @@ mod tests {
     #[test]
     fn the_later_word_of_a_run_wins_whichever_is_heard_first() {
         use Standing::{Deposed, Reinstated, Rejoined};
-        assert_eq!(later(None, Deposed), Deposed);
-        for end in [Reinstated, Rejoined] {
-            assert_eq!(later(Some(Deposed), end), end);
-            assert_eq!(later(Some(end), Deposed), end);
+        let held = |standing, sealed: bool, firsthand| {
+            let seal = sealed.then(String::new);
+            let deposition = Deposition { standing, seal, ..note(None) };
+            Held { deposition, told: false, untold: None, fenced: false, firsthand }
+        };
+        for (sealed, firsthand) in [(false, false), (true, false), (true, true)] {
+            for end in [Reinstated, Rejoined] {
+                let (begun, ended) = (held(Deposed, sealed, firsthand), held(end, sealed, firsthand));
+                assert!(begun.gives_way_to(&ended) && !ended.gives_way_to(&begun), "{sealed} {firsthand} {end:?}");
+                assert!(!begun.gives_way_to(&begun) && !ended.gives_way_to(&ended));
+            }
         }
+        // What an operator has sealed, an agent alone neither ends nor hides.
+        let (sealed, forged) = (held(Deposed, true, false), held(Reinstated, false, false));
+        assert!(!sealed.gives_way_to(&forged) && forged.gives_way_to(&sealed));
+        // One whose coord knows of no seals ends it by an order, and what is sealed from before does not come again.
+        let ordered = held(Reinstated, false, true);
+        assert!(sealed.gives_way_to(&ordered) && !ordered.gives_way_to(&sealed));
+        // What was begun without a seal is ended without one.
+        assert!(held(Deposed, false, true).gives_way_to(&forged));
     }
 
     #[test]

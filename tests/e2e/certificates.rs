@@ -3,9 +3,9 @@
 use std::fs;
 
 use baton_proto::control::{Reply, Request};
-use baton_proto::{HostName, HostPort};
+use baton_proto::{Fault, HostName, HostPort};
 use baton_tests::coord::code;
-use baton_tests::host::quoted;
+use baton_tests::host::{Host, quoted};
 use baton_tests::process::tail;
 use baton_tests::servers::{REDIS_7_0, ServerProgram};
 use baton_tests::wait::wait_for;
@@ -15,13 +15,18 @@ use tokio::runtime::Runtime;
 
 use crate::scene::{FAILOVER, Lost};
 
-fn dial(world: &World, file: &str, host: &str) -> (Runtime, Result<Link, baton_proto::Fault>) {
+fn dial(world: &World, file: &str, host: &str) -> (Runtime, Result<Link, Fault>) {
+    dial_host(world, file, world.host(host))
+}
+
+/// Dials a host's own agent, showing the identity in a file of the world.
+pub(crate) fn dial_host(world: &World, file: &str, host: &Host) -> (Runtime, Result<Link, Fault>) {
     let runtime = Runtime::new().unwrap();
-    let agent = world.host(host).agent_address();
+    let agent = host.agent_address();
     let address = HostPort::new(agent.ip().to_string(), agent.port());
     let link = runtime.block_on(async {
         let dialer = Dialer::new(&Credentials::load(&world.dir().join(file)).unwrap(), "a test").unwrap();
-        dialer.dial(&address, &HostName::new(host).unwrap()).await.map_err(baton_proto::Fault::from)
+        dialer.dial(&address, &HostName::new(&host.name).unwrap()).await.map_err(Fault::from)
     });
     (runtime, link)
 }

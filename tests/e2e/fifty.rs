@@ -5,107 +5,31 @@ use std::time::Instant;
 
 use baton_tests::coord::{Said, code};
 use baton_tests::dataset::Dataset;
-use baton_tests::fleet::{Server, name_all};
+use baton_tests::fleet::{FIRST_PORT, Fleet, Server, name_all};
 use baton_tests::hold::Hold;
 use baton_tests::host::quoted_path;
 use baton_tests::programs;
 use baton_tests::servers::{REDIS_7_0, ServerProgram};
 use baton_tests::wait::{PATIENCE, wait_for};
-use baton_tests::world::{A, B, C, World};
+use baton_tests::world::{A, B, C};
 use serde_json::Value;
 
 /// Primaries on A, and as many replicas on B. With one free server fewer on C they are fifty.
 const GROUPS: u16 = 17;
-const FIRST_PORT: u16 = 6400;
 /// The port of a server on C that shares it with nobody on A.
 const OTHER_PORT: u16 = 6500;
 const FAILOVER: [&str; 5] = ["failover", A, "--to", C, "--yes"];
 
-struct Fleet {
-    servers: Vec<Server>,
-    // After the servers: it ends what is left of them.
-    world: World,
+fn fleet(groups: u16, spares: u16) -> Fleet {
+    Fleet::new(&ServerProgram::named(REDIS_7_0), groups, spares)
 }
 
-impl Fleet {
-    /// A leads so many groups, B has their replicas, C so many servers that run empty. All run.
-    fn new(groups: u16, spares: u16) -> Self {
-        let mut world = World::new();
-        [A, B, C].iter().for_each(|name| world.add(name, &ServerProgram::named(REDIS_7_0)));
-        let ports = || FIRST_PORT..FIRST_PORT + groups;
-        let mut servers: Vec<Server> = ports().map(|port| Server::new(world.a(), port, None)).collect();
-        let replicas: Vec<_> =
-            servers.iter().map(|first| Server::new(world.b(), first.port, Some(first.address()))).collect();
-        servers.extend(replicas);
-        servers.extend(ports().take(spares.into()).map(|port| Server::new(world.c(), port, None)));
-        name_all(&world, &servers);
-        let fleet = Self { servers, world };
-        fleet.servers.iter().for_each(|server| server.start(&fleet.world));
-        fleet.on(B).for_each(|replica| replica.await_field("master_link_status", "up"));
-        fleet.world.hosts().iter().for_each(|host| host.start_agent());
-        fleet
-    }
-
-    /// The same with data, and with A lost.
-    fn lost(groups: u16, spares: u16, dataset: impl Fn(u16) -> Dataset) -> Self {
-        let fleet = Self::new(groups, spares);
-        fleet.load(dataset);
-        fleet.lose_a();
-        fleet
-    }
-
-    fn on(&self, host: &str) -> impl Iterator<Item = &Server> {
-        self.servers.iter().filter(move |server| server.host == host)
-    }
-
-    fn server(&self, host: &str, port: u16) -> &Server {
-        self.on(host).find(|server| server.port == port).unwrap()
-    }
-
-    /// Gives each group data and a mark of its own.
-    fn load(&self, dataset: impl Fn(u16) -> Dataset) {
-        for server in self.on(A) {
-            let mut client = server.client();
-            dataset(server.port).load(&mut client);
-            client.call(&["SET", "whose", &server.port.to_string()]);
-        }
-        self.on(B).for_each(|replica| replica.await_mark(replica.port));
-    }
-
-    fn lose_a(&self) {
-        self.on(A).for_each(Server::lose);
-        self.world.a().lose();
-        self.on(B).for_each(|replica| replica.await_field("master_link_status", "down"));
-    }
-
-    /// Asserts that the group is served by that server of C, with its replica on B.
-    #[track_caller]
-    fn assert_moved(&self, port: u16, to: u16) {
-        let (new, replica) = (self.server(C, to), self.server(B, port));
-        new.await_mark(port);
-        new.await_field("role", "master");
-        replica.await_field("master_port", &to.to_string());
-        replica.await_field("master_link_status", "up");
-        new.client().call(&["SET", "written-afterwards", &port.to_string()]);
-        wait_for("a write on the new primary arrives", || {
-            let seen = replica.client().call(&["GET", "written-afterwards"]).text();
-            if seen == port.to_string() { Ok(()) } else { Err(seen) }
-        });
-    }
-}
-
-trait Marked {
-    fn await_mark(&self, port: u16);
-}
-
-impl Marked for Server {
-    #[track_caller]
-    fn await_mark(&self, port: u16) {
-        wait_for(&format!("{} holds the data of {port}", self.name()), || {
-            let seen = self.try_client()?.try_call(&["GET", "whose"])?.text();
-            if seen == port.to_string() { Ok(()) } else { Err(seen) }
-        });
-    }
+/// The same with data, and with A lost.
+fn lost(groups: u16, spares: u16, dataset: impl Fn(u16) -> Dataset) -> Fleet {
+    let fleet = fleet(groups, spares);
+    fleet.load(dataset);
+    fleet.lose_a();
+    fleet
 }
 
 fn little(port: u16) -> Dataset {
@@ -130,7 +54,7 @@ fn results(said: &Said) -> Vec<Value> {
 
 #[test]
 fn fifty_servers_are_found_and_shown() {
-    let fleet = timed("start of the servers and agents", || Fleet::new(GROUPS, GROUPS - 1));
+    let fleet = timed("start of the servers and agents", || fleet(GROUPS, GROUPS - 1));
     let file = fleet.world.dir().join("found.toml");
     let found = timed("baton-agent discover", || {
         let mut command = fleet.world.a().command(&programs::agent());
@@ -153,7 +77,7 @@ fn fifty_servers_are_found_and_shown() {
 
 #[test]
 fn one_command_replaces_all_primaries_of_a_lost_host() {
-    let mut fleet = Fleet::new(GROUPS, GROUPS - 1);
+    let mut fleet = fleet(GROUPS, GROUPS - 1);
     fleet.load(little);
     // While they live this is not the verb for them, and nothing is done.
     let said = fleet.world.coord(&FAILOVER).ends_with(code::REFUSED);
@@ -196,7 +120,7 @@ fn one_command_replaces_all_primaries_of_a_lost_host() {
 
 #[test]
 fn interrupted_once_all_stop_at_safe_points_fenced_and_each_can_be_resumed() {
-    let fleet = Fleet::lost(4, 4, little);
+    let fleet = lost(4, 4, little);
     let hold = Hold::set(fleet.world.dir(), "snapshot-before");
     let running = fleet.world.start_coord(&[&FAILOVER[..], &["--jobs", "2", "--json"]].concat());
     hold.wait();
@@ -222,7 +146,7 @@ fn interrupted_once_all_stop_at_safe_points_fenced_and_each_can_be_resumed() {
 
 #[test]
 fn promoted_all_are_served_at_once_and_get_their_replicas_in_turn() {
-    let fleet = Fleet::lost(4, 3, little);
+    let fleet = lost(4, 3, little);
     let hold = Hold::set(fleet.world.dir(), "snapshot-before");
     let more = ["--mode", "promote", "--jobs", "1", "--skip-refused", "--json"];
     let running = fleet.world.start_coord(&[&FAILOVER[..], &more].concat());
@@ -249,7 +173,7 @@ fn promoted_all_are_served_at_once_and_get_their_replicas_in_turn() {
 #[test]
 fn one_rate_is_shared_by_all_that_send() {
     const RATE: u64 = 2_000_000;
-    let fleet = Fleet::lost(4, 4, |port| Dataset::random(port.into(), 1 << 20));
+    let fleet = lost(4, 4, |port| Dataset::random(port.into(), 1 << 20));
     let said = fleet.world.coord(&[&FAILOVER[..], &["--max-rate", "2MB/s", "--jobs", "3", "--json"]].concat());
     let said = said.ends_with(code::DONE);
     let of_runs = said.events().into_iter().filter(|event| event["event"] == "result");
@@ -262,7 +186,7 @@ fn one_rate_is_shared_by_all_that_send() {
 
 #[test]
 fn one_that_fails_is_undone_and_the_others_are_done_and_the_next_command_is_told() {
-    let fleet = Fleet::lost(3, 3, little);
+    let fleet = lost(3, 3, little);
     let hold = Hold::set(fleet.world.dir(), "transfer-before");
     let running = fleet.world.start_coord(&[&FAILOVER[..], &["--jobs", "3"]].concat());
     hold.wait();
@@ -284,7 +208,7 @@ fn one_that_fails_is_undone_and_the_others_are_done_and_the_next_command_is_told
 
 #[test]
 fn where_their_replicas_are_all_are_taken_over_in_place() {
-    let fleet = Fleet::lost(4, 4, little);
+    let fleet = lost(4, 4, little);
     let said = fleet.world.coord(&["failover", A, "--yes"]).ends_with(code::DONE);
     said.says(&["failover (in place) of machine-a: 4 groups", "in place", "4 done in"]);
     for server in fleet.on(B) {

@@ -19,6 +19,7 @@ mod gate;
 mod harness;
 mod held_off;
 mod in_place;
+mod install;
 mod killed;
 mod left_behind;
 mod live;

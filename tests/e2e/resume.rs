@@ -1,6 +1,8 @@
 //! Runs that stop half-way and are taken up: here or from another machine, to go on or to be undone; and two operators who
 //! want the same thing at the same moment.
 
+mod sealed;
+
 use std::fs;
 
 use baton_tests::coord::{Running, Said, code};

@@ -23,5 +23,4 @@ pub mod network;
 pub mod peers;
 pub mod probe;
 pub mod report;
-pub mod sshd;
 pub mod tun;

@@ -21,8 +21,13 @@ pub(super) async fn note(agent: &Agent, instance: &Instance, mut note: Depositio
     let own = note.host == agent.host;
     if own {
         note.instance = Some(instance.name().clone());
+        // A seal is asked for at the end of it as soon as another agent has told it with one: that one will have the next as
+        // well. One that knows of no seals never will.
+        if note.stands() {
+            note.seal = None;
+        }
     }
-    let held = agent.notes.keep(note, own).map_err(|error| deposed::note_fault(&error))?;
+    let held = agent.notes.keep(note, own, true).map_err(|error| deposed::note_fault(&error))?;
     info!(run = %held.deposition.run, of = held.deposition.name(), standing = ?held.deposition.standing, "noted");
     Ok(Outcome::Deposed)
 }

@@ -182,8 +182,9 @@ mod tests {
             successor_address: HostPort::new("10.0.0.3", 6379),
             standing,
             since_unix: 1_700_000_000,
+            seal: None,
         };
-        Held { deposition, told: true, untold: None, fenced }
+        Held { deposition, told: true, untold: None, fenced, firsthand: false }
     }
 
     fn replica(of: &HostPort, up: bool) -> Role {

@@ -54,7 +54,8 @@ async fn tell_one(agent: &Agent, held: Held) -> Result<(), RunId> {
     let noted = match told {
         Ok(theirs) => {
             info!(run = %note.run, host = %note.host, standing = ?theirs.standing, "told its agent");
-            let kept = agent.notes.keep(theirs, true);
+            // Of its own server its word is enough: whoever has that agent needs nobody's leave there.
+            let kept = agent.notes.keep(super::looked_at(agent, &note.host, theirs), true, true);
             kept.and_then(|_| agent.notes.change(&note.run, |held| (held.told, held.untold) = (true, None)))
         }
         Err(fault) => {

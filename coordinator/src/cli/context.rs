@@ -42,7 +42,7 @@ impl Context {
         // On a machine that is new to it, what was revoked before is known by the identity alone.
         credentials.revoke_by_identity().map_err(CoordError::usage)?;
         let dialer = Dialer::new(&credentials, SOFTWARE)?;
-        let agents = Agents::new(dialer, credentials.list(), &inventory);
+        let agents = Agents::new(dialer, credentials, &inventory);
         let journals = Journals::new(&inventory.state);
         Ok(Context { console, operator, inventory, agents, journals })
     }

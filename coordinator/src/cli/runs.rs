@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cli::context::Context;
 use crate::error::{CoordError, Exit};
 use crate::inventory::{Inventory, Places};
-use crate::journal::copies;
+use crate::journal::copies::{self, Found};
 use crate::journal::{JournalError, Journals, Record};
 use crate::observe::{OBSERVE_TIMEOUT, together};
 use crate::report::console::Console;
@@ -67,8 +67,11 @@ pub async fn list_everywhere(context: &Context) -> Result<Exit, CoordError> {
     }
     let mut found = Vec::new();
     for run in runs {
-        let journal = copies::find(&context.journals, &context.inventory, &context.agents, &run).await;
-        let records = journal.map(|journal| journal.records).map_err(unreadable);
+        let journal = copies::find(&context.journals, context.inventory.names(), &context.agents, &run).await;
+        let records = journal.map_err(unreadable).map(|journal| {
+            warn_of(&journal, &run, context.console);
+            journal.records
+        });
         found.push((records.as_ref().map_or(0, |records| begun(records)), run, records));
     }
     found.sort_by_key(|(begun, ..)| std::cmp::Reverse(*begun));
@@ -102,8 +105,12 @@ pub async fn show(context: &Context, args: &ShowArgs) -> Result<Exit, CoordError
     let (run, console) = (&args.run, context.console);
     let mut shown = 0;
     let replayed = loop {
-        let found = copies::find(&context.journals, &context.inventory, &context.agents, run).await;
-        let records = found.map_err(unreadable)?.records;
+        let found = copies::find(&context.journals, context.inventory.names(), &context.agents, run).await;
+        let found = found.map_err(unreadable)?;
+        if shown == 0 {
+            warn_of(&found, run, console);
+        }
+        let records = found.records;
         let replayed = replay(&records)?;
         let fresh = records.get(shown..).unwrap_or_default();
         for record in fresh {
@@ -146,12 +153,26 @@ pub async fn show(context: &Context, args: &ShowArgs) -> Result<Exit, CoordError
     Ok(Exit::Done)
 }
 
+/// What nobody would act on can be looked at all the same.
+fn warn_of(found: &Found, run: &RunId, console: Console) {
+    if let Some(doubt) = found.doubted(run) {
+        console.note(|out| writeln!(out, "warning: {doubt}"));
+    }
+}
+
 pub(super) fn replay(records: &[Record]) -> Result<Run, CoordError> {
     let events = records.iter().map(|record| record.event.clone());
     Run::replay(events).map_err(|error| CoordError::new(Exit::Defect, "the journal makes no sense").because(error))
 }
 
 pub(super) fn unreadable(error: JournalError) -> CoordError {
+    if let JournalError::Unsealed { run, host, .. } = &error {
+        let hint = format!(
+            "see what it says with `coord show {run}`; `coord resume {run} --believe {host}` goes by it, and \
+             `coord abort {run} --without {host}` undoes the run by what the others keep"
+        );
+        return CoordError::new(Exit::Refused, &error).hint(hint);
+    }
     let unknown = matches!(error, JournalError::Unknown { .. });
     let newer = matches!(error, JournalError::Line { .. } | JournalError::Copy { .. });
     let converted = CoordError::new(if unknown { Exit::Usage } else { Exit::Defect }, error);

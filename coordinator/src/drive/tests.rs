@@ -255,6 +255,7 @@ fn deposing(goal: Goal, rest: Vec<Step>) -> Plan {
         successor_address: HostPort::new("b", 6379),
         standing: Standing::Deposed,
         since_unix: 0,
+        seal: None,
     };
     let depose = Step::Depose { keepers: vec![instance("b")], own: None, deposition: Box::new(deposition) };
     plan(goal, [depose].into_iter().chain(rest).collect())

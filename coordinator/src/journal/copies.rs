@@ -6,16 +6,16 @@
 //!
 //! A step's end goes out with the next step's start, since nothing is done in between. A host that does not answer is
 //! passed over, and gets what it missed once it does. Of several copies the one that counts is that of the latest turn, and
-//! of those the longest: a coordinator that was taken over writes nothing more to any host.
+//! of those the longest: a coordinator that was taken over writes nothing more to any host. A host is not believed what no
+//! operator has [sealed](super::seal).
 
 use std::time::Duration;
 
 use baton_proto::{Fault, FaultKind, HostName, InstanceRef, RunId};
 
-use super::{Journal, JournalError, Journals, Record, parse};
+use super::{Journal, JournalError, Journals, Record, parse, seal};
 use crate::client::{Agents, Seat};
 use crate::drive::Log;
-use crate::inventory::Inventory;
 use crate::run::Event;
 
 /// How long a host may take to keep what it is told.
@@ -134,7 +134,11 @@ fn late(host: &HostName) -> Fault {
 
 impl Log for Kept<'_> {
     async fn append(&mut self, event: &Event) -> Result<(), JournalError> {
-        self.text += &self.file.append(event)?;
+        let line = serde_json::to_string(&Record::now(event)).map_err(JournalError::Event)?;
+        let sealed = seal::seal(self.agents.credentials(), &self.seat.run, &self.text, &line);
+        let line = sealed.map_err(JournalError::Seal)?;
+        self.file.append(&line)?;
+        self.text += &line;
         match event {
             // Something is done next, on the word of this.
             Event::Begun { .. } | Event::TakenUp { .. } | Event::StepStarted { .. } | Event::UndoStarted { .. } => {
@@ -156,6 +160,8 @@ impl Log for Kept<'_> {
 pub struct Found {
     pub text: String,
     pub records: Vec<Record>,
+    /// Which host tells it, and why it is not to be believed.
+    doubt: Option<(HostName, String)>,
 }
 
 impl Found {
@@ -172,7 +178,19 @@ impl Found {
 impl Found {
     fn of(text: String) -> Result<Option<Found>, (usize, serde_json::Error)> {
         let records = parse(text.as_bytes())?;
-        Ok(if records.is_empty() { None } else { Some(Found { text, records }) })
+        Ok(if records.is_empty() { None } else { Some(Found { text, records, doubt: None }) })
+    }
+
+    /// Why nothing is to be done on the word of it, if so.
+    pub fn doubted(&self, run: &RunId) -> Option<JournalError> {
+        let (host, reason) = self.doubt.clone()?;
+        Some(JournalError::Unsealed { run: run.clone(), host, reason })
+    }
+
+    /// The same of a host's copy, if an operator has written it.
+    fn judged(mut self, agents: &Agents, host: HostName, run: &RunId) -> Found {
+        self.doubt = seal::sealed_by(agents.credentials(), run, &self.text).err().map(|reason| (host, reason));
+        self
     }
 
     /// Whether a host has a part in the run, by its plan: others have nothing to tell of it.
@@ -188,11 +206,11 @@ impl Found {
     }
 }
 
-/// Finds the journal of a run, here and on all hosts that answer and have a part in it. Where there is one here, only copies
-/// that began as it did count.
+/// Finds the journal of a run, here and on those of the hosts that answer and have a part in it. Where there is one here, only copies
+/// that began as it did count. A copy that nobody has sealed is found only where none says as much.
 pub async fn find(
     journals: &Journals,
-    inventory: &Inventory,
+    hosts: Vec<HostName>,
     agents: &Agents,
     run: &RunId,
 ) -> Result<Found, JournalError> {
@@ -202,7 +220,7 @@ pub async fn find(
         Err(error @ JournalError::Unknown { .. }) => (None, Some(error)),
         Err(error) => return Err(error),
     };
-    let recalled = crate::observe::together(inventory.names(), |host| async move {
+    let recalled = crate::observe::together(hosts, |host| async move {
         let text = tokio::time::timeout(RECALL_TIMEOUT, agents.recall(&host, run)).await.ok()?.ok()?;
         Some((host, Found::of(text)))
     });
@@ -211,7 +229,7 @@ pub async fn find(
     for (host, copy) in recalled.await.into_iter().flatten() {
         match copy {
             Ok(Some(copy)) if copy.has_part(&host) && here.as_ref().is_none_or(|here| here.begins_as(&copy)) => {
-                found.push(copy);
+                found.push(copy.judged(agents, host, run));
             }
             Ok(_) => {}
             // A copy that is damaged does not hide a whole one.
@@ -219,7 +237,7 @@ pub async fn find(
         }
     }
     found.extend(here);
-    let best = found.into_iter().max_by_key(|found| (found.epoch(), found.records.len()));
+    let best = found.into_iter().max_by_key(|found| (found.epoch(), found.records.len(), found.doubt.is_none()));
     let dir = || JournalError::Unknown { run: run.clone(), dir: journals.dir.clone() };
     best.ok_or_else(|| unread.or(unknown).unwrap_or_else(dir))
 }

@@ -89,7 +89,8 @@ async fn a_survey_asks_every_agent_and_has_the_silent_primary_tried() {
         [hosts.machine-b]\nagent = \"{b}\"\n[hosts.machine-c]\nagent = \"{c}\"\n"
     );
     let inventory = Inventory::parse(&text, &temp.path().join("coord.toml"), &Places::default()).unwrap();
-    let agents = Agents::new(Dialer::new(&Credentials::load(&operator).unwrap(), "coord test").unwrap(), 0, &inventory);
+    let credentials = Credentials::load(&operator).unwrap();
+    let agents = Agents::new(Dialer::new(&credentials, "coord test").unwrap(), credentials, &inventory);
 
     let (world, topology) = survey(&inventory, &agents).await;
 

@@ -48,6 +48,7 @@ mod tests {
             successor_address: at("10.0.0.3:6379"),
             standing: Standing::Deposed,
             since_unix: 0,
+            seal: None,
         };
         lives(&note, world, &world.probes)
     }

@@ -86,6 +86,7 @@ pub(crate) fn deposition() -> Deposition {
         successor_address: at("10.0.0.3:6379"),
         standing: Standing::Reinstated,
         since_unix: 1_764_000_000,
+        seal: Some("AA==.AA==".into()),
     }
 }
 

@@ -14,7 +14,9 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, ServerName, SignatureVerificationAlgorithm, UnixTime,
+};
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use crate::identity::{Identity, IdentityError};
@@ -68,7 +70,7 @@ impl From<TrustError> for Fault {
     }
 }
 
-fn tls(error: impl fmt::Display) -> TrustError {
+pub(crate) fn tls(error: impl fmt::Display) -> TrustError {
     TrustError::Tls(error.to_string())
 }
 
@@ -101,6 +103,17 @@ impl Credentials {
     fn read<T>(&self, read: impl FnOnce(&Now) -> T) -> T {
         // It is replaced field by field with values that were made before, so it is whole even if poisoned.
         read(&self.0.now.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The certificate and key that are shown now.
+    pub(crate) fn shown(&self) -> Arc<CertifiedKey> {
+        self.read(|now| Arc::clone(&now.key))
+    }
+
+    /// How signatures of a scheme are verified.
+    pub(crate) fn algorithms(&self, scheme: SignatureScheme) -> Vec<&'static dyn SignatureVerificationAlgorithm> {
+        let mapping = self.0.provider.signature_verification_algorithms.mapping;
+        mapping.iter().filter(|(of, _)| *of == scheme).flat_map(|(_, with)| with.iter().copied()).collect()
     }
 
     pub fn identity(&self) -> Arc<Identity> {

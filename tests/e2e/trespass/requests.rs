@@ -249,5 +249,6 @@ pub(crate) fn deposition() -> Deposition {
         successor_address: nowhere(),
         standing: Standing::Deposed,
         since_unix: 1,
+        seal: None,
     }
 }

@@ -25,6 +25,8 @@ pub const SAVE_OVERLAP_MAX: f64 = 1.1;
 pub const LATENCY_MAX: f64 = 1.5;
 /// Milliseconds for which writes are blocked while a primary hands over on an idle machine.
 pub const BLOCKED_MS_MAX: f64 = 100.0;
+/// Seconds for a look at fifty servers.
+pub const STATUS_SECONDS_MAX: f64 = 1.0;
 /// Data that cannot be compressed, as a multiple of the time on the wire.
 pub const WIRE_MAX: f64 = 1.04;
 

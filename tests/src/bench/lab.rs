@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::bench::files::Snapshot;
 use crate::bench::network::{A_IP, B_IP, C_IP, Kind, Network};
-use crate::bench::sshd::Sshd;
 use crate::host::Host;
 use crate::process::{Process, tail};
 use crate::programs;
 use crate::servers::ServerProgram;
+use crate::sshd::Sshd;
 use crate::world::{A, B, C, World};
 
 /// Longest that one move may take: 2 GB at less than 2 MB/s.

@@ -2,6 +2,7 @@
 
 pub mod civility;
 pub mod failover;
+pub mod fifty;
 pub mod latency;
 pub mod links;
 pub mod memory;

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::bench::sshd;
 use crate::servers::ServerProgram;
+use crate::sshd;
 
 /// What one measurement yields.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use baton_tests::bench::files::FileKind;
 use baton_tests::bench::measure::failover::Way;
-use baton_tests::bench::measure::{Setting, civility, failover, latency, links, memory, resume, save, switchover};
+use baton_tests::bench::measure::{
+    Setting, civility, failover, fifty, latency, links, memory, resume, save, switchover,
+};
 use baton_tests::bench::network::{GIGABIT, KINDS, Kind, UNSHAPED, WAN};
 use baton_tests::bench::peers::{PEERS, Peer};
 use baton_tests::bench::report::{self, Section};
@@ -70,6 +72,8 @@ enum What {
     },
     /// How long writes are blocked while a live primary hands over
     Switchover,
+    /// Fifty servers on three hosts: a look at them, and all primaries of one host replaced
+    Fifty,
 }
 
 fn main() -> ExitCode {
@@ -103,6 +107,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         What::Latency,
         What::Failover { ways: Vec::new() },
         What::Switchover,
+        What::Fifty,
     ];
     let parts = match &cli.what {
         Some(what) => vec![what.clone()],
@@ -157,5 +162,6 @@ fn measure(part: &What, cli: &Cli, setting: &Setting) -> anyhow::Result<Section>
             failover::run(setting, if cli.links.is_empty() { &own } else { &cli.links }, ways)
         }
         What::Switchover => switchover::run(setting),
+        What::Fifty => fifty::run(setting),
     }
 }

@@ -18,6 +18,9 @@ impl AgentHands<'_> {
         progress: Shown<'_>,
     ) -> Result<Vec<Learnt>, Fault> {
         let mut learnt = Vec::new();
+        // Whoever hears of it by another agent believes the end of it by this alone.
+        let seal = self.agents.credentials().seal(&note.words())?;
+        let note = &Deposition { seal: Some(seal.to_string()), ..note.clone() };
         // A later word on the same run is another task.
         let name = format!("note-{:?}", note.standing).to_lowercase();
         let order = || Action::Depose { deposition: Box::new(note.clone()) };

@@ -23,6 +23,7 @@ pub(super) fn depose(scene: &Scene, successor: Member) -> Option<Step> {
         successor_address: successor.report.address.clone(),
         standing: Standing::Deposed,
         since_unix: unix_now(scene),
+        seal: None,
     };
     let keepers = scene.members().map(|member| member.name.clone()).collect();
     // Its agent may answer although its server is down: then what starts the server again brings it up fenced.

@@ -157,8 +157,9 @@ fn deposition(of: &str, address: &str, successor: &str, successor_address: &str)
         successor_address: at(successor_address),
         standing: Standing::Deposed,
         since_unix: 9,
+        seal: None,
     };
-    Held { deposition, told: false, untold: None, fenced: false }
+    Held { deposition, told: false, untold: None, fenced: false, firsthand: false }
 }
 
 /// D follows A, which was replaced by C; B and C know of it.

@@ -178,6 +178,7 @@ pub(crate) fn report() -> HostReport {
             told: true,
             untold: Some("no agent listens".into()),
             fenced: true,
+            firsthand: true,
         }],
         certificate: Some(CertificateFacts { expires_unix: 1_800_000_000, revocations: 2 }),
         peers: Some(peers()),

@@ -1,4 +1,4 @@
-//! An SSH server of our own on the far host, with keys of its own, for the peers that work over SSH.
+//! An SSH server of our own on a host, with keys of its own: for the benchmark's peers, and for `coord install`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,7 +7,6 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use crate::bench::network::C_IP;
 use crate::host::Host;
 use crate::process::{Process, tail};
 use crate::wait::wait_for;
@@ -16,6 +15,11 @@ const PORT: u16 = 2022;
 const PROGRAM: &str = "/usr/sbin/sshd";
 /// Where sshd locks up the part of it that talks to strangers; made at boot where the service is enabled.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
+
+/// Whether this machine has the program, and a user who may start it as a host's own.
+pub fn is_possible() -> bool {
+    Path::new(PROGRAM).exists() && rustix::process::geteuid().is_root()
+}
 
 /// An SSH server, until it is dropped.
 #[derive(Debug)]
@@ -27,6 +31,16 @@ pub struct Sshd {
 impl Sshd {
     /// Starts it on a host, below the directory of that host.
     pub fn start(host: &Host) -> anyhow::Result<Self> {
+        Self::start_by(host, host.command(Path::new(PROGRAM)))
+    }
+
+    /// The same by a command that ends in its becoming the words that follow, in surroundings that it makes.
+    pub fn start_in(host: &Host, mut surroundings: Command) -> anyhow::Result<Self> {
+        surroundings.arg(PROGRAM);
+        Self::start_by(host, surroundings)
+    }
+
+    fn start_by(host: &Host, mut command: Command) -> anyhow::Result<Self> {
         let (key, host_key) = (host.dir.join("ssh-key"), host.dir.join("ssh-host-key"));
         for path in [&key, &host_key] {
             let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).output()?;
@@ -37,13 +51,13 @@ impl Sshd {
         let conf = host.dir.join("sshd_config");
         // Ciphers and all else that matters for speed are left as they come.
         let text = format!(
-            "ListenAddress {C_IP}\nPort {PORT}\nHostKey {}\nAuthorizedKeysFile {}.pub\nPidFile none\n\
+            "ListenAddress {}\nPort {PORT}\nHostKey {}\nAuthorizedKeysFile {}.pub\nPidFile none\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\nStrictModes no\nSubsystem sftp internal-sftp\n",
+            host.ip,
             host_key.display(),
             key.display()
         );
         fs::write(&conf, text)?;
-        let mut command = host.command(Path::new(PROGRAM));
         command.args(["-D", "-e", "-f"]).arg(&conf);
         let log = host.dir.join("sshd.log");
         let process = Process::start(command, &log);
