@@ -1,7 +1,5 @@
 //! `coord clone`: a replica of a server that serves, built from a snapshot and what was written since.
 
-mod role;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +21,7 @@ on_every_server! {
     a_lone_primary_that_is_written_to_is_cloned_by_file
 }
 
-const CLONE: [&str; 5] = ["clone", A, C, "--yes", "--json"];
+pub(crate) const CLONE: [&str; 5] = ["clone", A, C, "--yes", "--json"];
 /// No compression makes it smaller, so that a rate makes it last.
 const DATA_BYTES: u64 = 6 << 20;
 /// Slow enough for more to be written than the backlog held at first.
@@ -32,7 +30,7 @@ const RATE: &str = "2MB/s";
 const BACKLOG_BYTES: i64 = 1 << 20;
 
 /// A alone, with its data and no replica ever, and C, which waits with nothing but its agent.
-fn lone(server: &str, configure: impl Fn(&mut Conf)) -> World {
+pub(crate) fn lone(server: &str, configure: impl Fn(&mut Conf)) -> World {
     let mut world = World::new();
     for name in [A, C] {
         world.add(name, &ServerProgram::named(server));
@@ -102,7 +100,7 @@ fn assert_settings_are_back(source: &Host) {
 
 /// Asserts that C follows A for good, holds what A holds, and that nothing is left of the run.
 #[track_caller]
-fn assert_cloned(world: &World) {
+pub(crate) fn assert_cloned(world: &World) {
     world.c().await_in_sync_with(world.a());
     assert_eq!(world.c().content(), world.a().content());
     assert_eq!(configured_primary(world.c()), Some(format!("{} {}", world.a().ip, baton_tests::host::SERVER_PORT)));

@@ -7,7 +7,7 @@ use baton_tests::host::{Host, SERVER_PORT};
 use baton_tests::servers::ServerProgram;
 use baton_tests::world::{A, B, C, World};
 
-use super::{CLONE, assert_cloned, lone};
+use crate::clone::{CLONE, assert_cloned, lone};
 use crate::resume::take_up;
 use crate::scene::{Lost, assert_no_leftovers, configured_primary, files, on_every_server};
 
