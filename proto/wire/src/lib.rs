@@ -18,9 +18,11 @@ mod socket;
 mod tls;
 mod tongue;
 mod trust;
+mod verifier;
 mod words;
 
 pub use identity::{Facts, Identity, IdentityError, Role};
 pub use link::{DialError, Dialer, Link};
 pub use listener::{Arrival, Asking, Listener, Peer, Responder};
 pub use trust::{Credentials, REVOCATIONS_BYTES_MAX, TrustError};
+pub use verifier::{BelievesClients, BelievesServers, Shown, Verifier};
