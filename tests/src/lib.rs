@@ -32,6 +32,7 @@ pub mod relay;
 pub mod resp;
 pub mod rng;
 pub mod servers;
+pub mod steady;
 pub mod tcp_relay;
 pub mod tls;
 pub mod wait;

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use baton_tests::bench::files::FileKind;
-use baton_tests::bench::measure::{Setting, civility, failover, latency, links, memory, resume, save, switchover};
+use baton_tests::bench::measure::{
+    Setting, civility, clone, failover, latency, links, memory, resume, save, switchover,
+};
 use baton_tests::bench::network::{GIGABIT, KINDS, Kind, UNSHAPED, WAN};
 use baton_tests::bench::peers::{PEERS, Peer};
 use baton_tests::bench::report::{self, Section};
@@ -63,6 +65,8 @@ enum What {
     Latency,
     /// A lost primary is replaced: by hand, by the servers' own resync, and by Baton
     Failover,
+    /// A replica is built of a primary that is written to: by a full resync, and by Baton
+    Clone,
     /// How long writes are blocked while a live primary hands over
     Switchover,
 }
@@ -97,6 +101,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         What::Save,
         What::Latency,
         What::Failover,
+        What::Clone,
         What::Switchover,
     ];
     let parts = match &cli.what {
@@ -150,6 +155,7 @@ fn measure(part: &What, cli: &Cli, setting: &Setting) -> anyhow::Result<Section>
             let own = [GIGABIT, WAN, UNSHAPED];
             failover::run(setting, if cli.links.is_empty() { &own } else { &cli.links })
         }
+        What::Clone => clone::run(setting),
         What::Switchover => switchover::run(setting),
     }
 }
