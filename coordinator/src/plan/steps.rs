@@ -187,6 +187,7 @@ pub(super) fn fence(members: &[Member]) -> Step {
     Step::Fence { replicas: members.iter().filter_map(survivor).collect() }
 }
 
+/// Before the target is attached: that also has one follow that came up without its role, since it was restarted before.
 fn aof(scene: &Scene, guards: bool) -> Option<Step> {
     let wanted = scene.target.report.settings.appendonly;
     wanted.then(|| Step::EnableAof { target: scene.target.name.clone(), guards })
