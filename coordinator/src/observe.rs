@@ -52,13 +52,15 @@ pub async fn survey(inventory: &Inventory, agents: &Agents) -> (World, Topology)
     let mut world = observe(inventory, agents, &inventory.names()).await;
     let topology = Topology::of(&world);
     remember(inventory, &mut world, &topology);
-    introduce(agents, &world, &topology).await;
     let questions = topology.questions();
     if questions.is_empty() {
+        introduce(agents, &world, &topology).await;
         return (world, topology);
     }
     let doors = topology.doors();
-    (world.probes, world.knocks) = tokio::join!(reach(agents, &questions), knock(agents, &doors));
+    let told = introduce(agents, &world, &topology);
+    let ((), probes, knocks) = tokio::join!(told, reach(agents, &questions), knock(agents, &doors));
+    (world.probes, world.knocks) = (probes, knocks);
     let topology = Topology::of(&world);
     (world, topology)
 }

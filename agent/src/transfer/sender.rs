@@ -22,11 +22,11 @@ use baton_proto::data::PackingFacts;
 
 use levels::{Level, Levels, Packed};
 
-/// What waits behind what the path holds, before packing waits as well: two chunks that do not shrink, or four that do.
-/// It keeps the wire busy while the next one is packed.
-pub const BACKLOG_BYTES: u64 = 2 * CHUNK_BYTES;
+/// What waits behind what the path holds, before packing waits as well: four chunks that do not shrink, or eight that do.
+/// It keeps the wire busy while the next one is packed, also when others have the cores for a while.
+pub const BACKLOG_BYTES: u64 = 4 * CHUNK_BYTES;
 /// Most that is on its way, both together. A connection's window is not larger.
-pub const PIPE_BYTES_MAX: u64 = 6 * CHUNK_BYTES;
+pub const PIPE_BYTES_MAX: u64 = 8 * CHUNK_BYTES;
 
 /// A chunk to read and pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,10 +66,10 @@ impl Sender {
     }
 
     /// Takes notice of what the transport knows of the path: bytes it holds in a round trip, and bytes a second, 0 while
-    /// that is not known.
-    pub fn handle_path(&mut self, window: u64, rate: f64) {
+    /// that is not known; or, while each round trip still finds more (`grows`), what it may come to.
+    pub fn handle_path(&mut self, window: u64, rate: f64, grows: bool) {
         self.window = window.min(PIPE_BYTES_MAX - BACKLOG_BYTES);
-        self.levels.path(rate);
+        self.levels.path(rate, grows);
     }
 
     /// Takes notice that a job is done; without facts, that it failed. What was packed is then on its way.

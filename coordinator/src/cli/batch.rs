@@ -121,7 +121,6 @@ pub(super) async fn plan(
     let parts = parts(args, &groups, &free.unwrap_or_default(), (to, source), world);
     let casts = parts.iter().flatten().map(|(cast, _)| cast.clone());
     let (staying, moving): (Vec<Cast>, Vec<Cast>) = casts.partition(Cast::is_in_place);
-    trials::hear_targets(context, &[staying.as_slice(), &moving].concat(), world).await;
     let mut rehearsals = trials::try_paths(context, &staying, in_place.goal, world).await;
     rehearsals.extend(trials::try_paths(context, &moving, building.goal, world).await);
     let (mut rows, mut demands, mut runs) = (Vec::new(), Vec::new(), Vec::new());

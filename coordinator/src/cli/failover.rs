@@ -123,7 +123,6 @@ async fn plan(context: &Context, args: &FailoverArgs, to: Option<&Word>) -> Resu
     let cast = cast.map_err(|error| no_cast(error, &topology.unreachable))?;
     let intent = args.intent(if cast.is_in_place() { Mode::InPlace } else { args.mode() });
     let casts = std::slice::from_ref(&cast);
-    trials::hear_targets(context, casts, &mut world).await;
     let rehearsals = trials::try_paths(context, casts, intent.goal, &mut world).await;
     let run = execute::new_run(context, RUN_NAME)?;
     let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(no_scene)?;

@@ -10,13 +10,48 @@ use crate::cli::context::Context;
 use crate::observe::{self, together};
 use crate::plan::Goal;
 use crate::plan::cast::Cast;
-use crate::topology::World;
+use crate::topology::{Knock, Probe, World};
 
 /// Seconds for which a stopped target listens, so that its replicas to be can try it: long enough for every one of them.
 const REHEARSAL_SECONDS: u32 = 10;
 
+/// What servers and agents said of others.
+type Heard = (Vec<Probe>, Vec<Knock>);
+
+/// Has each target's agent dial the source's, as it will for the snapshot.
+pub(super) async fn try_transfers(context: &Context, casts: &[Cast], world: &mut World) {
+    let knocks = transfers(context, casts).await;
+    world.knocks.extend(knocks);
+}
+
+/// Tries all ways that the plans will take, at once. A stopped target is stood in for by a rehearsal of its agent; yields how
+/// those began.
+pub(super) async fn try_paths(
+    context: &Context,
+    casts: &[Cast],
+    goal: Goal,
+    world: &mut World,
+) -> BTreeMap<InstanceRef, Result<(), Fault>> {
+    let sends = async {
+        match goal {
+            Goal::Switchover { .. } => Vec::new(),
+            _ => transfers(context, casts).await,
+        }
+    };
+    let hears = async {
+        match goal {
+            Goal::Failover(_) => lost_primaries(context, casts).await,
+            _ => Heard::default(),
+        }
+    };
+    let ((rehearsals, answers), sent, heard) = tokio::join!(replicas(context, casts, goal, world), sends, hears);
+    world.probes.extend(heard.0.into_iter().chain(answers));
+    world.knocks.extend(heard.1.into_iter().chain(sent));
+    rehearsals
+}
+
 /// Has each target's agent try the lost primary as well: it stands where none of the replicas may.
-pub(super) async fn hear_targets(context: &Context, casts: &[Cast], world: &mut World) {
+async fn lost_primaries(context: &Context, casts: &[Cast]) -> Heard {
     let lost = |cast: &Cast| {
         let group = cast.group.as_ref().filter(|group| !group.primary.is_forgotten())?;
         Some((cast.target.clone(), group.primary.clone()))
@@ -29,29 +64,25 @@ pub(super) async fn hear_targets(context: &Context, casts: &[Cast], world: &mut 
         .filter(|(from, to)| from != to)
         .collect();
     let questions: Vec<_> = lost.into_iter().map(|(target, primary)| (target, primary.address)).collect();
-    let (probes, knocks) =
-        tokio::join!(observe::reach(&context.agents, &questions), observe::knock(&context.agents, &doors));
-    world.probes.extend(probes);
-    world.knocks.extend(knocks);
+    tokio::join!(observe::reach(&context.agents, &questions), observe::knock(&context.agents, &doors))
 }
 
-/// Has each target's agent dial the source's, as it will for the snapshot.
-pub(super) async fn try_transfers(context: &Context, casts: &[Cast], world: &mut World) {
+async fn transfers(context: &Context, casts: &[Cast]) -> Vec<Knock> {
     let doors: BTreeSet<_> = casts
         .iter()
         .map(|cast| (cast.target.host.clone(), cast.source.host.clone()))
         .filter(|(from, to)| from != to)
         .collect();
-    world.knocks.extend(observe::knock(&context.agents, &doors).await);
+    observe::knock(&context.agents, &doors).await
 }
 
-/// Has every replica to be try its primary to be. A stopped server is stood in for by a rehearsal of its agent.
-pub(super) async fn try_paths(
+/// Has every replica to be try its primary to be.
+async fn replicas(
     context: &Context,
     casts: &[Cast],
     goal: Goal,
-    world: &mut World,
-) -> BTreeMap<InstanceRef, Result<(), Fault>> {
+    world: &World,
+) -> (BTreeMap<InstanceRef, Result<(), Fault>>, Vec<Probe>) {
     let mut stopped = BTreeSet::new();
     let mut questions = Vec::new();
     for (from, to) in casts.iter().flat_map(|cast| cast.paths(goal)) {
@@ -64,13 +95,9 @@ pub(super) async fn try_paths(
     let rehearsed =
         together(&stopped, |on| async move { (on.clone(), context.agents.rehearse(on, REHEARSAL_SECONDS).await) });
     let rehearsals: BTreeMap<_, _> = rehearsed.await.into_iter().collect();
-    if !matches!(goal, Goal::Switchover { .. }) {
-        try_transfers(context, casts, world).await;
-    }
     let answers = observe::reach(&context.agents, &questions).await;
-    world.probes.extend(answers);
     // The port is free again once the plan is made. One that could not be freed is so in a few seconds.
     let listening = rehearsals.iter().filter(|(_, rehearsed)| rehearsed.is_ok());
     together(listening, |(on, _)| context.agents.rehearse(on, 0)).await;
-    rehearsals
+    (rehearsals, answers)
 }

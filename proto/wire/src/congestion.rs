@@ -52,10 +52,18 @@ impl ControllerFactory for ModelBased {
     }
 }
 
-/// Bytes a second that the path carries, as far as a connection's controller knows.
-pub(crate) fn rate(connection: &quinn::Connection) -> Option<f64> {
+/// How fast a path is, as far as its connection's controller knows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Bytes a second.
+    pub rate: f64,
+    /// Each round trip still finds more: the rate is foretold.
+    pub grows: bool,
+}
+
+pub(crate) fn pace(connection: &quinn::Connection) -> Option<Pace> {
     let steering = connection.congestion_state().into_any().downcast::<Steering>().ok()?;
-    steering.pilot.rate()
+    Some(Pace { rate: steering.pilot.rate()?, grows: steering.pilot.is_growing() })
 }
 
 /// Gives the controller's core the time as a duration.

@@ -21,6 +21,7 @@ mod trust;
 mod verifier;
 mod words;
 
+pub use congestion::Pace;
 pub use identity::{Facts, Identity, IdentityError, Role};
 pub use link::{DialError, Dialer, Link};
 pub use listener::{Arrival, Asking, Listener, Peer, Responder};

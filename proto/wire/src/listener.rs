@@ -13,10 +13,11 @@ use baton_proto::{Fault, FaultKind};
 use bytes::Bytes;
 use quinn::{Connection, Endpoint, Incoming, SendStream};
 
+use crate::congestion::{self, Pace};
 use crate::identity::{Facts, Role};
 use crate::link::{HELLO_BYTES_MAX, peer_facts};
 use crate::trust::Credentials;
-use crate::{congestion, socket, tls, tongue, words};
+use crate::{socket, tls, tongue, words};
 
 /// How long a newcomer has for its handshake and greeting. It bounds what a port scan can hold.
 const GREET_TIMEOUT: Duration = Duration::from_secs(5);
@@ -141,9 +142,9 @@ impl Peer {
         self.connection.stats().path.cwnd
     }
 
-    /// Bytes a second that the path carries, as far as is known.
-    pub fn rate(&self) -> Option<f64> {
-        congestion::rate(&self.connection)
+    /// How fast the path is, as far as is known.
+    pub fn pace(&self) -> Option<Pace> {
+        congestion::pace(&self.connection)
     }
 
     /// Ends the connection for all clones. What was still to be sent is given up.

@@ -9,7 +9,7 @@ use crate::host::Host;
 
 /// How long two servers may take to come level.
 const TIMEOUT: Duration = Duration::from_secs(300);
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until a replica is linked and has read all that its primary had written when it was seen linked. `meanwhile` is
 /// asked at every look, and ends the wait by an error.
@@ -35,9 +35,13 @@ pub fn await_level(
 
 /// What a replica has read and its primary has written, if they are linked.
 fn look(replica: &Host, primary: &Host) -> Result<Option<(u64, u64)>, String> {
-    let (own, other) = (replica.try_client()?.try_info()?, primary.try_client()?.try_info()?);
+    let own = replica.try_client()?.try_info()?;
     let is = |name: &str, value: &str| own.get(name).is_some_and(|found| found == value);
     if !is("master_link_status", "up") || !is("master_host", &primary.ip.to_string()) {
+        return Ok(None);
+    }
+    let other = primary.try_client()?.try_info()?;
+    if other.get("role").is_none_or(|role| role != "master") {
         return Ok(None);
     }
     let number = |value: Option<&String>| value.and_then(|value| value.parse().ok());

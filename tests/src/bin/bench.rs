@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use baton_tests::bench::files::FileKind;
+use baton_tests::bench::measure::failover::Way;
 use baton_tests::bench::measure::{
     Setting, civility, clone, failover, latency, links, memory, resume, save, switchover,
 };
@@ -64,7 +65,11 @@ enum What {
     /// Readers of a live source
     Latency,
     /// A lost primary is replaced: by hand, by the servers' own resync, and by Baton
-    Failover,
+    Failover {
+        /// Which way: scp, rsync, native, file, live (several times for several)
+        #[arg(long = "way", value_name = "WAY", value_parser = Way::named)]
+        ways: Vec<Way>,
+    },
     /// A replica is built of a primary that is written to: by a full resync, and by Baton
     Clone,
     /// How long writes are blocked while a live primary hands over
@@ -100,7 +105,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         What::Resume,
         What::Save,
         What::Latency,
-        What::Failover,
+        What::Failover { ways: Vec::new() },
         What::Clone,
         What::Switchover,
     ];
@@ -151,9 +156,10 @@ fn measure(part: &What, cli: &Cli, setting: &Setting) -> anyhow::Result<Section>
         What::Resume => resume::run(setting),
         What::Save => save::run(setting),
         What::Latency => latency::run(setting),
-        What::Failover => {
+        What::Failover { ways } => {
             let own = [GIGABIT, WAN, UNSHAPED];
-            failover::run(setting, if cli.links.is_empty() { &own } else { &cli.links })
+            let ways = if ways.is_empty() { &failover::WAYS } else { ways.as_slice() };
+            failover::run(setting, if cli.links.is_empty() { &own } else { &cli.links }, ways)
         }
         What::Clone => clone::run(setting),
         What::Switchover => switchover::run(setting),

@@ -10,7 +10,7 @@ use baton_proto::control::WATCH_MS;
 use baton_proto::data::{Budget, Extent, FrameHead, Packing, PackingFacts};
 use baton_proto::digest::FileDigest;
 use baton_proto::{Fault, FaultKind};
-use baton_wire::Peer;
+use baton_wire::{Pace, Peer};
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot, watch};
 use tracing::{Instrument, debug, info};
@@ -154,12 +154,14 @@ impl Offer {
         // The connections are asked while nothing is locked: one drops what has arrived under its own lock, and the engine's
         // is taken for that.
         let peers = locked(&self.session).peers.clone();
-        let (window, rate) = (peers.iter().map(Peer::window).sum(), peers.iter().filter_map(Peer::rate).sum());
+        let window = peers.iter().map(Peer::window).sum();
+        let paces: Vec<Pace> = peers.iter().filter_map(Peer::pace).collect();
+        let pace = Pace { rate: paces.iter().map(|pace| pace.rate).sum(), grows: paces.iter().any(|pace| pace.grows) };
         {
             let mut engine = locked(&self.engine);
             // Whoever asked before hears that the question was taken over.
             engine.waiting.insert(index, told);
-            engine.sender.handle_path(window, rate);
+            engine.sender.handle_path(window, pace.rate, pace.grows);
             engine.sender.handle_asked(index);
         }
         drop(peers);

@@ -106,7 +106,7 @@ impl Offer {
 
     pub(super) fn ask(&mut self, conn: Conn, index: ChunkIndex, path: (u64, f64)) {
         self.waiting.insert(index, conn);
-        self.sender.handle_path(path.0, path.1);
+        self.sender.handle_path(path.0, path.1, false);
         self.sender.handle_asked(index);
     }
 

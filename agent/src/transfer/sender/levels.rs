@@ -73,8 +73,9 @@ const FIRST: usize = 4;
 const NEWEST: f64 = 0.2;
 /// For how long a measured arrival counts: long enough for some chunks on a slow line, short enough to see it change.
 const MEMORY: Duration = Duration::from_secs(1);
-/// What part of the time that the wire is busy may be spent on a chunk: the rest is for what was measured wrongly.
-const SPENDABLE: f64 = 0.5;
+/// What part of the time that the wire is busy may be spent on a chunk: the rest is for what was measured wrongly, and for
+/// a server that saves or loads and has the cores first for some tenths of a second.
+const SPENDABLE: f64 = 0.25;
 /// What is better by less than this is not: the first level is good for most, and packing longer takes cores.
 const PREFERENCE: f64 = 1.05;
 /// The same for a lower level: it sends more bytes, which takes the cores of both hosts too, about as much as it spares.
@@ -122,10 +123,12 @@ pub struct Levels {
 }
 
 /// How fast bytes arrive. While packing waits for the wire, what arrives is what the wire (and all that is behind it)
-/// takes. Else the transport's estimate stands, and a little more for each chunk: only what is tried is known.
+/// takes. Else the transport's estimate stands, and a little more for each chunk: only what is tried is known. While the
+/// transport still finds more, what has arrived tells of a slower wire than the chunk will meet.
 #[derive(Debug, Default)]
 struct Wire {
     path: f64,
+    grows: bool,
     hope: f64,
     bytes: f64,
     seconds: f64,
@@ -138,7 +141,7 @@ impl Wire {
     fn rate(&self) -> Option<f64> {
         let measured = (self.seconds > 0.0 && self.bytes > 0.0).then(|| self.bytes / self.seconds);
         let path = (self.path > 0.0).then_some(self.path);
-        let known = if self.waits { measured.or(path) } else { path.or(measured) };
+        let known = if self.waits && !self.grows { measured.or(path) } else { path.or(measured) };
         known.map(|rate| rate * self.hope.clamp(1.0, HOPE_MAX))
     }
 
@@ -235,9 +238,10 @@ impl Levels {
         }
     }
 
-    /// Takes notice of the transport's estimate of the path's rate, in bytes a second; 0 if it has none.
-    pub fn path(&mut self, rate: f64) {
-        self.wire.path = rate;
+    /// Takes notice of the transport's estimate of the path's rate, in bytes a second; 0 if it has none. It `grows` while the
+    /// transport still finds more.
+    pub fn path(&mut self, rate: f64, grows: bool) {
+        (self.wire.path, self.wire.grows) = (rate, grows);
     }
 
     /// Whether packing waits for the wire.

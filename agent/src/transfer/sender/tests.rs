@@ -107,7 +107,7 @@ fn packing_waits_while_the_path_is_full_and_goes_on_when_bytes_have_arrived() {
 fn a_longer_path_holds_more_up_to_a_bound() {
     let held = |window: u64| {
         let mut sender = Sender::new(1);
-        sender.handle_path(window, 0.0);
+        sender.handle_path(window, 0.0, false);
         u64::from(fill(&mut sender)) * CHUNK_BYTES
     };
     assert!(held(100_000) <= held(0) + CHUNK_BYTES);
@@ -143,7 +143,7 @@ enum Act {
     Pack(u8, u32),
     FailPacking(u8),
     Deliver(u8),
-    Path(u64, f64),
+    Path(u64, f64, bool),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -153,7 +153,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => (any::<u8>(), 1..=CHUNK).prop_map(|(pick, bytes)| Act::Pack(pick, bytes)),
         1 => any::<u8>().prop_map(Act::FailPacking),
         4 => any::<u8>().prop_map(Act::Deliver),
-        1 => (any::<u64>(), 0.0..1e10).prop_map(|(window, rate)| Act::Path(window, rate)),
+        1 => (any::<u64>(), 0.0..1e10, any::<bool>()).prop_map(|(window, rate, grows)| Act::Path(window, rate, grows)),
     ]
 }
 
@@ -189,7 +189,7 @@ proptest! {
                     let bytes = flying.swap_remove(usize::from(pick) % flying.len());
                     sender.handle_delivered(now, bytes);
                 }
-                Act::Path(window, rate) => sender.handle_path(window, rate),
+                Act::Path(window, rate, grows) => sender.handle_path(window, rate, grows),
                 _ => {}
             }
             while let Some(job) = sender.poll_job() {

@@ -1,7 +1,7 @@
 //! Attaching replicas: the gate, one more look at the primary, the join, and what the counters say of it.
 
 use baton_proto::control::{Action, ReachVerdict};
-use baton_proto::report::{Role, SyncCounters, total_keys};
+use baton_proto::report::{Role, Running, SyncCounters, total_keys};
 use baton_proto::{Fault, FaultKind, InstanceRef, Lineage};
 
 use super::{AgentHands, JOIN_TIMEOUT_SECONDS, Shown, no_record, primary, running};
@@ -11,16 +11,33 @@ use crate::plan::step::Upstream;
 use crate::run::{Learnt, Ledger};
 
 impl AgentHands<'_> {
-    /// Holds the target against the source. Both are looked at now, and the source's host tries the target for real.
+    /// Holds the target against the source.
     pub(super) async fn gate(
         &self,
         source: &InstanceRef,
         target: &Upstream,
         ledger: &Ledger,
     ) -> Result<Vec<Learnt>, Fault> {
+        let (target_now, findings) = self.pass(source, target, ledger).await?;
+        let counters = Learnt::Counters { on: target.instance.clone(), counters: target_now.replication.counters };
+        let keys = total_keys(&target_now.keyspace);
+        Ok(vec![counters, primary(&target.instance, &target_now), Learnt::Gate { findings, keys }])
+    }
+
+    /// Passes the gate. Both servers are looked at now, and the source's host tries the target for real. Yields what the
+    /// target is, and what was found.
+    async fn pass(
+        &self,
+        source: &InstanceRef,
+        target: &Upstream,
+        ledger: &Ledger,
+    ) -> Result<(Running, Vec<String>), Fault> {
         let snapshot = ledger.snapshot().ok_or_else(|| no_record("snapshot"))?;
-        let (source_now, target_now) =
-            tokio::try_join!(self.agents.observe_instance(source), self.agents.observe_instance(&target.instance))?;
+        let (source_now, target_now, reach) = tokio::try_join!(
+            self.agents.observe_instance(source),
+            self.agents.observe_instance(&target.instance),
+            self.agents.reach(source, &target.address),
+        )?;
         let (source_now, target_now) = (running(source, &source_now)?, running(&target.instance, &target_now)?);
         let expected = gate::Expected {
             lineage: &snapshot.lineage,
@@ -29,7 +46,6 @@ impl AgentHands<'_> {
             live: ledger.feed().is_some(),
         };
         let mut findings = gate::judge(&expected, source_now, target_now);
-        let reach = self.agents.reach(source, &target.address).await?;
         findings.push(gate::Finding {
             holds: reach.verdict == ReachVerdict::Open,
             says: format!("{source} reaches {} at {}: {}", target.instance, target.address, reach.detail),
@@ -45,10 +61,7 @@ impl AgentHands<'_> {
             }
             return Err(fault);
         }
-        let counters = Learnt::Counters { on: target.instance.clone(), counters: target_now.replication.counters };
-        let keys = total_keys(&target_now.keyspace);
-        let findings = findings.into_iter().map(|finding| finding.says).collect();
-        Ok(vec![counters, primary(&target.instance, target_now), Learnt::Gate { findings, keys }])
+        Ok((target_now.clone(), findings.into_iter().map(|finding| finding.says).collect()))
     }
 
     pub(super) async fn attach(
@@ -72,13 +85,8 @@ impl AgentHands<'_> {
             return self.join(replica, to, aside, before, progress).await;
         };
         // Time has passed since the gate, and a server that was restarted meanwhile may have come up empty.
-        let passed = self.gate(replica, to, ledger).await?;
-        self.still_as_judged(&to.instance, ledger).await?;
-        let before = passed.iter().find_map(|learnt| match learnt {
-            Learnt::Counters { counters, .. } => Some(*counters),
-            _ => None,
-        });
-        let before = before.ok_or_else(|| no_record("counters"))?;
+        let (now, _) = self.pass(replica, to, ledger).await?;
+        let before = as_judged(&to.instance, &now, ledger)?;
         self.join(replica, to, Some(stood.clone()), before, progress).await
     }
 
@@ -124,24 +132,8 @@ impl AgentHands<'_> {
     /// Sees that the server to be followed is the very process that was judged, in the role and with the data that it had
     /// then. Yields its counters.
     pub(super) async fn still_as_judged(&self, on: &InstanceRef, ledger: &Ledger) -> Result<SyncCounters, Fault> {
-        let (pid, id, follows) = ledger.primary(on).ok_or_else(|| no_record("primary"))?;
         let report = self.agents.observe_instance(on).await?;
-        let now = running(on, &report)?;
-        let same_role = match &now.role {
-            Role::Primary { .. } => follows.is_none(),
-            Role::Replica { primary, .. } => follows == Some(primary),
-        };
-        if same_role && !now.persistence.loading && now.pid == pid && now.replication.lineage.id == *id {
-            return Ok(now.replication.counters);
-        }
-        Err(Fault::new(FaultKind::Refused, format!("{on} is not the server that was judged, so nothing follows it"))
-            .because(format!(
-                "process {pid} under {} then, process {} under {} now",
-                id.short(),
-                now.pid,
-                now.replication.lineage
-            ))
-            .hint(format!("see the log of the server on {}: it was restarted, or changed its role", on.host)))
+        as_judged(on, running(on, &report)?, ledger)
     }
 
     async fn join(
@@ -178,4 +170,24 @@ impl AgentHands<'_> {
         }
         learnt
     }
+}
+
+/// Compares a server with the one that was judged. Yields its counters.
+fn as_judged(on: &InstanceRef, now: &Running, ledger: &Ledger) -> Result<SyncCounters, Fault> {
+    let (pid, id, follows) = ledger.primary(on).ok_or_else(|| no_record("primary"))?;
+    let same_role = match &now.role {
+        Role::Primary { .. } => follows.is_none(),
+        Role::Replica { primary, .. } => follows == Some(primary),
+    };
+    if same_role && !now.persistence.loading && now.pid == pid && now.replication.lineage.id == *id {
+        return Ok(now.replication.counters);
+    }
+    Err(Fault::new(FaultKind::Refused, format!("{on} is not the server that was judged, so nothing follows it"))
+        .because(format!(
+            "process {pid} under {} then, process {} under {} now",
+            id.short(),
+            now.pid,
+            now.replication.lineage
+        ))
+        .hint(format!("see the log of the server on {}: it was restarted, or changed its role", on.host)))
 }

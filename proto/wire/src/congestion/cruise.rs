@@ -99,15 +99,24 @@ impl Cruise {
         model.window(model.rate() * model.loss_factor() * seconds + batch * model.batch_bytes())
     }
 
-    /// Judges a round. `known` is the rate that was known before it, `used` whether the window was used up, and
-    /// `wary` whether a rival has just gone.
-    pub(super) fn judge(&mut self, model: &mut Model, shown: &Shown, known: f64, used: bool, wary: bool) -> Turn {
+    /// Judges a round. `known` is the rate that was known before it, `before` that of the round before, `used` whether the
+    /// window was used up, and `wary` whether a rival has just gone.
+    pub(super) fn judge(
+        &mut self,
+        model: &mut Model,
+        shown: &Shown,
+        (known, before): (f64, f64),
+        used: bool,
+        wary: bool,
+    ) -> Turn {
         if self.heed_loss(model, shown) {
             return Turn::Rival(Rival::Queue);
         }
         let fallen = model.capacity().is_some_and(|capacity| known < capacity * SURGE_BELOW);
         self.surge_after = if fallen { 0 } else { self.surge_after.saturating_sub(1) };
-        let surging = !shown.app_limited && shown.rate > known * SURGE && shown.rtt <= model.queue_from();
+        // Acknowledgements that a busy host kept back come together with the next ones: two rounds show the path's rate.
+        let rate = shown.rate.min((shown.rate + before) * 0.5);
+        let surging = !shown.app_limited && rate > known * SURGE && shown.rtt <= model.queue_from();
         if surging && self.surge_after == 0 {
             return Turn::Surge;
         }

@@ -13,6 +13,12 @@ use super::startup::{End, Startup};
 const PAUSE: Duration = Duration::from_secs(3);
 /// Most in flight in start-up, in what the last rate and round-trip time make: twice what doubling needs.
 const STARTUP_BDPS_MAX: f64 = 4.0;
+/// The same after a round that had too little to send to show more than was known: what is not used now would be sent at
+/// once when there is more again, and overflow the path's queue. It leaves room to see that there is more to have.
+const STARTUP_IDLE_BDPS_MAX: f64 = 1.5;
+/// What is said of the rate while start-up still finds more, as a multiple of what was seen: it will have doubled twice by
+/// the time that what is done on the word of it is sent.
+const STARTUP_FORETOLD: f64 = 4.0;
 /// What is kept of start-up's window beside a rival, as CUBIC keeps it after its first loss; and the part that is
 /// taken back when a rival shows soon after start-up has ended as if alone.
 const STARTUP_KEPT: f64 = 0.7;
@@ -39,6 +45,12 @@ pub(super) struct Pilot {
     batch_bytes: u64,
     /// Whether the window was used up within the round.
     used: bool,
+    /// What start-up may have in flight in this round.
+    window_max: u64,
+    /// Start-up has ended with the round before, so that this one's losses are its own and tell nothing new.
+    overshot: bool,
+    /// The rate of the round before.
+    rate_before: f64,
     delivery: Delivery,
 }
 
@@ -54,6 +66,9 @@ impl Pilot {
             newest_sent: None,
             batch_bytes: 0,
             used: false,
+            window_max: u64::MAX,
+            overshot: false,
+            rate_before: 0.0,
             delivery: Delivery::default(),
         }
     }
@@ -63,9 +78,14 @@ impl Pilot {
         self.window
     }
 
-    /// Bytes a second that arrive while there is enough to send.
+    /// Bytes a second that arrive while there is enough to send; while start-up still finds more, what it may come to.
     pub(super) fn rate(&self) -> Option<f64> {
-        self.delivery.rate()
+        if self.is_growing() { Some(self.model.rate() * STARTUP_FORETOLD) } else { self.delivery.rate() }
+    }
+
+    /// Whether start-up still finds more.
+    pub(super) fn is_growing(&self) -> bool {
+        matches!(&self.phase, Phase::Startup(startup) if startup.has_grown() && self.model.rate() > 0.0)
     }
 
     pub(super) fn set_mtu(&mut self, mtu: u64) {
@@ -106,7 +126,7 @@ impl Pilot {
         self.model.saw_rtt(now, rtt);
         if let Phase::Startup(startup) = &mut self.phase {
             if startup.grows() && (!app_limited || was_in_flight > self.window / 2) {
-                self.window = self.window.saturating_add(batch_bytes);
+                self.window = self.window.saturating_add(batch_bytes).min(self.window_max);
             }
             startup.saw_rtt(&self.model, rtt);
         }
@@ -117,6 +137,9 @@ impl Pilot {
 
     /// Judges a round, and sets the window for the next one.
     fn judge(&mut self, now: Duration, shown: &Shown) {
+        let overshot = std::mem::take(&mut self.overshot);
+        let shown = &Shown { loss: if overshot { 0.0 } else { shown.loss }, ..*shown };
+        let before = std::mem::replace(&mut self.rate_before, shown.rate);
         let known = self.model.rate();
         let used = std::mem::take(&mut self.used);
         let lossy = self.model.saw_round(now, shown);
@@ -125,6 +148,7 @@ impl Pilot {
         let next = match &mut self.phase {
             Phase::Startup(startup) => startup.judge(model, shown, lossy).map(|end| match end {
                 End::Alone => {
+                    self.overshot = true;
                     self.went = Some((now, self.window as f64 * STARTUP_TAKEN_BACK));
                     self.surge_pause = match startup.in_vain() {
                         true => self.surge_pause.saturating_mul(2).min(SURGE_PAUSE_ROUNDS_MAX),
@@ -137,7 +161,7 @@ impl Pilot {
                     Phase::Beside(Beside::new(model, Rival::Flat, shown, Some(held)))
                 }
             }),
-            Phase::Cruise(cruise) => match cruise.judge(model, shown, known, used, back.is_some()) {
+            Phase::Cruise(cruise) => match cruise.judge(model, shown, (known, before), used, back.is_some()) {
                 Turn::Stay => None,
                 Turn::Surge => Some(Phase::Startup(Startup::new(shown.rate))),
                 Turn::Rival(why) => Some(Phase::Beside(Beside::new(model, why, shown, back))),
@@ -155,12 +179,17 @@ impl Pilot {
         }
         let initial = INITIAL_PACKETS.saturating_mul(self.model.mtu);
         self.window = match &self.phase {
-            Phase::Startup(_) => {
-                let most = self.model.window(self.model.rate() * shown.rtt * STARTUP_BDPS_MAX);
-                self.window.min(most).max(initial)
+            Phase::Startup(startup) => {
+                let most = match shown.app_limited && !startup.has_grown() {
+                    true => self.model.rate() * self.model.rtt_min() * STARTUP_IDLE_BDPS_MAX,
+                    false => self.model.rate() * shown.rtt * STARTUP_BDPS_MAX,
+                };
+                self.window.min(self.model.window(most)).max(initial)
             }
             Phase::Cruise(cruise) => cruise.window(&self.model),
             Phase::Beside(beside) => beside.window(&self.model),
         };
+        // A round is longer than the round-trip time of a short path: it is the round that doubles.
+        self.window_max = self.window.saturating_mul(2);
     }
 }

@@ -35,6 +35,7 @@ pub(super) struct Startup {
     /// Rate that was known before.
     known: f64,
     best: f64,
+    grown: bool,
     stalls: u32,
     trial: Trial,
     rival: bool,
@@ -45,7 +46,7 @@ pub(super) struct Startup {
 impl Startup {
     /// Begins where `rate` is known already.
     pub(super) fn new(rate: f64) -> Startup {
-        Startup { known: rate, best: rate, stalls: 0, trial: Trial::Free, rival: false, loss: 0.0 }
+        Startup { known: rate, best: rate, grown: true, stalls: 0, trial: Trial::Free, rival: false, loss: 0.0 }
     }
 
     /// Whether the window grows by what is acknowledged.
@@ -56,6 +57,11 @@ impl Startup {
     /// Whether nothing was found beyond what was known before.
     pub(super) fn in_vain(&self) -> bool {
         self.best < self.known * GROWTH
+    }
+
+    /// Whether the last round has shown more than was known before.
+    pub(super) fn has_grown(&self) -> bool {
+        self.grown
     }
 
     pub(super) fn saw_rtt(&mut self, model: &Model, rtt: f64) {
@@ -71,6 +77,7 @@ impl Startup {
             false if shown.app_limited => self.stalls,
             false => self.stalls.saturating_add(1),
         };
+        self.grown = grown;
         self.best = self.best.max(shown.rate);
         let mut full = false;
         self.trial = match self.trial {

@@ -85,6 +85,31 @@ fn a_short_fast_path_is_filled() {
     assert!(flow.lost_part() <= 0.005, "{flow}");
 }
 
+/// What a busy host keeps back comes all at once afterwards, which is not a path that carries more.
+#[test]
+fn a_short_path_is_not_flooded_by_a_host_that_is_busy_now_and_then() {
+    for deaf in [1_000, 1_500, 2_000, 2_500, 3_000].map(Duration::from_micros) {
+        let mut path = long_path(GBIT, Duration::from_micros(500), 0.0);
+        let busy = What::Busy { deaf, every: ms(97) };
+        path.trouble = Some(Trouble { from: ms(200), until: ms(3_000), what: busy });
+        let flow = alone(&path, 3);
+        assert!(flow.rate(ms(100)..) >= 0.97 * path.rate, "{deaf:?}: {flow}");
+        assert!(flow.lost_part() <= 0.005, "{deaf:?}: {flow}");
+    }
+}
+
+/// Start-up that runs out of data half-way has a window that nobody has tried.
+#[test]
+fn a_pause_in_startup_does_not_end_in_a_flood() {
+    for from in [ms(500), ms(600), ms(700)] {
+        let mut path = long_path(MBIT_500, ms(60), 0.005);
+        path.trouble = Some(Trouble { from, until: from + ms(150), what: What::Idle });
+        let flow = alone(&path, 6);
+        assert!(flow.rate(ms(1_000)..ms(2_000)) >= 0.92 * path.rate, "{from:?}: {flow}");
+        assert!(flow.lost_part() <= 0.02, "{from:?}: {flow}");
+    }
+}
+
 #[test]
 fn a_queue_shorter_than_the_headroom_is_not_flooded() {
     for part in [0.10, 0.25, 0.50] {

@@ -206,7 +206,7 @@ impl Run {
                         Told::Roughly => self.carried * (0.66 + 0.67 * self.dice.share()),
                         Told::Well => self.carried,
                     };
-                    sender.handle_path((rate * self.world.round_trip.as_secs_f64()) as u64, rate);
+                    sender.handle_path((rate * self.world.round_trip.as_secs_f64()) as u64, rate, false);
                     sender.handle_asked(ChunkIndex(index));
                 }
                 Packer::Fixed { asked, .. } => drop(asked.insert(ChunkIndex(index))),

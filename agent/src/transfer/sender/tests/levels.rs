@@ -180,7 +180,7 @@ fn a_slow_wire_gets_a_high_level_and_a_fast_one_a_low_one() {
 /// Which levels are chosen for a wire of which the transport tells, while chunks shrink as those of a material.
 fn choices(material: Material, workers: usize, wire: f64, chunks: u32) -> Vec<Level> {
     let mut levels = Levels::new(workers);
-    levels.path(wire);
+    levels.path(wire, false);
     let mut dice = Dice::new(7);
     let choose = |_| {
         let level = levels.choose(0);
@@ -212,7 +212,7 @@ fn a_snapshot_without_packed_strings_is_searched_for_them_a_few_times_only() {
     let chosen = choices(Material::Json, 1, 25e6, 300);
     assert!((1..=10).contains(&plain(&chosen)), "{} times", plain(&chosen));
     let mut levels = Levels::new(1);
-    levels.path(25e6);
+    levels.path(25e6, false);
     for _ in 0..20 {
         let level = levels.choose(0);
         levels.packed(&Material::Json.pack(level, 1.0, &mut Dice::new(7)));
@@ -239,7 +239,7 @@ fn a_level_is_not_held_for_slow_because_others_wanted_the_cores_when_it_was_trie
         worked: Duration::from_millis(worked),
     };
     let mut levels = Levels::new(2);
-    levels.path(110e6);
+    levels.path(110e6, false);
     for _ in 0..20 {
         // Each level works at 250 MB/s and more, but the first was tried in a bad hour.
         levels.packed(&packed(Level::Zstd(2), 0.47, 16, 60));
@@ -248,4 +248,20 @@ fn a_level_is_not_held_for_slow_because_others_wanted_the_cores_when_it_was_trie
         levels.packed(&packed(Level::Zstd(-5), 0.62, 8, 8));
     }
     assert_eq!(levels.choose(0), Level::Zstd(2));
+}
+
+/// What arrives while the transport still finds more is less than what the wire will take once the chunk is packed.
+#[test]
+fn a_wire_that_is_still_found_faster_is_not_held_for_slow() {
+    let chosen = |grows: bool| {
+        let mut levels = Levels::new(2);
+        let mut dice = Dice::new(7);
+        (0..8).for_each(|_| levels.packed(&Material::Mixed.pack(Level::Zstd(2), 1.0, &mut dice)));
+        levels.waits(true);
+        (0..20).for_each(|step| levels.arrived(Duration::from_millis(step * 10), 50_000));
+        levels.path(100e6, grows);
+        levels.choose(16 << 20)
+    };
+    assert!(chosen(true) < Level::Plain(1), "{:?}", chosen(true));
+    assert!(chosen(false) >= Level::Plain(1), "{:?}", chosen(false));
 }

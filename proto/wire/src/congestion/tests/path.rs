@@ -45,6 +45,8 @@ pub(super) enum What {
     Slow(f64),
     /// It is frozen for so long, time and again.
     Stutter { frozen: Duration, every: Duration },
+    /// The sender hears nothing for so long, time and again, and then all of it at once: its host is busy.
+    Busy { deaf: Duration, every: Duration },
     /// There is nothing to send.
     Idle,
 }
@@ -56,15 +58,26 @@ impl Path {
 
     /// When it moves again.
     fn frozen_until(&self, now: Duration) -> Duration {
-        let Some(Trouble { from, until, .. }) = self.trouble else { return now };
         match self.trouble_at(now) {
-            Some(What::Frozen) => until,
-            Some(What::Stutter { frozen, every }) => {
-                let into = Duration::from_nanos(((now - from).as_nanos() % every.as_nanos()) as u64);
-                now + frozen.saturating_sub(into)
-            }
+            Some(What::Frozen) => self.trouble.map_or(now, |trouble| trouble.until),
+            Some(What::Stutter { frozen, every }) => self.end_of_pause(now, frozen, every),
             _ => now,
         }
+    }
+
+    /// When the sender hears what reaches it now.
+    fn heard_at(&self, now: Duration) -> Duration {
+        match self.trouble_at(now) {
+            Some(What::Busy { deaf, every }) => self.end_of_pause(now, deaf, every),
+            _ => now,
+        }
+    }
+
+    /// The end of a pause that begins each period, from the trouble's start on.
+    fn end_of_pause(&self, now: Duration, pause: Duration, every: Duration) -> Duration {
+        let from = self.trouble.map_or(now, |trouble| trouble.from);
+        let into = Duration::from_nanos(((now - from).as_nanos() % every.as_nanos()) as u64);
+        now + pause.saturating_sub(into)
     }
 }
 
@@ -272,7 +285,7 @@ impl World<'_> {
         flow.acks += 1;
         let numbers = std::mem::take(&mut flow.arrived);
         flow.on_the_way.insert(acks, numbers);
-        self.at(now + self.path.rtt / 2, Event::Ack(index, acks));
+        self.at(self.path.heard_at(now + self.path.rtt / 2), Event::Ack(index, acks));
     }
 
     fn acknowledged(&mut self, now: Duration, index: usize, acks: u64) {
