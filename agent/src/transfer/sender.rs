@@ -66,7 +66,7 @@ impl Sender {
     }
 
     /// Takes notice of what the transport knows of the path: bytes it holds in a round trip, and bytes a second, 0 while
-    /// that is not known; or, while each round trip still finds more (`grows`), what it may come to.
+    /// that is not known. While each round trip still finds more, it `grows`.
     pub fn handle_path(&mut self, window: u64, rate: f64, grows: bool) {
         self.window = window.min(PIPE_BYTES_MAX - BACKLOG_BYTES);
         self.levels.path(rate, grows);

@@ -55,15 +55,15 @@ impl ControllerFactory for ModelBased {
 /// How fast a path is, as far as its connection's controller knows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
-    /// Bytes a second.
+    /// Bytes a second; 0 if it was not measured yet.
     pub rate: f64,
-    /// Each round trip still finds more: the rate is foretold.
+    /// Each round trip still finds more: the rate is less than what will be found.
     pub grows: bool,
 }
 
 pub(crate) fn pace(connection: &quinn::Connection) -> Option<Pace> {
     let steering = connection.congestion_state().into_any().downcast::<Steering>().ok()?;
-    Some(Pace { rate: steering.pilot.rate()?, grows: steering.pilot.is_growing() })
+    Some(Pace { rate: steering.pilot.rate().unwrap_or_default(), grows: steering.pilot.is_growing() })
 }
 
 /// Gives the controller's core the time as a duration.

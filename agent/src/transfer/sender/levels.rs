@@ -124,7 +124,7 @@ pub struct Levels {
 
 /// How fast bytes arrive. While packing waits for the wire, what arrives is what the wire (and all that is behind it)
 /// takes. Else the transport's estimate stands, and a little more for each chunk: only what is tried is known. While the
-/// transport still finds more, what has arrived tells of a slower wire than the chunk will meet.
+/// transport still finds more, nothing is known: the wire that a chunk meets is several times faster than what was seen.
 #[derive(Debug, Default)]
 struct Wire {
     path: f64,
@@ -141,8 +141,8 @@ impl Wire {
     fn rate(&self) -> Option<f64> {
         let measured = (self.seconds > 0.0 && self.bytes > 0.0).then(|| self.bytes / self.seconds);
         let path = (self.path > 0.0).then_some(self.path);
-        let known = if self.waits && !self.grows { measured.or(path) } else { path.or(measured) };
-        known.map(|rate| rate * self.hope.clamp(1.0, HOPE_MAX))
+        let known = if self.waits { measured.or(path) } else { path.or(measured) };
+        known.filter(|_| !self.grows).map(|rate| rate * self.hope.clamp(1.0, HOPE_MAX))
     }
 
     fn waits(&mut self, waits: bool) {
@@ -242,6 +242,9 @@ impl Levels {
     /// transport still finds more.
     pub fn path(&mut self, rate: f64, grows: bool) {
         (self.wire.path, self.wire.grows) = (rate, grows);
+        if grows {
+            (self.wire.bytes, self.wire.seconds, self.wire.since) = (0.0, 0.0, None);
+        }
     }
 
     /// Whether packing waits for the wire.

@@ -16,9 +16,6 @@ const STARTUP_BDPS_MAX: f64 = 4.0;
 /// The same after a round that had too little to send to show more than was known: what is not used now would be sent at
 /// once when there is more again, and overflow the path's queue. It leaves room to see that there is more to have.
 const STARTUP_IDLE_BDPS_MAX: f64 = 1.5;
-/// What is said of the rate while start-up still finds more, as a multiple of what was seen: it will have doubled twice by
-/// the time that what is done on the word of it is sent.
-const STARTUP_FORETOLD: f64 = 4.0;
 /// What is kept of start-up's window beside a rival, as CUBIC keeps it after its first loss; and the part that is
 /// taken back when a rival shows soon after start-up has ended as if alone.
 const STARTUP_KEPT: f64 = 0.7;
@@ -78,9 +75,9 @@ impl Pilot {
         self.window
     }
 
-    /// Bytes a second that arrive while there is enough to send; while start-up still finds more, what it may come to.
+    /// Bytes a second that arrive while there is enough to send.
     pub(super) fn rate(&self) -> Option<f64> {
-        if self.is_growing() { Some(self.model.rate() * STARTUP_FORETOLD) } else { self.delivery.rate() }
+        self.delivery.rate()
     }
 
     /// Whether start-up still finds more.
@@ -189,6 +186,10 @@ impl Pilot {
             Phase::Cruise(cruise) => cruise.window(&self.model),
             Phase::Beside(beside) => beside.window(&self.model),
         };
+        if self.is_growing() {
+            // What was seen so far is less than the path's rate.
+            self.delivery = Delivery::default();
+        }
         // A round is longer than the round-trip time of a short path: it is the round that doubles.
         self.window_max = self.window.saturating_mul(2);
     }
