@@ -23,6 +23,7 @@ mod persist;
 mod place;
 mod recover;
 mod replication;
+mod role;
 mod save;
 mod snapshot;
 mod spool;
@@ -166,7 +167,7 @@ async fn act(
         }
         Action::Promote => replication::promote(instance).await,
         Action::Follow { to, expect, timeout_seconds } => {
-            replication::follow(instance, &to, expect.as_ref(), seconds(timeout_seconds), progress).await
+            replication::follow(instance, run, &to, expect.as_ref(), seconds(timeout_seconds), progress).await
         }
         Action::HandOver { to, canary, timeout_ms } => {
             handover::hand_over(instance, &to, (run, &canary), milliseconds(timeout_ms), progress).await
@@ -192,9 +193,9 @@ async fn act(
         Action::Stop { save } => stop::stop(instance, run, save, progress).await,
         Action::Install => landing::install(instance, run).await,
         Action::Start { follow, timeout_seconds } => {
-            start::start(instance, follow.as_ref(), seconds(timeout_seconds), progress).await
+            start::start(instance, run, follow.as_ref(), seconds(timeout_seconds), progress).await
         }
-        Action::EnableAof { timeout_seconds } => aof::enable(instance, seconds(timeout_seconds), progress).await,
+        Action::EnableAof { timeout_seconds } => aof::enable(instance, run, seconds(timeout_seconds), progress).await,
         Action::Persist => persist::persist(instance).await,
         Action::WriteCanary { value } => canary::write(instance, run, &value).await,
         Action::ReadCanary { value, timeout_seconds } => {

@@ -11,6 +11,7 @@ mod trust;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
+use baton_wire::Verifier;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
@@ -67,12 +68,14 @@ pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn client(files: &Files) -> Result<ClientConfig, String> {
-    let trusted = material::trusted(files)?;
-    let config = ClientConfig::builder_with_provider(provider())
+    let provider = provider();
+    let chain = Chain::new(material::trusted(files)?, files.trust_in_words(), &provider);
+    let verifier = Verifier::new(chain, &provider);
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Chain::new(trusted, files.trust_in_words(), &provider())));
+        .with_custom_certificate_verifier(Arc::new(verifier));
     match material::own(files.client()) {
         Ok(Some((chain, key))) => {
             config.with_client_auth_cert(chain, key).map_err(|error| files.unfit(files.client(), &error))
@@ -93,8 +96,8 @@ pub(crate) fn acceptor(files: &Files) -> Result<TlsAcceptor, String> {
         Asks::Nobody => config.with_no_client_auth(),
         asks => {
             let trusted = material::trusted(files)?;
-            let must = asks == Asks::Everybody;
-            config.with_client_cert_verifier(Arc::new(Clients::new(trusted, must, provider())?))
+            let clients = Clients::new(trusted, asks == Asks::Everybody, provider())?;
+            config.with_client_cert_verifier(Arc::new(Verifier::new(clients, &provider())))
         }
     };
     let Some((chain, key)) = material::own(files.own())? else {
@@ -108,8 +111,8 @@ pub(crate) fn acceptor(files: &Files) -> Result<TlsAcceptor, String> {
 pub(crate) async fn is_spoken<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> bool {
     let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let Ok(config) = config else { return false };
-    let config =
-        config.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider()))).with_no_client_auth();
+    let verifier = Verifier::new(Anybody, &provider());
+    let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
     match TlsConnector::from(Arc::new(config)).connect(nobody(), stream).await {
         Ok(_) => true,
         Err(error) => matches!(inner(&error), Some(Error::AlertReceived(_))),

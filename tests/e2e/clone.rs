@@ -1,18 +1,11 @@
 //! `coord clone`: a replica of a server that serves, built from a snapshot and what was written since.
 
-mod role;
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, sleep, spawn};
-use std::time::Duration;
-
 use baton_tests::conf::Conf;
 use baton_tests::coord::{Running, Said, code};
 use baton_tests::dataset::Dataset;
 use baton_tests::host::Host;
 use baton_tests::servers::{REDIS_6_2, REDIS_7_0, ServerProgram, VALKEY_9_1};
+use baton_tests::steady::{self, Steady};
 use baton_tests::wait::{wait_for, wait_until};
 use baton_tests::world::{A, B, C, World};
 
@@ -23,16 +16,18 @@ on_every_server! {
     a_lone_primary_that_is_written_to_is_cloned_by_file
 }
 
-const CLONE: [&str; 5] = ["clone", A, C, "--yes", "--json"];
+pub(crate) const CLONE: [&str; 5] = ["clone", A, C, "--yes", "--json"];
 /// No compression makes it smaller, so that a rate makes it last.
 const DATA_BYTES: u64 = 6 << 20;
 /// Slow enough for more to be written than the backlog held at first.
 const RATE: &str = "2MB/s";
+/// Bytes a second that are written.
+const WRITES: u64 = 800_000;
 /// The size of A's backlog that is configured, which Valkey has larger by default.
 const BACKLOG_BYTES: i64 = 1 << 20;
 
 /// A alone, with its data and no replica ever, and C, which waits with nothing but its agent.
-fn lone(server: &str, configure: impl Fn(&mut Conf)) -> World {
+pub(crate) fn lone(server: &str, configure: impl Fn(&mut Conf)) -> World {
     let mut world = World::new();
     for name in [A, C] {
         world.add(name, &ServerProgram::named(server));
@@ -44,44 +39,6 @@ fn lone(server: &str, configure: impl Fn(&mut Conf)) -> World {
     world.start();
     Dataset::random(5, DATA_BYTES).load(&mut world.a().client());
     world
-}
-
-/// Somebody who writes on A all the time, and remembers what was acknowledged.
-pub(crate) struct Writer {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<BTreeMap<String, String>>,
-}
-
-impl Writer {
-    /// Some 800 kB/s: a value of 8 kB each 10 ms.
-    fn on(host: &Host) -> Self {
-        Self::every(host, Duration::from_millis(10))
-    }
-
-    /// A value of 8 kB as often.
-    pub(crate) fn every(host: &Host, pause: Duration) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (ended, mut client) = (Arc::clone(&stop), host.client());
-        let thread = spawn(move || {
-            let mut acknowledged = BTreeMap::new();
-            for number in 0u64.. {
-                if ended.load(Ordering::Relaxed) {
-                    break;
-                }
-                let (key, value) = (format!("steady:{}", number % 200), format!("{number:08192}"));
-                client.call(&["SET", &key, &value]);
-                acknowledged.insert(key, value);
-                sleep(pause);
-            }
-            acknowledged
-        });
-        Self { stop, thread }
-    }
-
-    pub(crate) fn acknowledged(self) -> BTreeMap<String, String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
 }
 
 pub(crate) fn offset(host: &Host) -> u64 {
@@ -102,7 +59,7 @@ fn assert_settings_are_back(source: &Host) {
 
 /// Asserts that C follows A for good, holds what A holds, and that nothing is left of the run.
 #[track_caller]
-fn assert_cloned(world: &World) {
+pub(crate) fn assert_cloned(world: &World) {
     world.c().await_in_sync_with(world.a());
     assert_eq!(world.c().content(), world.a().content());
     assert_eq!(configured_primary(world.c()), Some(format!("{} {}", world.a().ip, baton_tests::host::SERVER_PORT)));
@@ -113,8 +70,8 @@ fn assert_cloned(world: &World) {
 /// Clones A under writes, slowly, and asserts that the backlog which A had would not have done.
 fn cloned_under_writes(server: &str, landing: &str) -> (World, Said) {
     let world = lone(server, |_| {});
-    let writer = Writer::on(world.a());
-    wait_until("some is written", || !world.a().client().call(&["EXISTS", "steady:50"]).text().eq("0"));
+    let writer = Steady::start(world.a(), WRITES);
+    wait_until("some is written", || world.a().client().call(&["EXISTS", &steady::key(50)]).int() == 1);
     let running = world.start_coord(&[&CLONE[..], &["--landing", landing, "--max-rate", RATE]].concat());
     await_step(&running, "transfer");
     let begun = offset(world.a());
@@ -130,10 +87,7 @@ fn cloned_under_writes(server: &str, landing: &str) -> (World, Said) {
     // The one full resync that is counted is the question by which the backlog came to be: nothing was sent for it.
     assert_eq!(resyncs(world.a()), counts(1, 1), "{said}");
     world.c().await_in_sync_with(world.a());
-    let mut c = world.c().client();
-    for (key, value) in &acknowledged {
-        assert_eq!(&c.call(&["GET", key]).text(), value, "{key}, which A has acknowledged");
-    }
+    assert_eq!(steady::missing_on(world.c(), &acknowledged), [""; 0], "what A has acknowledged");
     (world, said)
 }
 
@@ -177,7 +131,7 @@ fn a_replica_is_cloned_and_followed_itself() {
 #[test]
 fn a_dry_run_tells_rate_time_and_size_and_changes_nothing() {
     let world = lone(REDIS_7_0, |_| {});
-    let writer = Writer::on(world.a());
+    let writer = Steady::start(world.a(), WRITES);
     let said = world.coord(&["clone", A, C, "--dry-run", "--max-rate", RATE]).ends_with(code::DONE);
     writer.acknowledged();
     said.says(&["source-backlog", "are written", "pass until it follows", "without a fork", "partial (", "to resend"]);
@@ -192,7 +146,7 @@ fn writes_that_no_backlog_could_hold_are_refused_beforehand() {
     let world = lone(REDIS_7_0, |_| {});
     let used: u64 = world.a().info("used_memory").parse().unwrap();
     world.a().client().call(&["CONFIG", "SET", "maxmemory", &(used + (8 << 20)).to_string()]);
-    let writer = Writer::on(world.a());
+    let writer = Steady::start(world.a(), WRITES);
     let said = world.coord(&[&CLONE[..], &["--max-rate", "200kB/s"]].concat());
     writer.acknowledged();
     said.ends_with(code::PREFLIGHT).says(&["source-backlog", "cannot hold more", "repl-backlog-size"]);
@@ -231,7 +185,7 @@ fn in_the_middle(world: &World) -> Running {
 fn the_agents_of_both_ends_may_be_restarted_half_way() {
     for name in [A, C] {
         let world = lone(REDIS_7_0, |_| {});
-        let writer = Writer::on(world.a());
+        let writer = Steady::start(world.a(), WRITES);
         let running = in_the_middle(&world);
         world.host(name).restart_agent();
         let said = running.wait().ends_with(code::DONE);

@@ -33,6 +33,7 @@ mod promote;
 mod rate;
 mod refusals;
 mod replace;
+mod restarted;
 mod resume;
 mod returning;
 mod rubbish;

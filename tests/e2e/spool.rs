@@ -11,10 +11,11 @@ use baton_tests::dataset::Dataset;
 use baton_tests::hold::Hold;
 use baton_tests::host::Host;
 use baton_tests::servers::{REDIS_7_0, ServerProgram, VALKEY_9_1};
+use baton_tests::steady::{self, Steady};
 use baton_tests::wait::{wait_for, wait_until};
 use baton_tests::world::{A, B, C, World};
 
-use crate::clone::{Writer, await_step, offset};
+use crate::clone::{await_step, offset};
 use crate::resume::take_up;
 use crate::scene::{assert_no_leftovers, counts, files, on_every_server, resyncs};
 
@@ -28,8 +29,8 @@ const CLONE: [&str; 7] = ["clone", A, C, "--yes", "--json", "--max-rate", RATE];
 const DATA_BYTES: u64 = 6 << 20;
 const RATE: &str = "1MB/s";
 const BACKLOG_BYTES: u64 = 1 << 20;
-/// Some 270 kB/s.
-const PACE: Duration = Duration::from_millis(30);
+/// Bytes a second that are written.
+const WRITES: u64 = 270_000;
 
 /// The backlog stays as it is: nobody may change a setting.
 fn fixed(conf: &mut Conf) {
@@ -68,9 +69,9 @@ fn loaded(world: World) -> World {
 }
 
 /// Begins a clone of A under writes.
-fn begin(world: &World) -> (Writer, Running) {
-    let writer = Writer::every(world.a(), PACE);
-    wait_until("some is written", || world.a().client().call(&["EXISTS", "steady:20"]).int() == 1);
+fn begin(world: &World) -> (Steady, Running) {
+    let writer = Steady::start(world.a(), WRITES);
+    wait_until("some is written", || world.a().client().call(&["EXISTS", &steady::key(20)]).int() == 1);
     (writer, world.start_coord(&CLONE))
 }
 
@@ -99,10 +100,7 @@ fn assert_joined(world: &World, source: &Host, said: &Said, acknowledged: &BTree
     assert!(result["spooled_bytes"].as_u64().is_some_and(|bytes| bytes > BACKLOG_BYTES), "{said}");
     world.c().await_in_sync_with(source);
     assert_eq!(world.c().content(), source.content(), "{said}");
-    let mut c = world.c().client();
-    for (key, value) in acknowledged {
-        assert_eq!(&c.call(&["GET", key]).text(), value, "{key}, which was acknowledged");
-    }
+    assert_eq!(steady::missing_on(world.c(), acknowledged), [""; 0], "what was acknowledged");
     assert_eq!(source.info("connected_slaves"), "1", "its agent has left");
     assert_no_spool(source);
 }
@@ -159,7 +157,7 @@ fn a_promoted_source_is_spooled_as_well(server: &str) {
     let more = ["--mode", "promote", "--max-rate", RATE, "--yes", "--json"];
     let running = world.start_coord(&[&["failover", A, "--to", C][..], &more].concat());
     await_step(&running, "spool");
-    let writer = Writer::every(world.b(), PACE);
+    let writer = Steady::start(world.b(), WRITES);
     let said = running.wait().ends_with(code::DEGRADED);
     let acknowledged = writer.acknowledged();
     // B may not write its configuration, and is degraded for that alone.
@@ -300,8 +298,8 @@ fn a_link_that_the_source_cuts_is_taken_up_again() {
 #[test]
 fn a_dry_run_tells_of_the_spool_and_why() {
     let world = world(REDIS_7_0);
-    let writer = Writer::every(world.a(), PACE);
-    wait_until("some is written", || world.a().client().call(&["EXISTS", "steady:20"]).int() == 1);
+    let writer = Steady::start(world.a(), WRITES);
+    wait_until("some is written", || world.a().client().call(&["EXISTS", &steady::key(20)]).int() == 1);
     let said = world.coord(&["clone", A, C, "--dry-run", "--max-rate", RATE]).ends_with(code::DONE);
     said.says(&["its agent spools", "spool what is written", "by spool: ", "fed the spool, then follows"]);
     let said = world.coord(&["clone", A, C, "--dry-run", "--max-rate", RATE, "--landing", "file"]);

@@ -17,6 +17,7 @@ pub mod cpu;
 pub mod files;
 pub mod flow;
 pub mod lab;
+pub mod level;
 pub mod link;
 pub mod measure;
 pub mod network;

@@ -34,6 +34,7 @@ pub mod resp;
 pub mod rng;
 pub mod servers;
 pub mod sshd;
+pub mod steady;
 pub mod tcp_relay;
 pub mod tls;
 pub mod wait;

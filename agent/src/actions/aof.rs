@@ -3,17 +3,23 @@
 use std::time::Duration;
 
 use baton_proto::control::{Outcome, Progress};
-use baton_proto::{Fault, FaultKind};
+use baton_proto::{Fault, FaultKind, RunId};
 use tokio::time::Instant;
 
 use super::look::{self, Watch};
 use super::pace::Pace;
+use super::role;
 use crate::instance::Instance;
 use crate::service::{self, LogMark};
 use crate::tasks::ProgressSink;
 
 /// Turns it on, and waits until its first rewrite is on disk: until then a restart would come up with less.
-pub(super) async fn enable(instance: &Instance, limit: Duration, progress: &ProgressSink) -> Result<Outcome, Fault> {
+pub(super) async fn enable(
+    instance: &Instance,
+    run: &RunId,
+    limit: Duration,
+    progress: &ProgressSink,
+) -> Result<Outcome, Fault> {
     // A start that a crash cut short may have left the next start without its append-only file.
     service::settle(instance).await?;
     let mut server = look::connect(instance).await?;
@@ -26,6 +32,8 @@ pub(super) async fn enable(instance: &Instance, limit: Duration, progress: &Prog
         let fault = error.fault(instance.name(), "CONFIG SET appendonly yes");
         return Err(mark.explain(fault).await);
     }
+    // Only now does the server have what its file wants: before, the file could not tell the role without telling otherwise.
+    role::write(instance, run).await;
     let mut watch = Watch::new(instance, Some(server));
     let mut pace = Pace::within(limit);
     let mut seen = String::new();

@@ -13,6 +13,7 @@ use super::borrow::{self, Which};
 use super::feed;
 use super::middle;
 use super::place::{self, Site};
+use super::role;
 use super::save::pin::blocking;
 use super::save::unfinished::Note;
 use super::stamp::Stamp;
@@ -195,6 +196,8 @@ pub(super) async fn install(instance: &Instance, run: &RunId) -> Result<Outcome,
 }
 
 pub(super) async fn restore(instance: &Instance, run: &RunId) -> Result<Outcome, Fault> {
+    // Whoever started it on its old files would have them replaced by a full resync.
+    role::is_taken_back(instance, run).await?;
     let site = site(instance, run).await?;
     let was_fed = feed::unland(instance, &site).await?;
     // A part is beside what a server has; only an installation must be undone under a stopped one, or an emptied one.
@@ -215,6 +218,7 @@ pub(super) async fn release(instance: &Instance, run: &RunId, keep_old: bool) ->
     let note = Note::of(instance.state_dir(), instance.name(), run);
     let site = site(instance, run).await?;
     feed::forget(instance, &site).await?;
+    role::forget(instance, run).await?;
     middle("release-returned").await;
     let kept = on_disk(site, move |site| {
         let kept = place::release(site, keep_old)?;

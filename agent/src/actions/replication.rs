@@ -15,6 +15,7 @@ use super::look::{self, Look, Watch};
 use super::middle;
 use super::pace::Pace;
 use super::persist;
+use super::role;
 use crate::fence;
 use crate::info::Info;
 use crate::instance::Instance;
@@ -99,6 +100,7 @@ pub(super) async fn promote(instance: &Instance) -> Result<Outcome, Fault> {
 /// Makes the instance a replica of `to`, if it still stands where the plan saw it, and waits until the link is up.
 pub(super) async fn follow(
     instance: &Instance,
+    run: &RunId,
     to: &HostPort,
     expect: Option<&Lineage>,
     limit: Duration,
@@ -127,6 +129,7 @@ pub(super) async fn follow(
         warn!(instance = %instance.name(), "a replica of {to} until the server's next restart only: {fault}");
     }
     linked(instance, Watch::new(instance, Some(server)), to, limit, progress, &mark).await?;
+    role::write(instance, run).await;
     Ok(Outcome::Following { link_seconds: begun.elapsed().as_secs_f64() })
 }
 

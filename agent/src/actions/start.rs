@@ -11,7 +11,7 @@ use std::time::Duration;
 use baton_proto::control::{Outcome, Progress};
 use baton_proto::report::{Role, Running};
 use baton_proto::version::ServerVersion;
-use baton_proto::{Fault, FaultKind, HostPort};
+use baton_proto::{Fault, FaultKind, HostPort, RunId};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -19,6 +19,7 @@ use super::borrow;
 use super::look::{self, Watch};
 use super::middle;
 use super::pace::Pace;
+use super::role;
 use crate::instance::{DataFiles, Instance};
 use crate::reach;
 use crate::redis_conf::RedisConf;
@@ -39,6 +40,20 @@ struct Wanted<'a> {
 }
 
 pub(super) async fn start(
+    instance: &Instance,
+    run: &RunId,
+    follow: Option<&HostPort>,
+    limit: Duration,
+    progress: &ProgressSink,
+) -> Result<Outcome, Fault> {
+    let outcome = bring_up(instance, follow, limit, progress).await?;
+    if follow.is_some() {
+        role::write(instance, run).await;
+    }
+    Ok(outcome)
+}
+
+async fn bring_up(
     instance: &Instance,
     follow: Option<&HostPort>,
     limit: Duration,

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::look::{self};
 use super::pace::Pace;
 use super::save::follow::Follower;
-use super::{borrow, landing, save};
+use super::{borrow, landing, role, save};
 use crate::instance::Instance;
 use crate::reach;
 use crate::server::{Answer, ConnectError, Server, ServerError};
@@ -47,14 +47,20 @@ pub(super) async fn stop(
         Saving::IfChanged => Then::Leave,
     };
     let Some(mut server) = answering(instance).await? else {
+        if save == Saving::IfChanged {
+            role::is_taken_back(instance, run).await?;
+        }
         // Its service manager may be about to start it again, or in the middle of it.
         if let Some(stopped) = service::stop(instance, then).await {
             stopped?;
         }
         return stopped(instance, false, then).await;
     };
-    let running = look::look(instance, &mut server).await?.running;
+    let mut running = look::look(instance, &mut server).await?.running;
     may_be_stopped(&running, save)?;
+    if save == Saving::IfChanged && role::take_back(instance, run, &mut server).await? {
+        running = look::look(instance, &mut server).await?.running;
+    }
     let save = match save {
         Saving::Empty => false,
         Saving::Always => true,

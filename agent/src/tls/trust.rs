@@ -6,17 +6,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use baton_wire::{BelievesClients, BelievesServers, Shown};
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
-use tokio_rustls::rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-};
-use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use tokio_rustls::rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
-};
+use tokio_rustls::rustls::{CertificateError, DistinguishedName, Error, OtherError, RootCertStore};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
@@ -94,96 +90,43 @@ fn signed_itself(certificate: &Certificate) -> bool {
     X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.subject() == parsed.issuer())
 }
 
-/// Whether a certificate is itself among the trusted ones, and in its time.
-fn is_known(trusted: &[Certificate], certificate: &CertificateDer, now: UnixTime) -> bool {
-    trusted.iter().any(|known| known == certificate)
-        && X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| {
-            let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+/// Whether what a peer shows is itself among the trusted ones, and in its time.
+fn is_known(trusted: &[Certificate], shown: &Shown<'_>) -> bool {
+    trusted.iter().any(|known| known == shown.certificate)
+        && X509Certificate::from_der(shown.certificate).is_ok_and(|(_, parsed)| {
+            let now = i64::try_from(shown.now.as_secs()).unwrap_or(i64::MAX);
             let validity = parsed.validity();
             (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
         })
 }
 
-impl ServerCertVerifier for Chain {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        shown: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if is_known(&self.trusted, certificate, now) {
-            return Ok(ServerCertVerified::assertion());
+/// What may help a peer's chain to its end: what it shows itself, and what is known here.
+fn with<'a>(known: &[Certificate], shown: &Shown<'a>) -> Vec<CertificateDer<'a>> {
+    shown.between.iter().chain(known).cloned().collect()
+}
+
+impl BelievesServers for Chain {
+    fn believe_server(&self, shown: Shown<'_>, _: &ServerName<'_>) -> Result<(), Error> {
+        if is_known(&self.trusted, &shown) {
+            return Ok(());
         }
-        let between: Vec<CertificateDer> = shown.iter().chain(&self.between).cloned().collect();
-        ParsedCertificate::try_from(certificate)
+        let between = with(&self.between, &shown);
+        ParsedCertificate::try_from(shown.certificate)
             .and_then(|parsed| {
-                verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, &between, now, self.algorithms.all)
+                let algorithms = self.algorithms.all;
+                verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, &between, shown.now, algorithms)
             })
-            .map(|()| ServerCertVerified::assertion())
-            .map_err(|error| self.words(certificate, error))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+            .map_err(|error| self.words(shown.certificate, error))
     }
 }
 
 /// Trusts everybody: for nothing but the question whether TLS is spoken at all.
 #[derive(Debug)]
-pub(super) struct Anybody(pub(super) Arc<CryptoProvider>);
+pub(super) struct Anybody;
 
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+impl BelievesServers for Anybody {
+    fn believe_server(&self, _: Shown<'_>, _: &ServerName<'_>) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -205,47 +148,19 @@ impl Clients {
     }
 }
 
-impl ClientCertVerifier for Clients {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+impl BelievesClients for Clients {
+    fn believe_client(&self, shown: Shown<'_>) -> Result<(), Error> {
+        if is_known(&self.trusted, &shown) {
+            return Ok(());
+        }
+        self.by_chain.verify_client_cert(shown.certificate, &with(&self.between, &shown), shown.now).map(drop)
+    }
+
+    fn authorities(&self) -> &[DistinguishedName] {
         self.by_chain.root_hint_subjects()
     }
 
-    fn client_auth_mandatory(&self) -> bool {
+    fn must_show(&self) -> bool {
         self.by_chain.client_auth_mandatory()
-    }
-
-    fn verify_client_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        shown: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        if is_known(&self.trusted, certificate, now) {
-            return Ok(ClientCertVerified::assertion());
-        }
-        let between: Vec<CertificateDer> = shown.iter().chain(&self.between).cloned().collect();
-        self.by_chain.verify_client_cert(certificate, &between, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_chain.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_chain.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by_chain.supported_verify_schemes()
     }
 }

@@ -16,18 +16,19 @@
 //! after that is always under way. Left out: what is in a chunk (`packing`), and how chunks are stored (`store`).
 
 mod chunks;
+mod end;
 mod line;
 mod outputs;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use baton_proto::chunk::{ChunkError, ChunkIndex, Chunking};
-use baton_proto::data::{Extent, Manifest, PackingFacts};
-use baton_proto::digest::{ChunkDigest, FileDigest};
-use baton_proto::rdb::{Checksum, RdbError, check_end};
+use baton_proto::chunk::ChunkIndex;
+use baton_proto::data::{Extent, Manifest};
+use baton_proto::rdb::Checksum;
 use baton_proto::{Fault, FaultKind};
 
 use crate::transfer::map::Held;
@@ -35,6 +36,8 @@ pub use chunks::ChunkSums;
 use chunks::Chunks;
 pub use line::LinkNumber;
 use line::{Line, State};
+pub use outputs::{Output, Received};
+pub use trouble::{ReceiveError, Trouble};
 
 /// Most chunks asked for at a time. The source packs and sends them one after the other, so that few are half here; what
 /// has been asked for beyond those keeps the line busy: twelve halves of a chunk cover 1 Gbit/s at 200 ms.
@@ -54,88 +57,6 @@ pub const CHUNK_TRIES_MAX: u32 = 3;
 /// How long a link that is up may bring nothing of what it was asked for: no byte of a chunk, and no word of a digest that
 /// goes on. After a stall the window is halved, so that a line that carries little at a time brings one chunk to its end.
 pub const STALL: Duration = Duration::from_secs(180);
-
-/// What to do next.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Drop the link that there is, dial after a pause, and open the snapshot.
-    Connect {
-        after: Duration,
-        link: LinkNumber,
-    },
-    /// Open the store for the snapshot; tell what it claims to hold, and for how much there is room.
-    Prepare {
-        manifest: Manifest,
-        extent: Extent,
-    },
-    /// Ask the source for news once the snapshot has grown beyond what was seen.
-    Extent {
-        link: LinkNumber,
-        seen: u64,
-    },
-    /// Ask for a chunk on this link, check it, and write it.
-    Fetch {
-        index: ChunkIndex,
-        chunking: Chunking,
-        link: LinkNumber,
-    },
-    /// Read a chunk back, and compare.
-    Check {
-        index: ChunkIndex,
-        chunking: Chunking,
-        digest: ChunkDigest,
-    },
-    /// Sync what was written.
-    Sync,
-    /// Ask for the digest of the whole file, or how far it is.
-    Seal {
-        link: LinkNumber,
-    },
-    /// Give the file its length, sync it, and read its end.
-    Finish {
-        bytes: u64,
-    },
-    Done(Received),
-    Fail(Fault),
-    /// Nothing until the next input, or until this time.
-    Wait {
-        until: Option<Duration>,
-    },
-}
-
-/// A snapshot that is here.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Received {
-    pub bytes: u64,
-    pub digest: FileDigest,
-    pub packing: PackingFacts,
-}
-
-/// Why something asked of the source did not work out.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Trouble {
-    /// The link broke, or could not be made. Another may do better.
-    Link(Fault),
-    /// What came is not what was asked for. It may come whole the next time.
-    Damage(Fault),
-    /// Asking again would change nothing.
-    Final(Fault),
-}
-
-/// An input that does not fit. Those about chunks can be a lying peer's; the others are a defect of the caller.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReceiveError {
-    #[error(transparent)]
-    PastEnd(#[from] ChunkError),
-    #[error("chunk {} came, which was not asked for", .0.0)]
-    Unasked(ChunkIndex),
-    #[error("chunk {} came a second time", .0.0)]
-    Duplicate(ChunkIndex),
-    #[error("the snapshot shrank from {from} bytes to {to}")]
-    Shrunk { from: u64, to: u64 },
-    #[error("{input} came while the transfer was {stage} and the link {link}")]
-    Unexpected { input: &'static str, stage: &'static str, link: &'static str },
-}
 
 #[derive(Debug)]
 enum Stage {
@@ -383,78 +304,6 @@ impl Receiver {
         self.fail(fault);
     }
 
-    /// Takes notice that the source still reads what it never sent, and how far it is.
-    pub fn handle_sealing(&mut self, now: Duration, link: LinkNumber, bytes_done: u64) -> Result<(), ReceiveError> {
-        let done = match self.stage {
-            Stage::Sealing { asked: true, done } => done,
-            _ if self.stage.is_over() => return Ok(()),
-            _ => return Err(self.unexpected("a seal under way")),
-        };
-        let same_link = link == self.line.number();
-        let goes_on = same_link && bytes_done > done;
-        self.stage = Stage::Sealing { asked: false, done: if goes_on { bytes_done } else { done } };
-        if goes_on {
-            self.moved_at = now;
-            self.line.works();
-        } else if same_link && now >= self.moved_at + STALL {
-            let silence = format!("the source's digest of the file did not go on for {} s", STALL.as_secs());
-            self.trouble(link, Trouble::Link(Fault::new(FaultKind::Peer, silence)));
-        }
-        Ok(())
-    }
-
-    /// Takes the source's digest of the whole file.
-    pub fn handle_sealed(&mut self, sealed: FileDigest, packing: PackingFacts) -> Result<(), ReceiveError> {
-        match self.stage {
-            Stage::Sealing { asked: true, .. } => {}
-            _ if self.stage.is_over() => return Ok(()),
-            _ => return Err(self.unexpected("a seal")),
-        }
-        let (digest, crc) = self.chunks.sums();
-        if digest == sealed {
-            let received = Received { bytes: self.extent.bytes, digest, packing };
-            self.stage = Stage::Finishing { received, crc, asked: false };
-        } else if !self.afresh && self.chunks.claimed() > 0 {
-            // Each chunk has the digest that was recorded for it, so a record is wrong.
-            self.afresh = true;
-            self.chunks.drop_claimed();
-            self.stage = Stage::Fetching;
-        } else {
-            self.fail(
-                Fault::new(FaultKind::Verification, "the file differs from what the source has sent")
-                    .because(format!("its BLAKE3 is {digest}, the source says {sealed}")),
-            );
-        }
-        Ok(())
-    }
-
-    pub fn handle_seal_failed(&mut self, link: LinkNumber, trouble: Trouble) -> Result<(), ReceiveError> {
-        match self.stage {
-            Stage::Sealing { asked: true, done } => self.stage = Stage::Sealing { asked: false, done },
-            _ if self.stage.is_over() => return Ok(()),
-            _ => return Err(self.unexpected("a failed seal")),
-        }
-        self.trouble(link, trouble);
-        Ok(())
-    }
-
-    /// Takes the end of the file, as it was read back after the last sync.
-    pub fn handle_finished(&mut self, tail: &[u8]) -> Result<(), ReceiveError> {
-        match std::mem::replace(&mut self.stage, Stage::Ended) {
-            Stage::Finishing { received, crc, asked: true } => {
-                self.stage = match check_end(tail, crc) {
-                    Ok(()) => Stage::Passed(received),
-                    Err(error) => Stage::Failing(damaged_at_source(error)),
-                };
-                Ok(())
-            }
-            other => {
-                self.stage = other;
-                if self.stage.is_over() { Ok(()) } else { Err(self.unexpected("an end")) }
-            }
-        }
-    }
-
     /// Lets time pass.
     pub fn handle_tick(&mut self, now: Duration) {
         if self.stall_at().is_some_and(|at| now >= at) {
@@ -480,33 +329,4 @@ impl Receiver {
             self.fail(Fault::new(FaultKind::Verification, "the source's snapshot makes no sense").because(error));
         }
     }
-
-    /// What befell a link. Chunks of the old link come home by themselves, each with the same news.
-    fn trouble(&mut self, link: LinkNumber, trouble: Trouble) {
-        match trouble {
-            Trouble::Final(fault) | Trouble::Damage(fault) => self.fail(fault),
-            Trouble::Link(fault) => {
-                if let Err(fault) = self.line.broke(link, fault) {
-                    self.fail(fault);
-                }
-            }
-        }
-    }
-
-    /// Gives up. The first reason is the one that is told.
-    fn fail(&mut self, fault: Fault) {
-        if !self.stage.is_over() {
-            self.stage = Stage::Failing(fault);
-        }
-    }
-
-    fn unexpected(&self, input: &'static str) -> ReceiveError {
-        ReceiveError::Unexpected { input, stage: self.stage.name(), link: self.line.name() }
-    }
-}
-
-fn damaged_at_source(error: RdbError) -> Fault {
-    Fault::new(FaultKind::Verification, "the snapshot was damaged on the source after it was written")
-        .because(error)
-        .hint("take a new snapshot: run it again with `--snapshot save` or `--snapshot bgsave`")
 }

@@ -108,12 +108,8 @@ impl Hands for AgentHands<'_> {
             Step::Snapshot { source, .. } => {
                 self.one("undo-snapshot", source, Action::Release { keep_old: true }, &nobody).await
             }
-            Step::Transfer { target, landing, .. } if landing.is_live() => {
-                self.one("undo-transfer", target, Action::Restore, &nobody).await
-            }
-            Step::Transfer { target, .. } => {
-                self.one("undo-transfer", target, Action::Release { keep_old: true }, &nobody).await
-            }
+            // Not released: where the undo of what came after has failed, what it needs is still there when it is tried again.
+            Step::Transfer { target, .. } => self.one("undo-transfer", target, Action::Restore, &nobody).await,
             Step::Stop { target, appendonly, .. } => self.start_again(target, *appendonly, &nobody).await,
             Step::Install { target } => self.one("undo-install", target, Action::Restore, &nobody).await,
             Step::Start { target, .. } | Step::Boot { target } => {

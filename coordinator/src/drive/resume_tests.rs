@@ -259,3 +259,19 @@ async fn a_handover_that_came_to_its_end_after_its_undo_had_failed_is_gone_on_fr
         }
     }
 }
+
+#[tokio::test]
+async fn what_was_to_be_attached_and_was_silent_is_looked_at_once_more_with_its_undo() {
+    let mut run = Run::replay(journal(&promote(), Some(("attach", FaultKind::Server))).await).unwrap();
+    let Event::TakenUp { epoch, by, to, absent, without, .. } = taken_up(&run, Aim::Abort, World::HasNot) else {
+        panic!()
+    };
+    run.apply(Event::TakenUp { epoch, by, to, served: None, absent, without }).unwrap();
+    let puppet = Puppet { fail_undo: Some("transfer"), ..Puppet::default() };
+    let end = drive(&mut run, &puppet, &mut Memory::default(), &Nobody, &mut Never).await.unwrap();
+    assert_eq!((end, run.doubtful().map(Step::name)), (End::Failed, Some("attach")));
+    for world in [World::HasDone, World::HasNot] {
+        let (run, end, did) = go_on(run.clone(), Aim::Abort, world).await;
+        assert_eq!((end, did[0].as_str(), run.is_over()), (End::Degraded, "undo transfer", true));
+    }
+}

@@ -70,8 +70,8 @@ fn promote(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     // After the siblings have joined: some servers empty their backlog when its size is changed.
     steps.extend(kept(scene));
     steps.extend(land(scene, method, Some(&to)));
-    steps.push(Step::Attach { replica: target.clone(), to });
     steps.extend(aof(scene, false));
+    steps.push(Step::Attach { replica: target.clone(), to });
     steps.push(Step::Persist { instances: [source.clone(), target.clone()].into_iter().chain(siblings).collect() });
     steps.push(Step::Canary { primary: source, replica: target });
     steps.push(release(scene));
@@ -111,8 +111,8 @@ fn clone(scene: &Scene, method: SaveMethod) -> Vec<Step> {
     let to = upstream(scene.source);
     let mut steps = kept(scene);
     steps.extend(land(scene, method, Some(&to)));
-    steps.push(Step::Attach { replica: target.clone(), to });
     steps.extend(aof(scene, false));
+    steps.push(Step::Attach { replica: target.clone(), to });
     steps.push(Step::Persist { instances: vec![target.clone()] });
     if scene.source.running().is_some_and(|running| matches!(running.role, Role::Primary { .. })) {
         steps.push(Step::Canary { primary: source, replica: target });
@@ -187,6 +187,7 @@ pub(super) fn fence(members: &[Member]) -> Step {
     Step::Fence { replicas: members.iter().filter_map(survivor).collect() }
 }
 
+/// Before the target is attached: that also has one follow that came up without its role, since it was restarted before.
 fn aof(scene: &Scene, guards: bool) -> Option<Step> {
     let wanted = scene.target.report.settings.appendonly;
     wanted.then(|| Step::EnableAof { target: scene.target.name.clone(), guards })

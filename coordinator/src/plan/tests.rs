@@ -183,6 +183,17 @@ fn nothing_follows_a_target_before_its_append_only_file_is_on_again() {
 }
 
 #[test]
+fn the_append_only_file_of_a_target_is_on_before_it_is_attached_as_a_replica() {
+    for goal in [Goal::Failover(Mode::Promote), Goal::Clone] {
+        let mut case = Case::new(goal);
+        case.c.settings.appendonly = true;
+        let plan = case.plan();
+        let at = |name| names(&plan).iter().position(|step| *step == name).unwrap();
+        assert!(at("load") < at("aof") && at("aof") < at("attach"), "{goal:?}");
+    }
+}
+
+#[test]
 fn a_replica_too_old_for_its_primarys_format_is_warned_of_or_refused() {
     let old = ServerVersion::new(Product::Redis, "6.2.14").unwrap();
     let mut case = Case::replace();

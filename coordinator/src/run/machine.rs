@@ -171,11 +171,14 @@ impl Run {
         self.step(self.doubtful_at(stand)?)
     }
 
-    /// A handover goes on by itself: one whose undo could not tell how it stands may have come to its end since.
+    /// A handover goes on by itself: one whose undo could not tell how it stands may have come to its end since. What was to
+    /// be attached may have been silent, and answer now.
     fn doubtful_at(&self, stand: Stand) -> Option<usize> {
-        self.in_doubt.filter(|index| match stand {
-            Stand::Forward { index: at, .. } => at == *index,
-            Stand::Undoing { left } => *index < left && matches!(self.step(*index), Some(Step::HandOver { .. })),
+        self.in_doubt.filter(|index| match (stand, self.step(*index)) {
+            (Stand::Forward { index: at, .. }, _) => at == *index,
+            (Stand::Undoing { left }, Some(Step::HandOver { .. })) => *index < left,
+            (Stand::Undoing { .. }, Some(Step::Attach { .. })) => true,
+            (Stand::Undoing { .. }, _) => false,
         })
     }
 
@@ -311,7 +314,8 @@ impl Run {
         self.taken_up = true;
         self.failure = None;
         self.undo_failures.clear();
-        let at = match (at, self.doubtful_at(at), served) {
+        let handed = |index: &usize| matches!(self.step(*index), Some(Step::HandOver { .. }));
+        let at = match (at, self.doubtful_at(at).filter(handed), served) {
             // What was to be undone has been done after all, and is not taken back.
             (Stand::Undoing { .. }, Some(index), Some(true)) => Stand::Forward { index, begun: true },
             (at, ..) => at,

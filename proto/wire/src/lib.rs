@@ -19,6 +19,7 @@ mod socket;
 mod tls;
 mod tongue;
 mod trust;
+mod verifier;
 mod words;
 
 pub use congestion::Pace;
@@ -27,3 +28,4 @@ pub use link::{DialError, Dialer, Link};
 pub use listener::{Arrival, Asking, Listener, Peer, Responder};
 pub use seal::Seal;
 pub use trust::{Credentials, REVOCATIONS_BYTES_MAX, TrustError};
+pub use verifier::{BelievesClients, BelievesServers, Shown, Verifier};

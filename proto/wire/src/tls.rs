@@ -10,6 +10,7 @@ use rustls::crypto::CryptoProvider;
 
 use crate::congestion::ModelBased;
 use crate::trust::Credentials;
+use crate::verifier::Verifier;
 
 /// How long a connection lives without a packet. With [`KEEP_ALIVE`] it only ends so when the peer is gone.
 const IDLE_MS: u32 = 15_000;
@@ -65,11 +66,13 @@ fn transport() -> Arc<TransportConfig> {
 }
 
 pub(crate) fn client(credentials: &Credentials) -> anyhow::Result<quinn::ClientConfig> {
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+    let provider = provider();
+    let verifier = Verifier::new(credentials.clone(), &provider);
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         // The verifier of webpki below it does all there is to do; it only can be exchanged.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(credentials.clone()))
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(credentials.clone()));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     // A resumed session skips the check of certificates.
@@ -80,9 +83,11 @@ pub(crate) fn client(credentials: &Credentials) -> anyhow::Result<quinn::ClientC
 }
 
 pub(crate) fn server(credentials: &Credentials) -> anyhow::Result<quinn::ServerConfig> {
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+    let provider = provider();
+    let verifier = Verifier::new(credentials.clone(), &provider);
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(Arc::new(credentials.clone()))
+        .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(credentials.clone()));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.send_tls13_tickets = 0;

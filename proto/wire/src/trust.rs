@@ -7,19 +7,20 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use baton_proto::{Fault, FaultKind};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
+use rustls::{DistinguishedName, RootCertStore, SignatureScheme};
 use rustls_pki_types::{
     CertificateDer, CertificateRevocationListDer, ServerName, SignatureVerificationAlgorithm, UnixTime,
 };
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use crate::identity::{Identity, IdentityError};
+use crate::verifier::{BelievesClients, BelievesServers, Shown};
 
 /// Largest list of revoked certificates: one entry is some 40 bytes.
 pub const REVOCATIONS_BYTES_MAX: usize = 48 * 1024;
@@ -253,84 +254,20 @@ impl ResolvesClientCert for Credentials {
     }
 }
 
-impl ServerCertVerifier for Credentials {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        at: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.read(|now| Arc::clone(&now.servers)).verify_server_cert(end_entity, intermediates, name, ocsp, at)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        ServerCertVerifier::verify_tls12_signature(
-            &*self.read(|now| Arc::clone(&now.servers)),
-            message,
-            certificate,
-            signed,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        ServerCertVerifier::verify_tls13_signature(
-            &*self.read(|now| Arc::clone(&now.servers)),
-            message,
-            certificate,
-            signed,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ServerCertVerifier::supported_verify_schemes(&*self.read(|now| Arc::clone(&now.servers)))
+impl BelievesServers for Credentials {
+    fn believe_server(&self, shown: Shown<'_>, name: &ServerName<'_>) -> Result<(), rustls::Error> {
+        let servers = self.read(|now| Arc::clone(&now.servers));
+        servers.verify_server_cert(shown.certificate, shown.between, name, &[], shown.now).map(drop)
     }
 }
 
-impl ClientCertVerifier for Credentials {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+impl BelievesClients for Credentials {
+    fn believe_client(&self, shown: Shown<'_>) -> Result<(), rustls::Error> {
+        let clients = self.read(|now| Arc::clone(&now.clients));
+        clients.verify_client_cert(shown.certificate, shown.between, shown.now).map(drop)
+    }
+
+    fn authorities(&self) -> &[DistinguishedName] {
         &self.0.hints
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        at: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.read(|now| Arc::clone(&now.clients)).verify_client_cert(end_entity, intermediates, at)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.read(|now| Arc::clone(&now.clients)).verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.read(|now| Arc::clone(&now.clients)).verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.read(|now| Arc::clone(&now.clients)).supported_verify_schemes()
     }
 }

@@ -8,7 +8,7 @@
 //!   snapshot   (saved) ─ dump linked ─ note removed    pull       part whole ─ note
 //!   install    note ─ old aside ─ dump ─ part gone     start      process ─ (it loads)
 //!   feed       note, settings ─ role ─ (it is fed, loads), files ─ note ─ role ─ note ─ own settings
-//!   release    own values ─ files, one by one
+//!   release    own values ─ files, one by one           role       note ─ file
 //! ```
 //!
 //! A step that orders several agents has its middle between the orders: there `coord` alone can be lost with anything left to
@@ -44,11 +44,12 @@ const OF_LIVE: [(Held, &str); 5] = [
     (Held::Target, "feed-noted"),
     (Held::Target, "feed-left"),
 ];
-const OF_PROMOTE: [(Held, &str); 5] = [
+const OF_PROMOTE: [(Held, &str); 6] = [
     (Held::Source, "promote-told"),
     (Held::Source, "backlog-grown"),
     (Held::Source, "persist-returned"),
     (Held::Target, "start-told"),
+    (Held::Target, "role-noted"),
     (Held::Target, "follow-told"),
 ];
 /// Of the steps that order several agents: the first that has done its part.

@@ -75,6 +75,9 @@ pub fn failover_ratio(link: &str, file: FileKind, way: Way) -> Option<f64> {
     }
 }
 
+/// The least share of clones that join partially.
+pub const CLONES_PARTIAL_MIN: f64 = 1.0;
+
 /// Says whether a figure is within a bar from above, as two cells: the bar and the verdict.
 pub fn at_most(value: Option<f64>, bar: Option<f64>) -> [String; 2] {
     judge(value, bar, "<=", |value, bar| value <= bar)

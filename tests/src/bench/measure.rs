@@ -1,6 +1,7 @@
 //! The measurements, one file a subcommand. Each makes its own hosts, and yields sections.
 
 pub mod civility;
+pub mod clone;
 pub mod failover;
 pub mod fifty;
 pub mod latency;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use baton_tests::bench::files::FileKind;
 use baton_tests::bench::measure::failover::Way;
 use baton_tests::bench::measure::{
-    Setting, civility, failover, fifty, latency, links, memory, resume, save, switchover,
+    Setting, civility, clone, failover, fifty, latency, links, memory, resume, save, switchover,
 };
 use baton_tests::bench::network::{GIGABIT, KINDS, Kind, UNSHAPED, WAN};
 use baton_tests::bench::peers::{PEERS, Peer};
@@ -70,6 +70,8 @@ enum What {
         #[arg(long = "way", value_name = "WAY", value_parser = Way::named)]
         ways: Vec<Way>,
     },
+    /// A replica is built of a primary that is written to: by a full resync, and by Baton
+    Clone,
     /// How long writes are blocked while a live primary hands over
     Switchover,
     /// Fifty servers on three hosts: a look at them, and all primaries of one host replaced
@@ -106,6 +108,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         What::Save,
         What::Latency,
         What::Failover { ways: Vec::new() },
+        What::Clone,
         What::Switchover,
         What::Fifty,
     ];
@@ -161,6 +164,7 @@ fn measure(part: &What, cli: &Cli, setting: &Setting) -> anyhow::Result<Section>
             let ways = if ways.is_empty() { &failover::WAYS } else { ways.as_slice() };
             failover::run(setting, if cli.links.is_empty() { &own } else { &cli.links }, ways)
         }
+        What::Clone => clone::run(setting),
         What::Switchover => switchover::run(setting),
         What::Fifty => fifty::run(setting),
     }

@@ -2,8 +2,69 @@
 
 use std::time::Duration;
 
-use super::line::State;
-use super::{CHECKING_MAX, Output, Receiver, STALL, SYNC_AFTER, SYNC_CHUNKS, Stage};
+use baton_proto::Fault;
+use baton_proto::chunk::{ChunkIndex, Chunking};
+use baton_proto::data::{Extent, Manifest, PackingFacts};
+use baton_proto::digest::{ChunkDigest, FileDigest};
+
+use super::line::{LinkNumber, State};
+use super::{CHECKING_MAX, Receiver, STALL, SYNC_AFTER, SYNC_CHUNKS, Stage};
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Drop the link that there is, dial after a pause, and open the snapshot.
+    Connect {
+        after: Duration,
+        link: LinkNumber,
+    },
+    /// Open the store for the snapshot; tell what it claims to hold, and for how much there is room.
+    Prepare {
+        manifest: Manifest,
+        extent: Extent,
+    },
+    /// Ask the source for news once the snapshot has grown beyond what was seen.
+    Extent {
+        link: LinkNumber,
+        seen: u64,
+    },
+    /// Ask for a chunk on this link, check it, and write it.
+    Fetch {
+        index: ChunkIndex,
+        chunking: Chunking,
+        link: LinkNumber,
+    },
+    /// Read a chunk back, and compare.
+    Check {
+        index: ChunkIndex,
+        chunking: Chunking,
+        digest: ChunkDigest,
+    },
+    /// Sync what was written.
+    Sync,
+    /// Ask for the digest of the whole file, or how far it is.
+    Seal {
+        link: LinkNumber,
+    },
+    /// Give the file its length, sync it, and read its end.
+    Finish {
+        bytes: u64,
+    },
+    Done(Received),
+    Fail(Fault),
+    /// Nothing until the next input, or until this time.
+    Wait {
+        until: Option<Duration>,
+    },
+}
+
+/// A snapshot that is here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    pub bytes: u64,
+    pub digest: FileDigest,
+    pub packing: PackingFacts,
+}
 
 impl Receiver {
     /// Tells what to do next. Asked until it says to wait.

@@ -9,8 +9,8 @@ mod world;
 
 use std::time::Duration;
 
-use baton_proto::chunk::{CHUNK_BYTES, ChunkIndex, SNAPSHOT_BYTES_MAX};
-use baton_proto::data::SnapshotId;
+use baton_proto::chunk::{CHUNK_BYTES, ChunkError, SNAPSHOT_BYTES_MAX};
+use baton_proto::data::{PackingFacts, SnapshotId};
 use baton_proto::digest::{ChunkDigest, FileDigest, file_digest};
 use baton_proto::{Fault, FaultKind};
 use proptest::prelude::*;

@@ -3,7 +3,7 @@
 //! have their data, and C has a server that does not run yet.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 
@@ -12,17 +12,14 @@ use crate::bench::cpu;
 use crate::bench::files::{FileKind, Snapshot};
 use crate::bench::flow::ceiling;
 use crate::bench::lab::{Copied, Lab};
+use crate::bench::level::await_level;
 use crate::bench::measure::{Setting, say};
-use crate::bench::network::{C_IP, Kind};
+use crate::bench::network::Kind;
 use crate::bench::peers::Peer;
 use crate::bench::probe::median;
 use crate::bench::report::{Section, Table, figure};
 use crate::host::{Host, SERVER_PORT};
 use crate::world::{A, C};
-
-/// How long two servers may take to come level.
-const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
-const LOOK: Duration = Duration::from_millis(20);
 
 /// A way to replace a lost primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,32 +208,12 @@ fn native(lab: &Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn follow(replica: &Host, primary: &Host) {
+pub(super) fn follow(replica: &Host, primary: &Host) {
     replica.client().call(&["SLAVEOF", &primary.ip.to_string(), &SERVER_PORT.to_string()]);
 }
 
-/// Waits until a replica is linked and has read all that its primary wrote.
 fn in_sync(replica: &Host, primary: &Host) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    let whom = if primary.ip == C_IP { C_IP } else { primary.ip }.to_string();
-    loop {
-        let level = || -> Result<bool, String> {
-            let own = replica.try_client()?.try_info()?;
-            let is = |name: &str, value: &str| own.get(name).is_some_and(|found| found == value);
-            if !is("master_link_status", "up") || !is("master_host", &whom) {
-                return Ok(false);
-            }
-            let other = primary.try_client()?.try_info()?;
-            let offsets = own.get("slave_repl_offset").zip(other.get("master_repl_offset"));
-            Ok(other.get("role").is_some_and(|role| role == "master") && offsets.is_some_and(|(a, b)| a == b))
-        };
-        // A server that loads a full resync answers to nobody.
-        if level().unwrap_or(false) {
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < SYNC_TIMEOUT, "{} has not come level with {}", replica.name, primary.name);
-        std::thread::sleep(LOOK);
-    }
+    await_level(replica, primary, || Ok(()))
 }
 
 fn each_way(ways: &[Way]) -> Vec<Times> {
