@@ -7,12 +7,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use rustls::SignatureScheme;
-use rustls::server::danger::ClientCertVerifier as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::identity::{Role, facts_of};
 use crate::trust::{Credentials, TrustError, tls};
+use crate::verifier::{BelievesClients as _, Shown};
 
 /// What every signed text begins with: the same key signs handshakes, which begin otherwise (RFC 8446, section 4.4.3).
 const CONTEXT: &[u8] = b"baton: sealed by an operator\0";
@@ -58,7 +58,7 @@ impl Credentials {
     /// The operator who has signed just these words: one of this authority, whose certificate is valid and not revoked.
     pub fn sealed_by(&self, words: &[u8], seal: &Seal) -> Result<String, TrustError> {
         let certificate = CertificateDer::from(seal.certificate.as_slice());
-        self.verify_client_cert(&certificate, &[], UnixTime::now()).map_err(tls)?;
+        self.believe_client(Shown { certificate: &certificate, between: &[], now: UnixTime::now() }).map_err(tls)?;
         let signer = match facts_of(&certificate).map_err(tls)?.role {
             Role::Operator(name) => name,
             other => return Err(tls(format!("the {other} has signed it, who is no operator"))),
