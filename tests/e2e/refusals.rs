@@ -329,6 +329,12 @@ fn a_b_that_has_forgotten_its_history_is_promoted_or_nothing() {
         });
         let lost = Lost::with(world, Dataset::mixed(1, LITTLE_BYTES));
         let b = lost.world.b();
+        // What came by its first resync is in the file once that is rewritten; until then a killed server has none of it.
+        wait_for("B's append-only file holds all", || {
+            let mut client = b.try_client()?;
+            let under_way = ["aof_rewrite_scheduled", "aof_rewrite_in_progress"].map(|field| client.field(field));
+            if under_way.iter().all(|is| is == "0") { Ok(()) } else { Err(format!("{under_way:?}")) }
+        });
         b.kill_server();
         b.start_server();
         wait_for("B has loaded", || match b.try_client()?.field("loading").as_str() {

@@ -39,6 +39,7 @@ pub struct Job {
 #[derive(Debug)]
 pub struct Sender {
     workers: usize,
+    backlog_bytes: u64,
     asked: BTreeSet<ChunkIndex>,
     packing: usize,
     /// Bytes that are packed and not known to have arrived.
@@ -51,8 +52,21 @@ pub struct Sender {
 impl Sender {
     /// `workers` chunks are packed at a time.
     pub fn new(workers: usize) -> Self {
+        Self::with_backlog(workers, BACKLOG_BYTES)
+    }
+
+    /// The same, with at most `backlog_bytes` behind what the path holds before packing waits.
+    pub fn with_backlog(workers: usize, backlog_bytes: u64) -> Self {
         let workers = workers.max(1);
-        Self { workers, asked: BTreeSet::new(), packing: 0, on_the_way: 0, window: 0, levels: Levels::new(workers) }
+        Self {
+            workers,
+            backlog_bytes: backlog_bytes.min(BACKLOG_BYTES),
+            asked: BTreeSet::new(),
+            packing: 0,
+            on_the_way: 0,
+            window: 0,
+            levels: Levels::new(workers),
+        }
     }
 
     /// Puts a chunk on the list. One that is there already stays where it is.
@@ -111,7 +125,7 @@ impl Sender {
         let expected = self.levels.expected_bytes();
         // What is being packed counts as well; but while next to nothing waits, no worker is to stand idle.
         let all_pack = expected.saturating_mul(self.workers as u64 + 1);
-        let most = self.window.saturating_add(BACKLOG_BYTES.max(all_pack)).min(PIPE_BYTES_MAX);
+        let most = self.window.saturating_add(self.backlog_bytes.max(all_pack)).min(PIPE_BYTES_MAX);
         self.on_the_way + expected.saturating_mul(self.packing as u64) >= most
     }
 

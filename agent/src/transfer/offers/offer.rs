@@ -75,11 +75,12 @@ impl Offer {
     pub(super) fn start(origin: Origin, shared: Arc<Shared>, budget: Budget) -> Arc<Offer> {
         let most = shared.workers_max;
         let workers = budget.cpu.map_or_else(|| origin.workers(most), |cores| (cores as usize).min(most));
+        let sender = Sender::with_backlog(workers, origin.backlog_bytes());
         let offer = Arc::new(Offer {
             origin,
             shared,
             began: Instant::now(),
-            engine: Mutex::new(Engine { sender: Sender::new(workers), waiting: HashMap::new() }),
+            engine: Mutex::new(Engine { sender, waiting: HashMap::new() }),
             bell: Notify::new(),
             throttle: Mutex::new(Throttle::new(budget.max_rate)),
             session: Mutex::default(),

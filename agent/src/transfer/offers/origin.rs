@@ -9,6 +9,7 @@ use baton_proto::{Fault, FaultKind};
 
 use super::pinned::Pinned;
 use crate::transfer::growth::Growth;
+use crate::transfer::sender::BACKLOG_BYTES;
 use crate::transfer::window::Window;
 
 pub(super) enum Origin {
@@ -30,6 +31,14 @@ impl Origin {
         match self {
             Origin::File(_) => most,
             Origin::Window(..) => most.saturating_sub(1).max(1),
+        }
+    }
+
+    /// How much that is packed may wait for the wire. What a window keeps is in memory as well, and no more of it can be had.
+    pub(super) fn backlog_bytes(&self) -> u64 {
+        match self {
+            Origin::File(_) => BACKLOG_BYTES,
+            Origin::Window(..) => BACKLOG_BYTES / 2,
         }
     }
 
