@@ -25,7 +25,7 @@ impl Site {
     fn new() -> Option<Self> {
         if !Machine::is_possible() {
             // What an agent does with a list that it is given, `certificates` says as well.
-            eprintln!("not root, or no sshd: there can be no machine to install on");
+            eprintln!("not root, no sshd, or nothing may be mounted: there can be no machine to install on");
             return None;
         }
         let program = ServerProgram::named(REDIS_7_0);

@@ -11,6 +11,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::address;
 use crate::host::{Host, quoted};
@@ -26,6 +27,9 @@ const SURROUNDINGS: &str = "set -e; top=$1 host=$2; shift 2\n\
     mkdir -p /etc/baton; mount --bind $host /etc/baton; mount --bind $top/bin /usr/local/bin\n\
     mount -t tmpfs none /run; mkdir -p /run/sshd /run/systemd/system\n\
     exec \"$@\"\n";
+/// Whether such places can be made: root in a container often may not mount.
+const TRIAL: &str = "mount -t tmpfs none /run && mkdir /run/etc /run/work &&\
+    mount -t overlay none -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/work /etc";
 /// Starts the agent as its unit does; all else that is asked of systemd is no act.
 const SYSTEMCTL: &str = "#!/bin/sh\n\
     [ \"$1\" = restart ] || exit 0\n\
@@ -48,7 +52,9 @@ pub struct Machine {
 impl Machine {
     /// Whether there can be one here.
     pub fn is_possible() -> bool {
-        sshd::is_possible()
+        let mounts =
+            || Command::new("unshare").args(["--mount", "--propagation", "private", "sh", "-c", TRIAL]).output();
+        sshd::is_possible() && mounts().is_ok_and(|tried| tried.status.success())
     }
 
     /// Lays it out, with a configuration that names its server, and has it answer to SSH.
