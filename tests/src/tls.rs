@@ -76,7 +76,7 @@ pub(crate) fn over(stream: TcpStream, files: &Path) -> Stream {
     StreamOwned::new(ClientConnection::new(Arc::new(config), whom).expect("a client"), stream)
 }
 
-/// Believes every server that has the key of what it shows.
+/// Believes every server that has the key of what it shows. The harness shares no code with what it tests.
 #[derive(Debug)]
 pub struct Anybody(pub Arc<CryptoProvider>);
 

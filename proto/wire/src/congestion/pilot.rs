@@ -44,7 +44,7 @@ pub(super) struct Pilot {
     used: bool,
     /// What start-up may have in flight in this round.
     window_max: u64,
-    /// Start-up has ended with the round before, so that this one's losses are its own and tell nothing new.
+    /// Start-up has ended with the round before: what this one loses is what start-up had sent too much.
     overshot: bool,
     /// The rate of the round before.
     rate_before: f64,
