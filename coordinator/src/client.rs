@@ -78,10 +78,10 @@ impl Agents {
     }
 
     async fn link(&self, host: &HostName) -> Result<Link, Fault> {
-        if let Some(link) = self.links.lock().await.get(host) {
+        if let Some(link) = self.links.lock().await.get(host).filter(|link| !link.is_closed()) {
             return Ok(link.clone());
         }
-        let link = self.dialer.dial(self.address(host)?, host).await?;
+        let link = self.dialer.connect(self.address(host)?, host).await?;
         self.links.lock().await.insert(host.clone(), link.clone());
         Ok(link)
     }

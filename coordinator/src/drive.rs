@@ -5,16 +5,18 @@
 
 pub mod hands;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::time::Instant;
 
 use baton_proto::control::Progress;
-use baton_proto::{Fault, FaultKind, InstanceRef};
+use baton_proto::{Fault, FaultKind, HostName, InstanceRef};
 
 use crate::journal::JournalError;
 use crate::plan::Step;
 use crate::run::machine::MachineError;
 use crate::run::{End, Event, Learnt, Ledger, Next, Run};
+use crate::seat::hosts;
 
 /// Does what steps say. The real one orders agents about; tests have their own.
 pub trait Hands {
@@ -35,7 +37,17 @@ pub trait Hands {
 
 /// Where events are kept.
 pub trait Log {
-    fn append(&mut self, event: &Event) -> impl Future<Output = Result<(), JournalError>> + Send;
+    /// What is done next on the word of the event is done on these hosts; on any, if they are not told.
+    fn append(
+        &mut self,
+        event: &Event,
+        acts_on: Option<&[HostName]>,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send;
+
+    /// Goes on having the event kept in other places too, while it is acted on.
+    fn spread(&mut self) -> impl Future<Output = Infallible> + Send {
+        std::future::pending()
+    }
 }
 
 /// How the operator says that the run is to stop: once, and once more if it is to be left at once.
@@ -83,11 +95,11 @@ pub async fn drive(
     let mut stopping = false;
     loop {
         if stopping && matches!(run.next(), Next::Do(_) | Next::Undo(_)) {
-            record(run, log, watcher, Event::Interrupted).await?;
+            record(run, log, watcher, Event::Interrupted, None).await?;
         }
         let (before, index) = match run.next() {
             Next::End(end) => {
-                record(run, log, watcher, Event::Ended { end }).await?;
+                record(run, log, watcher, Event::Ended { end }, None).await?;
                 return Ok(end);
             }
             Next::Do(index) => (Event::StepStarted { index, step: name(run, index) }, index),
@@ -107,16 +119,21 @@ pub async fn drive(
                 }
             }
         }
-        record(run, log, watcher, before).await?;
+        let acts_on = if undoing { None } else { Some(hosts(step.acts_on())) };
+        record(run, log, watcher, before, acts_on.as_deref()).await?;
         let point = if undoing { format!("undo-{}", step.name()) } else { step.name().to_owned() };
-        baton_hold::at(|| format!("{point}-before")).await;
-        let started = Instant::now();
         let shown = |on: &InstanceRef, progress: &Progress| watcher.on_progress(&step, on, progress);
-        let work =
-            async { if undoing { hands.undo(&step).await } else { hands.perform(&step, &run.ledger, &shown).await } };
-        let result = tokio::select! {
-            result = work => result,
+        let work = async {
+            baton_hold::at(|| format!("{point}-before")).await;
+            let began = Instant::now();
+            let result =
+                if undoing { hands.undo(&step).await } else { hands.perform(&step, &run.ledger, &shown).await };
+            (result, began.elapsed())
+        };
+        let (result, took) = tokio::select! {
+            worked = work => worked,
             () = left(&step, undoing, interrupts, watcher, &mut stopping) => continue,
+            never = log.spread() => match never {},
         };
         if let Err(fault) = &result
             && fault.kind == FaultKind::Held
@@ -124,14 +141,14 @@ pub async fn drive(
             return Err(DriveError::Held(fault.clone()));
         }
         baton_hold::at(|| format!("{point}-after")).await;
-        let (step, seconds) = (step.name().to_owned(), started.elapsed().as_secs_f64());
+        let (step, seconds) = (step.name().to_owned(), took.as_secs_f64());
         let after = match (undoing, result) {
             (false, Ok(learnt)) => Event::StepDone { index, step, seconds, learnt },
             (false, Err(fault)) => Event::StepFailed { index, step, fault },
             (true, Ok(learnt)) => Event::Undone { index, step, learnt },
             (true, Err(fault)) => Event::UndoFailed { index, step, fault },
         };
-        record(run, log, watcher, after).await?;
+        record(run, log, watcher, after, None).await?;
     }
 }
 
@@ -152,8 +169,14 @@ async fn left(
     *stopping = true;
 }
 
-async fn record(run: &mut Run, log: &mut impl Log, watcher: &impl Watcher, event: Event) -> Result<(), DriveError> {
-    log.append(&event).await?;
+async fn record(
+    run: &mut Run,
+    log: &mut impl Log,
+    watcher: &impl Watcher,
+    event: Event,
+    acts_on: Option<&[HostName]>,
+) -> Result<(), DriveError> {
+    log.append(&event, acts_on).await?;
     run.apply(event.clone())?;
     watcher.on_event(run, &event);
     Ok(())

@@ -1,11 +1,13 @@
 //! The journal of a run: one file of JSON lines, one event a line, each synced before the run goes on.
 //!
-//! The hosts that take part keep [copies] of it, by which a run is taken up from another machine.
+//! The hosts that take part [keep](kept) copies of it, by which a run is [found](find) and taken up from another machine.
 //!
 //! A step's start is written before anything is done and its end after. A line that cannot be written stops the run. A
 //! crash can tear the last line only; reading leaves a torn last line out, and nothing else.
 
-pub mod copies;
+mod copies;
+pub mod find;
+pub mod kept;
 pub mod seal;
 
 use std::fs::{File, OpenOptions};

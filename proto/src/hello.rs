@@ -18,7 +18,8 @@
 //! What comes of an order is said in the order's own words: a new outcome needs a new action. Whatever else is not understood
 //! ends the one request that it answers, with words on whom to upgrade. Anything else that changes is a new version: the number
 //! is added above, both are spoken for a release, and whoever knows of the new one asks for the version agreed on before it uses
-//! it. `proto/tests/compatible/golden` holds samples of all messages that today's code must go on reading.
+//! it. What goes out before the greeting is answered is in words of the oldest version that its sender speaks.
+//! `proto/tests/compatible/golden` holds samples of all messages that today's code must go on reading.
 
 use std::error::Error as _;
 

@@ -13,7 +13,7 @@ use crate::drive::hands::AgentHands;
 use crate::drive::{self, Hands, Log};
 use crate::error::{CoordError, Exit};
 use crate::journal::JournalError;
-use crate::journal::copies::Kept;
+use crate::journal::kept::Kept;
 use crate::observe;
 use crate::plan::{Level, Plan};
 use crate::report::console::Console;
@@ -133,7 +133,8 @@ pub(super) async fn begin<'a>(context: &'a Context, plan: &Plan, seat: &'a Seat)
     let begun = async {
         let file = context.journals.create(&plan.run)?;
         let mut journal = Kept::new(file, String::new(), &context.agents, seat, instances);
-        journal.append(&Event::Begun { plan: Box::new(plan.clone()), by: context.operator.clone() }).await?;
+        let begun = Event::Begun { plan: Box::new(plan.clone()), by: context.operator.clone() };
+        journal.append(&begun, None).await?;
         Ok::<_, JournalError>(journal)
     };
     match begun.await {

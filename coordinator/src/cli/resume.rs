@@ -22,7 +22,8 @@ use crate::client::Seat;
 use crate::drive::Log;
 use crate::error::{CoordError, Exit};
 use crate::journal::JournalError;
-use crate::journal::copies::{self, Found, Kept};
+use crate::journal::find::{Found, find};
+use crate::journal::kept::Kept;
 use crate::observe;
 use crate::plan::Step;
 use crate::run::{Aim, End, Event, Next, Run};
@@ -114,7 +115,7 @@ pub async fn run(context: &Context, args: &ResumeArgs, aim: Aim) -> Result<Exit,
         |error| CoordError::new(Exit::Halted, error).hint("mend `state` in coord.toml, then run this again");
     let file = context.journals.adopt(&args.run, &found.text).map_err(unwritten)?;
     let mut journal = Kept::new(file, found.text, &context.agents, &seat, instances);
-    journal.append(&taken_up).await.map_err(unwritten)?;
+    journal.append(&taken_up, None).await.map_err(unwritten)?;
     run.apply(taken_up).map_err(|error| CoordError::new(Exit::Defect, error))?;
     let wanted = if aim == Aim::Abort { End::RolledBack } else { End::Done };
     carry_out(context, run, &mut journal, &seat, wanted).await
@@ -123,7 +124,7 @@ pub async fn run(context: &Context, args: &ResumeArgs, aim: Aim) -> Result<Exit,
 /// The journal by which the run is taken up: what an operator has written, and is not kept by a host that is gone.
 async fn journal(context: &Context, args: &ResumeArgs) -> Result<Found, JournalError> {
     let hosts = context.inventory.names().into_iter().filter(|host| !args.without.contains(host)).collect();
-    let found = copies::find(&context.journals, hosts, &context.agents, &args.run).await?;
+    let found = find(&context.journals, hosts, &context.agents, &args.run).await?;
     match found.doubted(&args.run) {
         Some(JournalError::Unsealed { host, .. }) if args.believe.contains(&host) => Ok(found),
         Some(doubt) => Err(doubt),

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cli::context::Context;
 use crate::error::{CoordError, Exit};
 use crate::inventory::{Inventory, Places};
-use crate::journal::copies::{self, Found};
+use crate::journal::find::{Found, find};
 use crate::journal::{JournalError, Journals, Record};
 use crate::observe::{OBSERVE_TIMEOUT, together};
 use crate::report::console::Console;
@@ -67,7 +67,7 @@ pub async fn list_everywhere(context: &Context) -> Result<Exit, CoordError> {
     }
     let mut found = Vec::new();
     for run in runs {
-        let journal = copies::find(&context.journals, context.inventory.names(), &context.agents, &run).await;
+        let journal = find(&context.journals, context.inventory.names(), &context.agents, &run).await;
         let records = journal.map_err(unreadable).map(|journal| {
             warn_of(&journal, &run, context.console);
             journal.records
@@ -105,7 +105,7 @@ pub async fn show(context: &Context, args: &ShowArgs) -> Result<Exit, CoordError
     let (run, console) = (&args.run, context.console);
     let mut shown = 0;
     let replayed = loop {
-        let found = copies::find(&context.journals, context.inventory.names(), &context.agents, run).await;
+        let found = find(&context.journals, context.inventory.names(), &context.agents, run).await;
         let found = found.map_err(unreadable)?;
         if shown == 0 {
             warn_of(&found, run, console);

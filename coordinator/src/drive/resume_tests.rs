@@ -22,7 +22,8 @@ fn taken_up(run: &Run, to: Aim, world: World) -> Event {
 /// All that a run wrote that failed at this step, or nowhere.
 async fn journal(plan: &Plan, fail_at: Option<(&'static str, FaultKind)>) -> Vec<Event> {
     let puppet = Puppet { fail_at, ..Puppet::default() };
-    let mut log = Memory { events: vec![Event::Begun { plan: Box::new(plan.clone()), by: "op".into() }], room: None };
+    let begun = Event::Begun { plan: Box::new(plan.clone()), by: "op".into() };
+    let mut log = Memory { events: vec![begun], ..Memory::default() };
     drive(&mut Run::new(plan.clone()), &puppet, &mut log, &Nobody, &mut Never).await.unwrap();
     log.events
 }
@@ -244,7 +245,8 @@ async fn a_handover_that_came_to_its_end_after_its_undo_had_failed_is_gone_on_fr
     let plan = switchover();
     let puppet =
         Puppet { fail_at: Some(("hand-over", FaultKind::Server)), fail_undo: Some("hand-over"), ..Puppet::default() };
-    let mut log = Memory { events: vec![Event::Begun { plan: Box::new(plan.clone()), by: "op".into() }], room: None };
+    let begun = Event::Begun { plan: Box::new(plan.clone()), by: "op".into() };
+    let mut log = Memory { events: vec![begun], ..Memory::default() };
     let mut run = Run::new(plan.clone());
     assert_eq!(drive(&mut run, &puppet, &mut log, &Nobody, &mut Never).await.unwrap(), End::Failed);
     for run in [run, Run::replay(log.events).unwrap()] {

@@ -120,15 +120,18 @@ impl Hands for Puppet {
 pub(super) struct Memory {
     pub(super) events: Vec<Event>,
     pub(super) room: Option<usize>,
+    /// The hosts that had to know of each event; none where all had to.
+    pub(super) acts_on: Vec<Option<String>>,
 }
 
 impl Log for Memory {
-    async fn append(&mut self, event: &Event) -> Result<(), JournalError> {
+    async fn append(&mut self, event: &Event, acts_on: Option<&[HostName]>) -> Result<(), JournalError> {
         if self.room == Some(self.events.len()) {
             let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
             return Err(JournalError::File { doing: "append to journal", path: "memory".into(), error });
         }
         self.events.push(event.clone());
+        self.acts_on.push(acts_on.map(|hosts| hosts.iter().map(HostName::as_str).collect()));
         Ok(())
     }
 }
@@ -158,10 +161,16 @@ impl Interrupts for Always {
 }
 
 async fn driven(plan: Plan, puppet: &Puppet) -> (Run, End, Vec<Event>) {
-    let mut log = Memory { events: vec![Event::Begun { plan: Box::new(plan.clone()), by: "op".into() }], room: None };
+    let (run, end, log) = logged(plan, puppet).await;
+    (run, end, log.events)
+}
+
+async fn logged(plan: Plan, puppet: &Puppet) -> (Run, End, Memory) {
+    let begun = Event::Begun { plan: Box::new(plan.clone()), by: "op".into() };
+    let mut log = Memory { events: vec![begun], acts_on: vec![None], room: None };
     let mut run = Run::new(plan);
     let end = drive(&mut run, puppet, &mut log, &Nobody, &mut Never).await.unwrap();
-    (run, end, log.events)
+    (run, end, log)
 }
 
 pub(super) fn did(puppet: &Puppet) -> Vec<String> {
@@ -176,6 +185,24 @@ async fn the_steps_are_done_in_their_order_and_the_gate_stands_before_the_attach
     let order =
         ["fence", "snapshot", "transfer", "stop", "install", "load", "gate", "attach", "persist", "canary", "release"];
     assert_eq!(did(&puppet), order);
+}
+
+#[tokio::test]
+async fn a_step_waits_until_the_hosts_that_it_acts_on_know_of_it_and_an_undo_until_all_do() {
+    let acts_on = async |puppet: &Puppet| {
+        let (_, _, log) = logged(replace(), puppet).await;
+        let starts = log.events.into_iter().zip(log.acts_on).filter_map(|(event, hosts)| match event {
+            Event::StepStarted { step, .. } => Some(format!("{step} {}", hosts?)),
+            Event::UndoStarted { step, .. } => Some(format!("undo {step} {}", hosts.unwrap_or("all".into()))),
+            _ => None,
+        });
+        starts.collect::<Vec<_>>()
+    };
+    let all = ["fence ", "snapshot b", "transfer bc", "stop c", "install c", "load c", "gate ", "attach b"];
+    let done = acts_on(&Puppet::default()).await;
+    assert_eq!(done[..all.len()], all);
+    let undone = acts_on(&Puppet { fail_at: Some(("load", FaultKind::Server)), ..Puppet::default() }).await;
+    assert_eq!(undone[6..8], ["undo load all", "undo install all"]);
 }
 
 #[tokio::test]
@@ -335,7 +362,7 @@ impl Hands for Stuck {
 async fn a_step_whose_start_cannot_be_written_down_is_not_done() {
     for room in 0..20 {
         let puppet = Puppet::default();
-        let mut log = Memory { events: Vec::new(), room: Some(room) };
+        let mut log = Memory { room: Some(room), ..Memory::default() };
         let mut run = Run::new(replace());
         drive(&mut run, &puppet, &mut log, &Nobody, &mut Never).await.unwrap_err();
         let begun = log.events.iter().filter(|event| matches!(event, Event::StepStarted { .. })).count();

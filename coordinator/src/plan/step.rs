@@ -328,6 +328,31 @@ impl Step {
             || matches!(self, Backlog { .. } | Spool { .. } | Stop { .. } | Start { .. } | Boot { .. })
     }
 
+    /// The servers that it changes, or whose agents it has keep something. Others are only looked at.
+    pub fn acts_on(&self) -> Vec<&InstanceRef> {
+        match self {
+            Step::Fence { replicas } => replicas.iter().map(|replica| &replica.instance).collect(),
+            Step::Depose { keepers, own, .. } => keepers.iter().chain(own).collect(),
+            Step::HandOver { from, to, .. } => vec![from, &to.instance],
+            Step::Transfer { source, target, .. } | Step::Release { source, target, .. } => vec![source, target],
+            Step::AttachSiblings { replicas, .. } => replicas.iter().collect(),
+            Step::Persist { instances } => instances.iter().collect(),
+            Step::Canary { primary, replica } => vec![primary, replica],
+            Step::SaveAside { deposed: on, .. }
+            | Step::Promote { on }
+            | Step::Backlog { source: on, .. }
+            | Step::Spool { source: on }
+            | Step::Snapshot { source: on, .. }
+            | Step::Stop { target: on, .. }
+            | Step::Install { target: on }
+            | Step::Start { target: on, .. }
+            | Step::Boot { target: on }
+            | Step::Attach { replica: on, .. }
+            | Step::EnableAof { target: on, .. } => vec![on],
+            Step::Gate { .. } | Step::LeftBehind { .. } => Vec::new(),
+        }
+    }
+
     /// Whose agent undoes it, where that is one.
     pub fn undone_on(&self) -> Option<&InstanceRef> {
         use Step::{Backlog, Boot, HandOver, Install, Snapshot, Spool, Start, Stop, Transfer};

@@ -10,6 +10,7 @@
 //! Who may ask what is not decided here: a [`Peer`] tells its role, and the agent decides.
 
 mod congestion;
+mod greeting;
 mod identity;
 mod knock;
 mod link;

@@ -1,4 +1,7 @@
 //! The asking side: dials an agent and asks it one thing a stream.
+//!
+//! The first question need not wait for the answer to the greeting: it goes out behind it, and an agent that speaks no common
+//! version serves nothing that follows. On a long path that is a round trip less.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -7,29 +10,28 @@ use std::time::Duration;
 use baton_proto::codec::{self, REPLY_BYTES_MAX};
 use baton_proto::control::{Answer, Reply, Request};
 use baton_proto::data::{FRAME_HEAD_BYTES, FrameHead, Packing, Ticket};
-use baton_proto::hello::{self, Hello};
+use baton_proto::hello;
 use baton_proto::{Fault, FaultKind, HostName, HostPort};
 use quinn::{Connection, Endpoint, ReadExactError, ReadToEndError, RecvStream, WriteError};
 
+use crate::greeting::Greeting;
 use crate::identity::{Facts, Role, facts_of};
 use crate::trust::Credentials;
 use crate::{knock, socket, tls, tongue, words};
 
-/// How long a host may take to be found, and again how long to shake hands and agree on a version. Longer than three lost
-/// first packets.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a host may take to be found, again how long to shake hands, and again to agree on a version. Longer than three
+/// lost first packets.
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long one request may take. Agents answer at once or within their own, shorter limits.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest greeting, and largest answer to it.
-pub(crate) const HELLO_BYTES_MAX: usize = 4096;
 
 /// Why an agent could not be reached.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum DialError {
     #[error("resolve {address}: {error}")]
     Resolve { address: String, error: String },
     #[error("no agent listens at {address}: {error}")]
-    NobodyListens { address: SocketAddr, error: std::io::Error },
+    NobodyListens { address: SocketAddr, error: String },
     #[error("agent at {address}: {reason}")]
     Connection { address: SocketAddr, reason: String },
     #[error("agent at {address} did not answer within {}s", DIAL_TIMEOUT.as_secs())]
@@ -108,8 +110,16 @@ impl Dialer {
         self.dialled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connects to the agent of `host`. Whoever else answers there, with whatever certificate, is an error.
+    /// Connects to the agent of `host`, and agrees with it on a version. Whoever else answers there, with whatever
+    /// certificate, is an error.
     pub async fn dial(&self, address: &HostPort, host: &HostName) -> Result<Link, DialError> {
+        let link = self.connect(address, host).await?;
+        link.greeting.heard().await?;
+        Ok(link)
+    }
+
+    /// The same, but does not wait for the answer to the greeting: the first question does, after it was sent.
+    pub async fn connect(&self, address: &HostPort, host: &HostName) -> Result<Link, DialError> {
         let unresolved = |error: String| DialError::Resolve { address: address.to_string(), error };
         let found = tokio::net::lookup_host((address.host.as_str(), address.port));
         let found = tokio::time::timeout(DIAL_TIMEOUT, found).await;
@@ -117,14 +127,14 @@ impl Dialer {
         let mut found = found.map_err(|error| unresolved(error.to_string()))?;
         let address = found.next().ok_or_else(|| unresolved("no address".into()))?;
         tokio::select! {
-            link = tokio::time::timeout(DIAL_TIMEOUT, self.greet(address, host)) => {
+            link = tokio::time::timeout(DIAL_TIMEOUT, self.shake_hands(address, host)) => {
                 link.unwrap_or(Err(DialError::Silent { address }))
             }
-            error = knock::refused(address) => Err(DialError::NobodyListens { address, error }),
+            error = knock::refused(address) => Err(DialError::NobodyListens { address, error: error.to_string() }),
         }
     }
 
-    async fn greet(&self, address: SocketAddr, host: &HostName) -> Result<Link, DialError> {
+    async fn shake_hands(&self, address: SocketAddr, host: &HostName) -> Result<Link, DialError> {
         let broken = |reason: String| DialError::Connection { address, reason };
         let endpoint = if address.is_ipv4() { Some(&self.v4) } else { self.v6.as_ref() };
         let endpoint = endpoint.ok_or_else(|| broken("this host has no IPv6".into()))?;
@@ -137,31 +147,19 @@ impl Dialer {
             }
             Err(found) => return Err(DialError::Stranger { address, found, wanted: host.clone() }),
         };
-        let programs = Arc::new([self.software.clone(), String::new()]);
-        let mut link = Link { connection: connection.clone(), held: Arc::new(Held(connection)), programs };
+        let greeting = Greeting::send(&connection, address, host, &self.software).await?;
+        let link = Link { connection: connection.clone(), held: Arc::new(Held(connection)), greeting };
         self.remember(serial, &link);
-        let ours = Hello::new(&*self.software);
-        let exchange = async {
-            let bytes = link.exchange(&tongue::encode(&ours)?, HELLO_BYTES_MAX).await?;
-            let theirs: Result<Hello, Fault> = codec::decode(&bytes)
-                .map_err(|error| Fault::new(FaultKind::Unsupported, "its greeting is not understood").because(error))?;
-            let theirs = theirs?;
-            ours.agree(&theirs).map(|_| theirs.software)
-        };
-        // The refusal of our certificate arrives only now: TLS lets a client finish before the server has judged it.
-        let theirs = exchange.await.map_err(|fault| DialError::Greeting { address, fault })?;
-        link.programs = Arc::new([self.software.clone(), format!("{theirs} of {host}")]);
         Ok(link)
     }
 }
 
-/// A connection to an agent that has greeted. Clones share it.
+/// A connection to an agent. Clones share it.
 #[derive(Clone)]
 pub struct Link {
     connection: Connection,
     held: Arc<Held>,
-    /// What the programs of both sides call themselves, ours first.
-    programs: Arc<[String; 2]>,
+    greeting: Greeting,
 }
 
 /// Ends its connection with the last link to it.
@@ -245,36 +243,31 @@ impl Link {
         Ok(head)
     }
 
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.connection.close_reason().is_some()
+    }
+
     /// Ends the connection for all clones.
     pub fn close(&self) {
         self.connection.close(0u32.into(), b"done");
     }
 
     async fn exchange(&self, request: &[u8], answer_bytes_max: usize) -> Result<Vec<u8>, Fault> {
-        let mut recv = self.send(request).await?;
-        recv.read_to_end(answer_bytes_max).await.map_err(|error| match error {
-            ReadToEndError::TooLong => {
-                Fault::new(FaultKind::Peer, format!("the agent's answer is longer than {answer_bytes_max} bytes"))
-            }
-            ReadToEndError::Read(error) => self.lost(error),
-        })
+        let recv = self.send(request).await?;
+        read_to_end(&self.connection, recv, answer_bytes_max).await
     }
 
     async fn send(&self, request: &[u8]) -> Result<RecvStream, Fault> {
-        let (mut send, recv) = self.connection.open_bi().await.map_err(|error| self.lost(error))?;
-        send.write_all(request).await.map_err(|error| match error {
-            // The agent has answered without reading on; its answer says why.
-            WriteError::Stopped(_) => Fault::new(FaultKind::Peer, "the agent stopped reading the request"),
-            error => self.lost(error),
-        })?;
-        // Fails only when the stream is closed already, which reading the answer finds out.
-        let _ = send.finish();
-        Ok(recv)
+        let sent = open(&self.connection, request).await;
+        // An agent that did not like the greeting has said why, and serves nothing else.
+        self.greeting.heard().await?;
+        sent
     }
 
     fn not_understood(&self, what: &str, error: codec::CodecError) -> Fault {
-        let [ours, theirs] = &*self.programs;
-        hello::not_understood(what, ours, theirs, &error)
+        let [ours, theirs] = self.greeting.programs();
+        hello::not_understood(what, &ours, &theirs, &error)
     }
 
     fn lost_exact(&self, error: ReadExactError) -> Fault {
@@ -287,9 +280,40 @@ impl Link {
     }
 
     fn lost(&self, error: impl std::fmt::Display) -> Fault {
-        let why = self.connection.close_reason().map_or_else(|| error.to_string(), |reason| words::connection(&reason));
-        Fault::new(FaultKind::Peer, "the connection to the agent was lost").because(why)
+        lost(&self.connection, error)
     }
+}
+
+/// Opens a stream for a request, and sends it.
+pub(crate) async fn open(connection: &Connection, request: &[u8]) -> Result<RecvStream, Fault> {
+    let (mut send, recv) = connection.open_bi().await.map_err(|error| lost(connection, error))?;
+    send.write_all(request).await.map_err(|error| match error {
+        // The agent has answered without reading on; its answer says why.
+        WriteError::Stopped(_) => Fault::new(FaultKind::Peer, "the agent stopped reading the request"),
+        error => lost(connection, error),
+    })?;
+    // Fails only when the stream is closed already, which reading the answer finds out.
+    let _ = send.finish();
+    Ok(recv)
+}
+
+/// Reads an answer that is no longer than it may be.
+pub(crate) async fn read_to_end(
+    connection: &Connection,
+    mut recv: RecvStream,
+    bytes_max: usize,
+) -> Result<Vec<u8>, Fault> {
+    recv.read_to_end(bytes_max).await.map_err(|error| match error {
+        ReadToEndError::TooLong => {
+            Fault::new(FaultKind::Peer, format!("the agent's answer is longer than {bytes_max} bytes"))
+        }
+        ReadToEndError::Read(error) => lost(connection, error),
+    })
+}
+
+fn lost(connection: &Connection, error: impl std::fmt::Display) -> Fault {
+    let why = connection.close_reason().map_or_else(|| error.to_string(), |reason| words::connection(&reason));
+    Fault::new(FaultKind::Peer, "the connection to the agent was lost").because(why)
 }
 
 pub(crate) fn peer_facts(connection: &Connection) -> Result<Facts, String> {

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use quinn::{Connection, Endpoint, Incoming, SendStream};
 
 use crate::congestion::{self, Pace};
+use crate::greeting::HELLO_BYTES_MAX;
 use crate::identity::{Facts, Role};
-use crate::link::{HELLO_BYTES_MAX, peer_facts};
+use crate::link::peer_facts;
 use crate::trust::Credentials;
 use crate::{socket, tls, tongue, words};
 

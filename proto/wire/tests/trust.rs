@@ -86,8 +86,11 @@ fn serve_at(identity: &Credentials, at: SocketAddr) -> HostPort {
 }
 
 async fn ask(identity: &Credentials, address: &HostPort, of: &str) -> Result<Reply, Fault> {
-    let link = Dialer::new(identity, "coord test").unwrap().dial(address, &host(of)).await?;
-    link.ask(&Request::Observe).await
+    let dialer = Dialer::new(identity, "coord test").unwrap();
+    let after = async { dialer.dial(address, &host(of)).await?.ask(&Request::Observe).await }.await;
+    let beside = async { dialer.connect(address, &host(of)).await?.ask(&Request::Observe).await }.await;
+    assert_eq!(after, beside, "a question behind the answer to the greeting, and one beside it");
+    after
 }
 
 #[tokio::test]

@@ -230,7 +230,7 @@ async fn open_all(dialer: &Dialer, order: &PullOrder) -> Result<(Lanes, Manifest
 }
 
 async fn open(dialer: &Dialer, order: &PullOrder, session: u64) -> Result<(Link, Manifest, Extent), Fault> {
-    let link = dialer.dial(&order.address, &order.from).await?;
+    let link = dialer.connect(&order.address, &order.from).await?;
     let request = Request::Open { ticket: order.ticket.clone(), session };
     let Reply::Opened { manifest, extent } = link.ask(&request).await? else {
         return Err(astray());

@@ -1,0 +1,151 @@
+//! Hosts that answer after a while of virtual time, or never, and note what they were told.
+
+use std::sync::Mutex;
+
+use tokio::time::{Instant, sleep};
+
+use super::*;
+
+/// How a host takes what it is told.
+#[derive(Clone)]
+enum Manner {
+    Keeps(Duration),
+    Refuses(FaultKind),
+    Silent,
+}
+
+#[derive(Default)]
+struct Hosts {
+    manners: Mutex<Vec<(HostName, Manner)>>,
+    told: Mutex<Vec<(String, usize, String)>>,
+}
+
+fn host(name: &str) -> HostName {
+    HostName::new(name).unwrap()
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+impl Hosts {
+    fn of(manners: &[(&str, Manner)]) -> Arc<Hosts> {
+        let manners = manners.iter().map(|(name, manner)| (host(name), manner.clone())).collect();
+        Arc::new(Hosts { manners: Mutex::new(manners), told: Mutex::default() })
+    }
+
+    fn is(&self, name: &str, manner: Manner) {
+        let mut manners = self.manners.lock().unwrap();
+        manners.iter_mut().find(|(host, _)| host.as_str() == name).unwrap().1 = manner;
+    }
+
+    fn copies(self: &Arc<Self>) -> Copies<'static> {
+        let hosts = Arc::clone(self);
+        let names: Vec<_> = self.manners.lock().unwrap().iter().map(|(host, _)| host.clone()).collect();
+        Copies::new(names, move |host, from, text| {
+            let hosts = Arc::clone(&hosts);
+            Box::pin(async move {
+                let manner = hosts.manners.lock().unwrap().iter().find(|(name, _)| *name == host).unwrap().1.clone();
+                match manner {
+                    Manner::Keeps(after) => sleep(after).await,
+                    Manner::Refuses(kind) => return Err(Fault::new(kind, format!("{host} says no"))),
+                    Manner::Silent => std::future::pending().await,
+                }
+                hosts.told.lock().unwrap().push((host.to_string(), from, text[from..].to_owned()));
+                Ok(())
+            })
+        })
+    }
+
+    /// What a host keeps, if each telling went on where the one before had ended.
+    fn keeps(&self, name: &str) -> String {
+        let told = self.told.lock().unwrap();
+        told.iter().filter(|(host, ..)| host == name).fold(String::new(), |mut kept, (_, from, rest)| {
+            assert_eq!(kept.len(), *from, "what {name} was told does not go on where it was");
+            kept += rest;
+            kept
+        })
+    }
+}
+
+fn these(names: &[&str]) -> Vec<HostName> {
+    names.iter().map(|name| host(name)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_act_waits_for_the_hosts_that_it_acts_on_and_the_others_are_told_meanwhile() {
+    let hosts = Hosts::of(&[("b", Manner::Keeps(ms(1))), ("c", Manner::Keeps(ms(40)))]);
+    let mut copies = hosts.copies();
+    let began = Instant::now();
+    copies.bring_up_to(&"one".into(), Wanted::These(&these(&["b"]))).await.unwrap();
+    assert_eq!((began.elapsed(), hosts.keeps("b"), hosts.keeps("c")), (ms(1), "one".into(), String::new()));
+    tokio::time::timeout(ms(100), copies.spread()).await.unwrap_err();
+    assert_eq!(hosts.keeps("c"), "one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_lags_gets_all_that_it_missed_in_one_telling() {
+    let hosts = Hosts::of(&[("b", Manner::Keeps(ms(1))), ("c", Manner::Keeps(ms(40)))]);
+    let mut copies = hosts.copies();
+    for text in ["one", "one two", "one two three"] {
+        copies.bring_up_to(&text.into(), Wanted::These(&these(&["b"]))).await.unwrap();
+    }
+    copies.bring_up_to(&"one two three four".into(), Wanted::These(&these(&["c"]))).await.unwrap();
+    assert_eq!(hosts.keeps("c"), "one two three four");
+    let tellings = hosts.told.lock().unwrap().iter().filter(|(host, ..)| host == "c").count();
+    assert_eq!(tellings, 2, "one was under way, and one had the rest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_acts_on_nobody_waits_for_the_first_host_that_keeps_it() {
+    let hosts = Hosts::of(&[("b", Manner::Keeps(ms(40))), ("c", Manner::Keeps(ms(7)))]);
+    let mut copies = hosts.copies();
+    let began = Instant::now();
+    copies.bring_up_to(&"one".into(), Wanted::These(&[])).await.unwrap();
+    assert_eq!(began.elapsed(), ms(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_silent_is_passed_over_sooner_the_next_time_and_told_all_once_it_answers() {
+    let hosts = Hosts::of(&[("b", Manner::Keeps(ms(1))), ("c", Manner::Silent)]);
+    let mut copies = hosts.copies();
+    let waited = async |copies: &mut Copies<'static>, text: &str| {
+        let began = Instant::now();
+        copies.bring_up_to(&text.into(), Wanted::All).await.unwrap();
+        began.elapsed()
+    };
+    assert_eq!(waited(&mut copies, "one").await, COPY_TIMEOUT);
+    assert_eq!(waited(&mut copies, "one two").await, RETRY_TIMEOUT);
+    hosts.is("c", Manner::Keeps(ms(2)));
+    assert_eq!(waited(&mut copies, "one two three").await, ms(2));
+    assert_eq!(hosts.keeps("c"), "one two three");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_host_keeps_is_not_done() {
+    let hosts = Hosts::of(&[("b", Manner::Refuses(FaultKind::Host)), ("c", Manner::Silent)]);
+    let error = hosts.copies().bring_up_to(&"one".into(), Wanted::These(&these(&["b"]))).await.unwrap_err();
+    assert!(matches!(error, JournalError::NoCopy(_)), "{error}");
+    let hosts = Hosts::of(&[("b", Manner::Refuses(FaultKind::NotFound))]);
+    let error = hosts.copies().bring_up_to(&"one".into(), Wanted::All).await.unwrap_err();
+    assert!(matches!(error, JournalError::Held(_)), "{error}");
+    let error = Hosts::of(&[]).copies().bring_up_to(&"one".into(), Wanted::All).await.unwrap_err();
+    assert!(matches!(error, JournalError::Held(_)), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_another_has_the_run_stops_it_also_if_a_host_says_so_later() {
+    let hosts = Hosts::of(&[("b", Manner::Keeps(ms(1))), ("c", Manner::Refuses(FaultKind::Held))]);
+    let error = hosts.copies().bring_up_to(&"one".into(), Wanted::These(&these(&["b"]))).await.unwrap_err();
+    assert!(matches!(error, JournalError::Held(_)), "{error}");
+    let hosts = Hosts::of(&[("b", Manner::Keeps(ms(1))), ("c", Manner::Keeps(ms(40)))]);
+    let mut copies = hosts.copies();
+    copies.bring_up_to(&"one".into(), Wanted::All).await.unwrap();
+    hosts.is("c", Manner::Refuses(FaultKind::Held));
+    let told = copies.bring_up_to(&"one two".into(), Wanted::These(&these(&["b"]))).await;
+    if told.is_ok() {
+        tokio::time::timeout(ms(100), copies.spread()).await.unwrap_err();
+        let error = copies.bring_up_to(&"one two three".into(), Wanted::These(&these(&["b"]))).await.unwrap_err();
+        assert!(matches!(error, JournalError::Held(_)), "{error}");
+    }
+}
