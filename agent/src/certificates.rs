@@ -26,6 +26,8 @@ pub struct Certificates {
     state: PathBuf,
     /// The key of the signing request that was made last.
     pending: Mutex<Option<KeyPair>>,
+    /// Held while something else is believed and written down: of two that come at once, both ends with the same.
+    kept: Mutex<()>,
 }
 
 impl Certificates {
@@ -51,7 +53,7 @@ impl Certificates {
         {
             warn!(path = %renewed.display(), "the renewed identity is not taken: {error}");
         }
-        Ok(Certificates { credentials, state: state.to_owned(), pending: Mutex::default() })
+        Ok(Certificates { credentials, state: state.to_owned(), pending: Mutex::default(), kept: Mutex::default() })
     }
 
     pub fn credentials(&self) -> &Credentials {
@@ -83,6 +85,7 @@ impl Certificates {
         let invalid = |error: String| Fault::new(FaultKind::Invalid, "it is no identity of this host").because(error);
         let identity = Identity::parse(bundle.as_bytes()).map_err(invalid)?;
         let expires_unix = identity.facts().expires_unix;
+        let _kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         self.credentials.check(&identity)?;
         // Written first: what is shown must be there after a restart.
         durable::replace_file(&self.state.join(RENEWED), bundle.as_bytes(), 0o600)
@@ -94,6 +97,7 @@ impl Certificates {
 
     /// Believes none of the certificates of a list any more.
     pub fn revoke(&self, list: &[u8]) -> Answer {
+        let _kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.credentials.revoke(list)?;
         durable::replace_file(&self.state.join(REVOKED), list, 0o600).map_err(|error| unwritten(&error))?;
         info!(number, "took in which certificates are revoked");

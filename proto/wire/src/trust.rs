@@ -160,16 +160,16 @@ impl Credentials {
     pub fn revoke(&self, list: &[u8]) -> Result<u64, TrustError> {
         let authority = self.identity().authority.clone();
         let (number, revoked) = read_list(list, &authority)?;
-        let known = self.list();
-        let (same, forgets) = self.read(|now| (now.bytes == list, !now.revoked.is_subset(&revoked)));
-        if number < known || (number == known && known > 0 && !same) {
+        let (servers, clients) = verifiers(&self.0.roots, &self.0.provider, Some(list))?;
+        // Held from the comparison on: of two lists that come at once the older one must not be the last.
+        let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
+        let known = now.list;
+        if number < known || (number == known && known > 0 && now.bytes != list) {
             return Err(TrustError::Old { known });
         }
-        if forgets {
+        if !now.revoked.is_subset(&revoked) {
             return Err(TrustError::Forgets);
         }
-        let (servers, clients) = verifiers(&self.0.roots, &self.0.provider, Some(list))?;
-        let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
         (now.servers, now.clients, now.list, now.revoked) = (servers, clients, number, revoked);
         now.bytes = list.to_vec();
         Ok(number)
