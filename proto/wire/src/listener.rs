@@ -25,6 +25,10 @@ const GREET_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take to arrive once its stream is open.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// From how many newcomers on that have not greeted yet the next ones must show that they get what is sent to their address,
+/// which costs them a round trip. Until then whoever can forge addresses holds no more of the places for connections.
+const NEWCOMERS_UNPROVEN_MAX: usize = 32;
+
 /// How much of a chunk leaves at a time: at a limited rate, the pauses between pieces are what the limit is made of.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -34,6 +38,8 @@ pub struct Listener {
     software: String,
     /// Whose it is, for people.
     name: String,
+    /// Counts the newcomers: each holds one.
+    newcomers: Arc<()>,
 }
 
 impl Listener {
@@ -44,7 +50,7 @@ impl Listener {
             Role::Agent(host) => format!("{software} of {host}"),
             Role::Operator(_) => software.to_owned(),
         };
-        Ok(Listener { endpoint, software: software.into(), name })
+        Ok(Listener { endpoint, software: software.into(), name, newcomers: Arc::default() })
     }
 
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -53,8 +59,17 @@ impl Listener {
 
     /// Waits for a newcomer; `None` after [`Listener::close`].
     pub async fn accept(&self) -> Option<Arrival> {
-        let incoming = self.endpoint.accept().await?;
-        Some(Arrival { incoming, software: self.software.clone(), name: self.name.clone() })
+        loop {
+            let incoming = self.endpoint.accept().await?;
+            let crowded = Arc::strong_count(&self.newcomers) > NEWCOMERS_UNPROVEN_MAX;
+            if crowded && !incoming.remote_address_validated() {
+                // Fails for those alone that have proven it.
+                let _ = incoming.retry();
+                continue;
+            }
+            let newcomer = Arc::clone(&self.newcomers);
+            return Some(Arrival { incoming, software: self.software.clone(), name: self.name.clone(), newcomer });
+        }
     }
 
     /// Ends all connections, and says goodbye to the peers.
@@ -69,6 +84,7 @@ pub struct Arrival {
     incoming: Incoming,
     software: String,
     name: String,
+    newcomer: Arc<()>,
 }
 
 impl Arrival {
@@ -100,6 +116,7 @@ impl Arrival {
             let _ = send.stopped().await;
         }
         let (version, theirs) = agreed?;
+        drop(self.newcomer);
         Ok(Peer { connection, facts, version, programs: Arc::new([self.name, theirs]) })
     }
 }
