@@ -109,8 +109,12 @@ async fn converse(desk: Arc<Desk>, arrival: Arrival) {
     };
     debug!(peer = %address, role = %peer.role(), "connected");
     desk.visitors.enter(&peer);
-    // A list may have come between the handshake and now.
-    desk.visitors.turn_out(desk.agent.certificates.credentials());
+    // A list may have come between the handshake and now. What it asked beside its greeting is not heard either.
+    let credentials = desk.agent.certificates.credentials();
+    desk.visitors.turn_out(credentials);
+    if credentials.is_revoked(&peer.facts().serial) {
+        return;
+    }
     // Bounded by the transport's limit on open streams.
     while let Some(asking) = peer.next().await {
         let (desk, peer) = (Arc::clone(&desk), Arc::clone(&peer));

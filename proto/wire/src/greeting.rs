@@ -45,12 +45,16 @@ impl Greeting {
         let (connection, host) = (connection.clone(), host.clone());
         tokio::spawn(async move {
             let theirs = tokio::time::timeout(DIAL_TIMEOUT, hear(&connection, recv, &ours)).await;
-            tell.send_replace(Some(match theirs {
+            let answered = match theirs {
                 Ok(Ok(theirs)) => Ok(format!("{theirs} of {host}")),
                 // The refusal of our certificate arrives only now: TLS lets a client finish before the server has judged it.
                 Ok(Err(fault)) => Err(unheard(fault)),
                 Err(_) => Err(DialError::Silent { address }),
-            }));
+            };
+            if answered.is_err() {
+                connection.close(0u32.into(), b"no common greeting");
+            }
+            tell.send_replace(Some(answered));
         });
         Ok(Greeting { answered, address, ours: software.into() })
     }

@@ -45,7 +45,7 @@ pub enum DialError {
 impl From<DialError> for Fault {
     fn from(error: DialError) -> Fault {
         let (kind, hint) = match &error {
-            DialError::Greeting { fault, .. } => (FaultKind::Unsupported, fault.hint.clone()),
+            DialError::Greeting { fault, .. } => (fault.kind, fault.hint.clone()),
             DialError::Stranger { .. } => (FaultKind::NotAllowed, None),
             _ => (FaultKind::Peer, None),
         };
@@ -312,8 +312,12 @@ pub(crate) async fn read_to_end(
 }
 
 fn lost(connection: &Connection, error: impl std::fmt::Display) -> Fault {
-    let why = connection.close_reason().map_or_else(|| error.to_string(), |reason| words::connection(&reason));
-    Fault::new(FaultKind::Peer, "the connection to the agent was lost").because(why)
+    let lost = |kind, why| Fault::new(kind, "the connection to the agent was lost").because(why);
+    match connection.close_reason() {
+        Some(reason) if words::is_refusal(&reason) => lost(FaultKind::NotAllowed, words::connection(&reason)),
+        Some(reason) => lost(FaultKind::Peer, words::connection(&reason)),
+        None => lost(FaultKind::Peer, error.to_string()),
+    }
 }
 
 pub(crate) fn peer_facts(connection: &Connection) -> Result<Facts, String> {

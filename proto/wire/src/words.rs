@@ -6,6 +6,14 @@ use quinn::ConnectionError;
 const CRYPTO_ERROR_FIRST: u64 = 0x100;
 const CRYPTO_ERROR_LAST: u64 = 0x1ff;
 
+/// Whether the other side did not believe our certificate.
+pub(crate) fn is_refusal(error: &ConnectionError) -> bool {
+    match error {
+        ConnectionError::ConnectionClosed(close) => refusal(close.error_code.into()).is_some(),
+        _ => false,
+    }
+}
+
 /// Says why a connection could not be made or was lost.
 pub(crate) fn connection(error: &ConnectionError) -> String {
     match error {
@@ -36,18 +44,25 @@ pub(crate) fn connection(error: &ConnectionError) -> String {
     }
 }
 
-/// Explains an alert that the other side sent about our certificate (RFC 8446, section 6).
+/// Explains an alert that the other side sent (RFC 8446, section 6).
 fn alert(code: u64) -> Option<String> {
     let text = match code.checked_sub(CRYPTO_ERROR_FIRST)? {
-        42 | 43 | 46 => "it refused our certificate",
-        44 => "it refused our certificate: revoked",
-        45 => "it refused our certificate: expired, or its clock is wrong",
-        // Two private CAs bear the same name: the signature alone tells them apart, hence "decrypt error".
-        48 | 51 => "it refused our certificate: made by another CA than its own",
-        116 => "it demands a certificate",
         120 => "it is no baton-agent: it speaks another protocol",
-        alert if alert <= 0xff => return Some(format!("TLS alert {alert}")),
+        alert if alert <= 0xff => return Some(refusal(code).map_or(format!("TLS alert {alert}"), str::to_owned)),
         _ => return None,
     };
     Some(text.into())
+}
+
+/// Explains an alert about our certificate.
+fn refusal(code: u64) -> Option<&'static str> {
+    match code.checked_sub(CRYPTO_ERROR_FIRST)? {
+        42 | 43 | 46 => Some("it refused our certificate"),
+        44 => Some("it refused our certificate: revoked"),
+        45 => Some("it refused our certificate: expired, or its clock is wrong"),
+        // Two private CAs bear the same name: the signature alone tells them apart, hence "decrypt error".
+        48 | 51 => Some("it refused our certificate: made by another CA than its own"),
+        116 => Some("it demands a certificate"),
+        _ => None,
+    }
 }

@@ -1,6 +1,6 @@
 //! Who may talk to whom: real endpoints on loopback, with certificates that are right, foreign, expired or exposed.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -132,6 +132,7 @@ async fn a_foreign_ca_is_refused_in_words_on_either_side() {
     std::fs::set_permissions(&mixed, std::fs::Permissions::from_mode(0o600)).unwrap();
     let fault = ask(&load(&mixed), &address, "machine-b").await.unwrap_err();
     assert!(fault.to_string().contains("refused our certificate"), "{fault}");
+    assert_eq!(fault.kind, FaultKind::NotAllowed);
 }
 
 #[tokio::test]
@@ -141,6 +142,7 @@ async fn an_expired_certificate_is_refused_in_words() {
     let expired = load(&ca.bundle("baton://operator/late", None, true));
     let fault = ask(&expired, &address, "machine-b").await.unwrap_err();
     assert!(fault.to_string().contains("expired"), "{fault}");
+    assert_eq!(fault.kind, FaultKind::NotAllowed);
 }
 
 #[tokio::test]
@@ -202,4 +204,54 @@ fn an_identity_that_others_can_read_is_refused_with_the_command_that_mends_it() 
     assert!(error.contains("0644") && error.contains("chmod 600"), "{error}");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(*load(&path).identity().role(), Role::Agent(host("machine-b")));
+}
+
+/// Passes on what comes to it, and nothing back: whoever is behind it seems to send from a forged address.
+fn one_way_to(address: &HostPort) -> HostPort {
+    let (inward, outward) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    outward.connect(address.to_string()).unwrap();
+    let here = inward.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut datagram = [0; 2048];
+        while let Ok(bytes) = inward.recv(&mut datagram) {
+            let _ = outward.send(&datagram[..bytes]);
+        }
+    });
+    HostPort::new("127.0.0.1", here.port())
+}
+
+#[tokio::test]
+async fn who_cannot_show_that_its_address_is_its_own_takes_nobodys_place() {
+    let authority = Authority::new();
+    let credentials = authority.agent("machine-b");
+    let listener = Listener::bind(&credentials, SocketAddr::from(([127, 0, 0, 1], 0)), "baton-agent test").unwrap();
+    let address = HostPort::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let (come, mut came) = tokio::sync::mpsc::unbounded_channel();
+    let accepting = tokio::spawn(async move {
+        while let Some(arrival) = listener.accept().await {
+            if come.send(arrival).is_err() {
+                break;
+            }
+        }
+    });
+    let forged = one_way_to(&address);
+    let dialer = Dialer::new(&authority.operator(), "coord test").unwrap();
+    let flood: Vec<_> = (0..100)
+        .map(|_| {
+            let (dialer, forged) = (dialer.clone(), forged.clone());
+            tokio::spawn(async move { dialer.connect(&forged, &host("machine-b")).await.map(drop) })
+        })
+        .collect();
+    // None of them is greeted: each that is let in keeps its place.
+    let mut let_in = Vec::new();
+    while let Ok(Some(arrival)) = tokio::time::timeout(std::time::Duration::from_secs(1), came.recv()).await {
+        let_in.push(arrival);
+    }
+    assert_eq!(let_in.len(), 32, "of a hundred");
+    let honest = tokio::spawn(async move { dialer.dial(&address, &host("machine-b")).await.map(drop) });
+    let arrival = came.recv().await.unwrap();
+    let _peer = arrival.greet().await.unwrap();
+    honest.await.unwrap().unwrap();
+    flood.iter().for_each(tokio::task::JoinHandle::abort);
+    accepting.abort();
 }
