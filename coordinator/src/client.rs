@@ -18,8 +18,8 @@ use crate::client::follow::{Ask, follow};
 pub use crate::client::follow::{Followed, Until};
 use crate::inventory::Inventory;
 
-/// How often an order is given again that was refused since another has the run: a task of an earlier turn that was joined is
-/// refused so, and the next one is this turn's own.
+/// How often an order is given again that was refused since another has the run. A task of an earlier turn that was joined is
+/// refused so, and the next one is this turn's own; and so is an order to an agent that was away when the turn was taken.
 const HELD_MAX: usize = 1;
 /// Most pieces of a journal that are asked for: a little more than the largest journal holds.
 const PIECES_MAX: usize = 1024;
@@ -165,6 +165,15 @@ impl Agents {
         }
     }
 
+    /// Claims an instance whose host was away when the turn was taken, and still has the turn before; or is told that another
+    /// has the next. One that the run has no more is not claimed: whoever took the run up has ended it, and given it back.
+    pub async fn reclaim(&self, on: &InstanceRef, seat: &Seat, denied: &Fault) -> Result<(), Fault> {
+        match self.observe_instance(on).await?.claim {
+            Some(claim) if claim.run == seat.run => self.claim(on, seat).await,
+            _ => Err(Fault { kind: FaultKind::NotFound, ..denied.clone() }),
+        }
+    }
+
     /// Gives back what the run has on a host.
     pub async fn unclaim(&self, host: &HostName, seat: &Seat) -> Result<(), Fault> {
         match self.ask(host, &Request::Unclaim { run: seat.run.clone(), turn: seat.turn }).await? {
@@ -259,6 +268,11 @@ impl Agents {
             let followed = match begun {
                 Err(fault) if fault.kind == FaultKind::Held && held < HELD_MAX => {
                     held += 1;
+                    // Its agent may have been away when the turn was taken.
+                    match self.reclaim(on, seat, &fault).await {
+                        Err(other) if other.kind == FaultKind::NotFound => return Err(fault),
+                        reclaimed => reclaimed?,
+                    }
                     continue;
                 }
                 begun => begun?,

@@ -5,7 +5,6 @@
 
 pub mod hands;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::time::Instant;
 
@@ -44,8 +43,8 @@ pub trait Log {
         acts_on: Option<&[HostName]>,
     ) -> impl Future<Output = Result<(), JournalError>> + Send;
 
-    /// Goes on having the event kept in other places too, while it is acted on.
-    fn spread(&mut self) -> impl Future<Output = Infallible> + Send {
+    /// Goes on having the event kept in other places too, while it is acted on. Ends when another coordinator has the run.
+    fn spread(&mut self) -> impl Future<Output = Fault> + Send {
         std::future::pending()
     }
 }
@@ -117,6 +116,7 @@ pub async fn drive(
                     stopping = true;
                     continue;
                 }
+                held = log.spread() => return Err(DriveError::Held(held)),
             }
         }
         let acts_on = if undoing { None } else { Some(hosts(step.acts_on())) };
@@ -133,7 +133,7 @@ pub async fn drive(
         let (result, took) = tokio::select! {
             worked = work => worked,
             () = left(&step, undoing, interrupts, watcher, &mut stopping) => continue,
-            never = log.spread() => match never {},
+            held = log.spread() => return Err(DriveError::Held(held)),
         };
         if let Err(fault) = &result
             && fault.kind == FaultKind::Held

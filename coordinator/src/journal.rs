@@ -65,6 +65,18 @@ pub enum JournalError {
     Held(Fault),
 }
 
+impl JournalError {
+    /// What to do about one that cannot be written.
+    pub fn hint(&self) -> String {
+        match self {
+            JournalError::NoCopy(fault) | JournalError::Held(fault) => {
+                fault.hint.clone().unwrap_or_else(|| "see `coord status` and `coord runs`".into())
+            }
+            _ => "mend `state` in coord.toml".into(),
+        }
+    }
+}
+
 /// The directory that holds the journals of all runs.
 #[derive(Debug, Clone)]
 pub struct Journals {

@@ -141,7 +141,8 @@ pub(super) async fn begin<'a>(context: &'a Context, plan: &Plan, seat: &'a Seat)
         Ok(journal) => Ok(journal),
         Err(error) => {
             seat::give_back(&context.agents, &hosts, seat).await;
-            Err(CoordError::new(Exit::Preflight, error).hint("mend `state` in coord.toml"))
+            let hint = error.hint();
+            Err(CoordError::new(Exit::Preflight, error).hint(hint))
         }
     }
 }

@@ -79,7 +79,8 @@ pub async fn run(context: &Context, args: &ResumeArgs, aim: Aim) -> Result<Exit,
     for host in &args.without {
         context.agents.give_up(host);
     }
-    let absent = seat::take_over(&context.agents, &instances, &seat).await.map_err(|fault| refused(args, &fault))?;
+    let mut absent =
+        seat::take_over(&context.agents, &instances, &seat).await.map_err(|fault| refused(args, &fault))?;
     seat::take_over(&context.agents, &run.plan.outsiders(), &seat).await.map_err(|fault| refused(args, &fault))?;
     if aim == Aim::Resume
         && let Some((instance, fault)) = absent.first()
@@ -91,6 +92,19 @@ pub async fn run(context: &Context, args: &ResumeArgs, aim: Aim) -> Result<Exit,
     let mut run = runs::replay(&found.records)?;
     if run.is_over() {
         return over(context, &run, &found, aim).await;
+    }
+    // What only such a host knows to be begun is not known here.
+    let untold = |instance: &&InstanceRef| {
+        let known = absent.iter().any(|(away, _)| away == *instance) || args.without.contains(&instance.host);
+        found.untold.iter().find(|(host, _)| !known && *host == instance.host)
+    };
+    let untold: Vec<_> =
+        instances.iter().filter_map(|instance| Some((instance.clone(), untold(&instance)?.1.clone()))).collect();
+    match untold.first() {
+        Some((instance, fault)) if aim == Aim::Resume => {
+            return Err(halted(args, aim, format!("{} does not tell its journal of the run", instance.host), fault));
+        }
+        _ => absent.extend(untold),
     }
     let served = match (run.doubtful(), aim) {
         (None, _) => None,
@@ -111,8 +125,10 @@ pub async fn run(context: &Context, args: &ResumeArgs, aim: Aim) -> Result<Exit,
         absent: absent.into_iter().map(|(instance, _)| instance).collect(),
         without: args.without.clone(),
     };
-    let unwritten =
-        |error| CoordError::new(Exit::Halted, error).hint("mend `state` in coord.toml, then run this again");
+    let unwritten = |error: JournalError| {
+        let hint = format!("{}, then run this again", error.hint());
+        CoordError::new(Exit::Halted, error).hint(hint)
+    };
     let file = context.journals.adopt(&args.run, &found.text).map_err(unwritten)?;
     let mut journal = Kept::new(file, found.text, &context.agents, &seat, instances);
     journal.append(&taken_up, None).await.map_err(unwritten)?;

@@ -122,6 +122,8 @@ pub(super) struct Memory {
     pub(super) room: Option<usize>,
     /// The hosts that had to know of each event; none where all had to.
     pub(super) acts_on: Vec<Option<String>>,
+    /// While so many events are kept, a host says that another coordinator has the run.
+    pub(super) taken_at: Option<usize>,
 }
 
 impl Log for Memory {
@@ -133,6 +135,13 @@ impl Log for Memory {
         self.events.push(event.clone());
         self.acts_on.push(acts_on.map(|hosts| hosts.iter().map(HostName::as_str).collect()));
         Ok(())
+    }
+
+    async fn spread(&mut self) -> Fault {
+        if self.taken_at == Some(self.events.len()) {
+            return Fault::new(FaultKind::Held, "another has it");
+        }
+        std::future::pending().await
     }
 }
 
@@ -167,7 +176,7 @@ async fn driven(plan: Plan, puppet: &Puppet) -> (Run, End, Vec<Event>) {
 
 async fn logged(plan: Plan, puppet: &Puppet) -> (Run, End, Memory) {
     let begun = Event::Begun { plan: Box::new(plan.clone()), by: "op".into() };
-    let mut log = Memory { events: vec![begun], acts_on: vec![None], room: None };
+    let mut log = Memory { events: vec![begun], acts_on: vec![None], ..Memory::default() };
     let mut run = Run::new(plan);
     let end = drive(&mut run, puppet, &mut log, &Nobody, &mut Never).await.unwrap();
     (run, end, log)
@@ -203,6 +212,18 @@ async fn a_step_waits_until_the_hosts_that_it_acts_on_know_of_it_and_an_undo_unt
     assert_eq!(done[..all.len()], all);
     let undone = acts_on(&Puppet { fail_at: Some(("load", FaultKind::Server)), ..Puppet::default() }).await;
     assert_eq!(undone[6..8], ["undo load all", "undo install all"]);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_was_taken_over_stops_in_the_middle_of_a_step() {
+    // A step has one event when it starts, and one when it ends.
+    for taken_at in [1, 3, 5] {
+        let mut log = Memory { taken_at: Some(taken_at), ..Memory::default() };
+        let puppet = Puppet { slow: true, ..Puppet::default() };
+        let error = drive(&mut Run::new(replace()), &puppet, &mut log, &Nobody, &mut Never).await.unwrap_err();
+        assert!(matches!(error, DriveError::Held(_)), "{error}");
+        assert_eq!(log.events.len(), taken_at, "nothing more is written");
+    }
 }
 
 #[tokio::test]

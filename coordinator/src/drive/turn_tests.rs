@@ -48,3 +48,12 @@ async fn who_waits_for_a_turn_has_begun_nothing_but_the_fence_and_stops_at_once(
     let ended = [Event::Interrupted, Event::Ended { end }];
     assert_eq!(log.events.split_off(2), ended);
 }
+
+#[tokio::test]
+async fn who_waits_for_a_turn_hears_that_another_coordinator_has_the_run() {
+    // After the fence, which has one event when it starts and one when it ends.
+    let mut log = Memory { taken_at: Some(2), ..Memory::default() };
+    let (mut run, hands) = (Run::new(replace()), Waiting(Puppet::default()));
+    let error = drive(&mut run, &hands, &mut log, &Nobody, &mut Later(1000)).await.unwrap_err();
+    assert!(matches!(error, DriveError::Held(_)), "{error}");
+}

@@ -2,21 +2,23 @@
 //! time. A host that does not answer is passed over, and gets what it missed once it does. Left out: how a host is told
 //! (see [`super::kept`]).
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use baton_proto::{Fault, FaultKind, HostName};
+use tokio::time::{sleep, timeout};
 
 use super::JournalError;
 
 /// How long a host may take to keep what it is told.
 const COPY_TIMEOUT: Duration = Duration::from_secs(3);
-/// The same for one that did not the last time: a host that is gone must not hold up every step.
-const RETRY_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long one is waited for that did not keep it the last time: a host that is gone must not hold up every step.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// How often a host that does not keep it is told anew, while something is done.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Tells a host all of a journal from a byte on.
 type Tell<'a> = Box<dyn Fn(HostName, usize, Arc<str>) -> Telling<'a> + Send + 'a>;
@@ -68,15 +70,19 @@ impl<'a> Copies<'a> {
     /// least keeps it. If none does, that is an error; so is that another coordinator has the run, as soon as one host says so.
     pub(super) async fn bring_up_to(&mut self, text: &Arc<str>, wanted: Wanted<'_>) -> Result<(), JournalError> {
         self.text = Arc::clone(text);
+        let mut patience = pin!(sleep(PATIENCE));
         poll_fn(|context| {
             while self.poll_told(context).is_ready() {}
-            let held = |copy: &&Copy| copy.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Held);
-            if let Some(fault) = self.copies.iter().find(held).and_then(|copy| copy.fault.clone()) {
+            if let Some(fault) = self.held() {
                 return Poll::Ready(Err(JournalError::Held(fault)));
             }
             let kept = self.copies.iter().any(|copy| copy.bytes == self.text.len());
-            let awaited = |copy: &Copy| copy.telling.is_some() && (!kept || wanted.is(&copy.host));
-            match self.copies.iter().any(awaited) {
+            let is_late = patience.as_mut().poll(context).is_ready();
+            let awaited = |copy: &Copy| match kept {
+                true => wanted.is(&copy.host) && !(is_late && copy.fault.is_some()),
+                false => true,
+            };
+            match self.copies.iter().any(|copy| copy.telling.is_some() && awaited(copy)) {
                 true => Poll::Pending,
                 false if kept => Poll::Ready(Ok(())),
                 false => Poll::Ready(Err(self.missed())),
@@ -85,13 +91,21 @@ impl<'a> Copies<'a> {
         .await
     }
 
-    /// Goes on telling those that were not waited for.
-    pub(super) async fn spread(&mut self) -> Infallible {
-        poll_fn(|context| {
-            while self.poll_told(context).is_ready() {}
-            Poll::Pending
-        })
-        .await
+    /// Goes on telling those that were not waited for, or were passed over. Ends only when a host says that another coordinator
+    /// has the run.
+    pub(super) async fn spread(&mut self) -> Fault {
+        loop {
+            let told = poll_fn(|context| {
+                while self.poll_told(context).is_ready() {}
+                self.held().map_or(Poll::Pending, Poll::Ready)
+            });
+            if let Ok(held) = timeout(RETRY_EVERY, told).await {
+                return held;
+            }
+            for copy in self.copies.iter_mut().filter(|copy| copy.telling.is_none()) {
+                copy.tried = copy.bytes;
+            }
+        }
     }
 
     /// Ready whenever a host has been told, or passed over.
@@ -99,12 +113,10 @@ impl<'a> Copies<'a> {
         for copy in &mut self.copies {
             if copy.telling.is_none() && copy.tried < self.text.len() {
                 copy.tried = self.text.len();
-                let limit = if copy.fault.is_none() { COPY_TIMEOUT } else { RETRY_TIMEOUT };
-                let (host, telling) =
-                    (copy.host.clone(), (self.tell)(copy.host.clone(), copy.bytes, self.text.clone()));
-                copy.telling = Some(Box::pin(async move {
-                    tokio::time::timeout(limit, telling).await.unwrap_or_else(|_| Err(late(&host)))
-                }));
+                let host = copy.host.clone();
+                let telling = (self.tell)(host.clone(), copy.bytes, Arc::clone(&self.text));
+                let telling = async move { timeout(COPY_TIMEOUT, telling).await.unwrap_or_else(|_| Err(late(&host))) };
+                copy.telling = Some(Box::pin(telling));
             }
             if let Some(telling) = &mut copy.telling
                 && let Poll::Ready(told) = telling.as_mut().poll(context)
@@ -118,6 +130,12 @@ impl<'a> Copies<'a> {
             }
         }
         Poll::Pending
+    }
+
+    /// That another coordinator has the run, if a host has said so.
+    fn held(&self) -> Option<Fault> {
+        let faults = self.copies.iter().filter_map(|copy| copy.fault.as_ref());
+        faults.into_iter().find(|fault| fault.kind == FaultKind::Held).cloned()
     }
 
     /// Why no host keeps the journal.

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use baton_proto::{HostName, RunId};
+use baton_proto::{Fault, FaultKind, HostName, RunId};
 
-use super::{JournalError, Journals, Record, parse, seal};
+use super::{JournalError, Journals, Record, parse, seal, whole};
 use crate::client::Agents;
 use crate::run::Event;
 
@@ -20,6 +20,8 @@ pub struct Found {
     pub records: Vec<Record>,
     /// Which host tells it, and why it is not to be believed.
     doubt: Option<(HostName, String)>,
+    /// Who may keep a longer one, and why it was not told.
+    pub untold: Vec<(HostName, Fault)>,
 }
 
 impl Found {
@@ -34,9 +36,11 @@ impl Found {
 }
 
 impl Found {
-    fn of(text: String) -> Result<Option<Found>, (usize, serde_json::Error)> {
+    /// A torn last line is cut off.
+    fn of(mut text: String) -> Result<Option<Found>, (usize, serde_json::Error)> {
         let records = parse(text.as_bytes())?;
-        Ok(if records.is_empty() { None } else { Some(Found { text, records, doubt: None }) })
+        text.truncate(whole(text.as_bytes()).len());
+        Ok(if records.is_empty() { None } else { Some(Found { text, records, doubt: None, untold: Vec::new() }) })
     }
 
     /// Why nothing is to be done on the word of it, if so.
@@ -79,13 +83,23 @@ pub async fn find(
         Err(error) => return Err(error),
     };
     let recalled = crate::observe::together(hosts, |host| async move {
-        let text = tokio::time::timeout(RECALL_TIMEOUT, agents.recall(&host, run)).await.ok()?.ok()?;
-        Some((host, Found::of(text)))
+        let late = || Fault::new(FaultKind::Peer, format!("not within {}s", RECALL_TIMEOUT.as_secs()));
+        let text = tokio::time::timeout(RECALL_TIMEOUT, agents.recall(&host, run)).await;
+        (host, text.unwrap_or_else(|_| Err(late())))
     });
     let mut unread = None;
     let mut found: Vec<Found> = Vec::new();
-    for (host, copy) in recalled.await.into_iter().flatten() {
-        match copy {
+    let mut untold = Vec::new();
+    for (host, text) in recalled.await {
+        let text = match text {
+            Ok(text) => text,
+            Err(fault) if fault.kind == FaultKind::NotFound => continue,
+            Err(fault) => {
+                untold.push((host, fault));
+                continue;
+            }
+        };
+        match Found::of(text) {
             Ok(Some(copy)) if copy.has_part(&host) && here.as_ref().is_none_or(|here| here.begins_as(&copy)) => {
                 found.push(copy.judged(agents, host, run));
             }
@@ -97,5 +111,6 @@ pub async fn find(
     found.extend(here);
     let best = found.into_iter().max_by_key(|found| (found.epoch(), found.records.len(), found.doubt.is_none()));
     let dir = || JournalError::Unknown { run: run.clone(), dir: journals.dir.clone() };
+    let best = best.map(|best| Found { untold, ..best });
     best.ok_or_else(|| unread.or(unknown).unwrap_or_else(dir))
 }

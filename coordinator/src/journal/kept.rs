@@ -8,7 +8,6 @@
 //! So the word of an act is wherever its effects are. A step's end goes out with the next step's start, since nothing is
 //! done in between. When the run stops, all hosts are told before this coordinator goes.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use baton_proto::{Fault, FaultKind, HostName, InstanceRef};
@@ -72,7 +71,7 @@ impl Log for Kept<'_> {
         }
     }
 
-    async fn spread(&mut self) -> Infallible {
+    async fn spread(&mut self) -> Fault {
         self.copies.spread().await
     }
 }
@@ -91,7 +90,7 @@ async fn tell(
             Ok(_) => {}
             Err(fault) if fault.kind == FaultKind::Held => {
                 for instance in instances.iter().filter(|instance| instance.host == *host) {
-                    reclaim(agents, seat, instance, &fault).await?;
+                    agents.reclaim(instance, seat, &fault).await?;
                 }
             }
             Err(fault) => return Err(fault),
@@ -100,13 +99,4 @@ async fn tell(
         from = 0;
     }
     Err(Fault::new(FaultKind::Host, format!("{host} does not keep the journal that it is told")))
-}
-
-/// Claims an instance whose host was away when the turn was taken, and still has the turn before; or is told that another has
-/// the next. One that the run has no more is not claimed: whoever took the run up has ended it, and given it back.
-async fn reclaim(agents: &Agents, seat: &Seat, instance: &InstanceRef, denied: &Fault) -> Result<(), Fault> {
-    match agents.observe_instance(instance).await?.claim {
-        Some(claim) if claim.run == seat.run => agents.claim(instance, seat).await,
-        _ => Err(Fault { kind: FaultKind::NotFound, ..denied.clone() }),
-    }
 }

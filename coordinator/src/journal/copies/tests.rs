@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::*;
 
@@ -10,7 +10,7 @@ use super::*;
 #[derive(Clone)]
 enum Manner {
     Keeps(Duration),
-    Refuses(FaultKind),
+    Refuses(Duration, FaultKind),
     Silent,
 }
 
@@ -48,7 +48,10 @@ impl Hosts {
                 let manner = hosts.manners.lock().unwrap().iter().find(|(name, _)| *name == host).unwrap().1.clone();
                 match manner {
                     Manner::Keeps(after) => sleep(after).await,
-                    Manner::Refuses(kind) => return Err(Fault::new(kind, format!("{host} says no"))),
+                    Manner::Refuses(after, kind) => {
+                        sleep(after).await;
+                        return Err(Fault::new(kind, format!("{host} says no")));
+                    }
                     Manner::Silent => std::future::pending().await,
                 }
                 hosts.told.lock().unwrap().push((host.to_string(), from, text[from..].to_owned()));
@@ -79,7 +82,7 @@ async fn an_act_waits_for_the_hosts_that_it_acts_on_and_the_others_are_told_mean
     let began = Instant::now();
     copies.bring_up_to(&"one".into(), Wanted::These(&these(&["b"]))).await.unwrap();
     assert_eq!((began.elapsed(), hosts.keeps("b"), hosts.keeps("c")), (ms(1), "one".into(), String::new()));
-    tokio::time::timeout(ms(100), copies.spread()).await.unwrap_err();
+    timeout(ms(100), copies.spread()).await.unwrap_err();
     assert_eq!(hosts.keeps("c"), "one");
 }
 
@@ -115,18 +118,30 @@ async fn a_host_that_is_silent_is_passed_over_sooner_the_next_time_and_told_all_
         began.elapsed()
     };
     assert_eq!(waited(&mut copies, "one").await, COPY_TIMEOUT);
-    assert_eq!(waited(&mut copies, "one two").await, RETRY_TIMEOUT);
+    assert_eq!(waited(&mut copies, "one two").await, PATIENCE);
     hosts.is("c", Manner::Keeps(ms(2)));
+    timeout(COPY_TIMEOUT + RETRY_EVERY, copies.spread()).await.unwrap_err();
+    assert_eq!(hosts.keeps("c"), "one two", "told anew, though nothing more was written");
     assert_eq!(waited(&mut copies, "one two three").await, ms(2));
     assert_eq!(hosts.keeps("c"), "one two three");
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_only_host_is_waited_for_however_often_it_was_late() {
+    let hosts = Hosts::of(&[("b", Manner::Silent)]);
+    let mut copies = hosts.copies();
+    copies.bring_up_to(&"one".into(), Wanted::All).await.unwrap_err();
+    hosts.is("b", Manner::Keeps(PATIENCE * 2));
+    copies.bring_up_to(&"one two".into(), Wanted::All).await.unwrap();
+    assert_eq!(hosts.keeps("b"), "one two");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_no_host_keeps_is_not_done() {
-    let hosts = Hosts::of(&[("b", Manner::Refuses(FaultKind::Host)), ("c", Manner::Silent)]);
+    let hosts = Hosts::of(&[("b", Manner::Refuses(ms(1), FaultKind::Host)), ("c", Manner::Silent)]);
     let error = hosts.copies().bring_up_to(&"one".into(), Wanted::These(&these(&["b"]))).await.unwrap_err();
     assert!(matches!(error, JournalError::NoCopy(_)), "{error}");
-    let hosts = Hosts::of(&[("b", Manner::Refuses(FaultKind::NotFound))]);
+    let hosts = Hosts::of(&[("b", Manner::Refuses(ms(1), FaultKind::NotFound))]);
     let error = hosts.copies().bring_up_to(&"one".into(), Wanted::All).await.unwrap_err();
     assert!(matches!(error, JournalError::Held(_)), "{error}");
     let error = Hosts::of(&[]).copies().bring_up_to(&"one".into(), Wanted::All).await.unwrap_err();
@@ -134,18 +149,18 @@ async fn what_no_host_keeps_is_not_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn that_another_has_the_run_stops_it_also_if_a_host_says_so_later() {
-    let hosts = Hosts::of(&[("b", Manner::Keeps(ms(1))), ("c", Manner::Refuses(FaultKind::Held))]);
-    let error = hosts.copies().bring_up_to(&"one".into(), Wanted::These(&these(&["b"]))).await.unwrap_err();
+async fn that_another_has_the_run_stops_it_at_once_or_as_soon_as_a_host_says_so() {
+    let b = these(&["b"]);
+    let hosts = Hosts::of(&[("b", Manner::Keeps(ms(2))), ("c", Manner::Refuses(ms(1), FaultKind::Held))]);
+    let error = hosts.copies().bring_up_to(&"one".into(), Wanted::These(&b)).await.unwrap_err();
     assert!(matches!(error, JournalError::Held(_)), "{error}");
-    let hosts = Hosts::of(&[("b", Manner::Keeps(ms(1))), ("c", Manner::Keeps(ms(40)))]);
+    // Said while something is done.
+    let hosts = Hosts::of(&[("b", Manner::Keeps(ms(2))), ("c", Manner::Refuses(ms(40), FaultKind::Held))]);
     let mut copies = hosts.copies();
-    copies.bring_up_to(&"one".into(), Wanted::All).await.unwrap();
-    hosts.is("c", Manner::Refuses(FaultKind::Held));
-    let told = copies.bring_up_to(&"one two".into(), Wanted::These(&these(&["b"]))).await;
-    if told.is_ok() {
-        tokio::time::timeout(ms(100), copies.spread()).await.unwrap_err();
-        let error = copies.bring_up_to(&"one two three".into(), Wanted::These(&these(&["b"]))).await.unwrap_err();
-        assert!(matches!(error, JournalError::Held(_)), "{error}");
-    }
+    copies.bring_up_to(&"one".into(), Wanted::These(&b)).await.unwrap();
+    let began = Instant::now();
+    assert_eq!(copies.spread().await.kind, FaultKind::Held);
+    assert_eq!(began.elapsed(), ms(38));
+    let error = copies.bring_up_to(&"one two".into(), Wanted::These(&b)).await.unwrap_err();
+    assert!(matches!(error, JournalError::Held(_)), "{error}");
 }
