@@ -256,6 +256,27 @@ fn an_agent_that_is_gone_is_named_and_the_run_is_resumed_once_it_is_back() {
 }
 
 #[test]
+fn an_agent_that_was_away_when_its_run_was_taken_up_is_claimed_once_it_is_back() {
+    let (lost, relay, running) = in_the_middle();
+    let run = running.run();
+    running.kill();
+    lost.world.c().kill_agent();
+    relay.limit(0);
+    let aborting = lost.world.start_coord(&["abort", &run, "--yes", "--json"]);
+    let journal = lost.world.dir().join(format!(".local/state/baton/runs/{run}.jsonl"));
+    wait_for("the undo of what C's agent has to undo begins", || {
+        let lines = fs::read_to_string(&journal).unwrap();
+        if lines.contains("undo_started") { Ok(()) } else { Err(lines) }
+    });
+    lost.world.c().start_agent();
+    let said = aborting.wait().ends_with(code::DONE);
+    assert_eq!(said.result()["outcome"], "rolled-back", "{said}");
+    lost.assert_b_is_untouched();
+    assert_eq!(files(&lost.world.c().data_dir()), Vec::<String>::new());
+    assert_nobody_holds(&lost.world);
+}
+
+#[test]
 fn the_lost_primarys_own_agent_gives_back_what_the_run_had_there() {
     let lost = a_whose_agent_lives();
     let (hold, running) = held_before(&lost, "snapshot", &[]);

@@ -134,7 +134,8 @@ pub(super) async fn begin<'a>(context: &'a Context, plan: &Plan, seat: &'a Seat)
         let file = context.journals.create(&plan.run)?;
         let mut journal = Kept::new(file, String::new(), &context.agents, seat, instances);
         let begun = Event::Begun { plan: Box::new(plan.clone()), by: context.operator.clone() };
-        journal.append(&begun, None).await?;
+        // Nothing is done on a host before that host has it.
+        journal.append(&begun, Some(&[])).await?;
         Ok::<_, JournalError>(journal)
     };
     match begun.await {

@@ -6,6 +6,7 @@ use baton_proto::deposed::Deposition;
 use baton_proto::{Fault, FaultKind, InstanceRef};
 
 use super::{AgentHands, Shown, primary, running, task};
+use crate::observe::together;
 use crate::run::Learnt;
 
 impl AgentHands<'_> {
@@ -24,8 +25,12 @@ impl AgentHands<'_> {
         // A later word on the same run is another task.
         let name = format!("note-{:?}", note.standing).to_lowercase();
         let order = || Action::Depose { deposition: Box::new(note.clone()) };
-        for keeper in keepers {
-            match self.one(&task(&name, keeper), keeper, order(), progress).await {
+        let told = |keeper| {
+            let name = task(&name, keeper);
+            async move { self.one(&name, keeper, order(), progress).await }
+        };
+        for noted in together(keepers, told).await {
+            match noted {
                 Ok(noted) => learnt.extend(noted),
                 Err(fault) if note.stands() || fault.kind == FaultKind::Held => return Err(fault),
                 // The word of the others comes round to it: what it tells the deposed one is answered by the later word.
