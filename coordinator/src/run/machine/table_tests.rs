@@ -9,6 +9,7 @@ use baton_proto::{HostName, HostPort, InstanceName, InstanceRef, RunId};
 use super::*;
 use crate::plan::step::Upstream;
 use crate::plan::{Goal, Mode};
+use crate::run::event::Aim;
 
 fn instance(host: &str) -> InstanceRef {
     InstanceRef { host: HostName::new(host).unwrap(), instance: InstanceName::new("default").unwrap() }
