@@ -122,16 +122,17 @@ pub async fn drive(
         let acts_on = if undoing { None } else { Some(hosts(step.acts_on())) };
         record(run, log, watcher, before, acts_on.as_deref()).await?;
         let point = if undoing { format!("undo-{}", step.name()) } else { step.name().to_owned() };
+        tokio::select! {
+            biased;
+            () = baton_hold::at(|| format!("{point}-before")) => {}
+            held = log.spread() => return Err(DriveError::Held(held)),
+        }
+        let started = Instant::now();
         let shown = |on: &InstanceRef, progress: &Progress| watcher.on_progress(&step, on, progress);
-        let work = async {
-            baton_hold::at(|| format!("{point}-before")).await;
-            let began = Instant::now();
-            let result =
-                if undoing { hands.undo(&step).await } else { hands.perform(&step, &run.ledger, &shown).await };
-            (result, began.elapsed())
-        };
-        let (result, took) = tokio::select! {
-            worked = work => worked,
+        let work =
+            async { if undoing { hands.undo(&step).await } else { hands.perform(&step, &run.ledger, &shown).await } };
+        let result = tokio::select! {
+            result = work => result,
             () = left(&step, undoing, interrupts, watcher, &mut stopping) => continue,
             held = log.spread() => return Err(DriveError::Held(held)),
         };
@@ -141,7 +142,7 @@ pub async fn drive(
             return Err(DriveError::Held(fault.clone()));
         }
         baton_hold::at(|| format!("{point}-after")).await;
-        let (step, seconds) = (step.name().to_owned(), took.as_secs_f64());
+        let (step, seconds) = (step.name().to_owned(), started.elapsed().as_secs_f64());
         let after = match (undoing, result) {
             (false, Ok(learnt)) => Event::StepDone { index, step, seconds, learnt },
             (false, Err(fault)) => Event::StepFailed { index, step, fault },
