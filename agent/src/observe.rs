@@ -17,7 +17,7 @@ use baton_proto::report::{Files, HostReport, InstanceReport, Link, Role, Running
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::agent::{Agent, SOFTWARE};
 use crate::info::Info;
@@ -80,14 +80,14 @@ pub async fn observe(agent: &Agent) -> HostReport {
 async fn report(instance: &Instance) -> InstanceReport {
     let service = &instance.config().service;
     // Its note comes before the adoption and goes after it: one that begins or ends meanwhile is seen at one of two looks.
-    let adopted_before = actions::adopted_at(instance).await;
+    let adopted_before = adopted_at(instance).await;
     let (binary, seen) = tokio::join!(timeout(BINARY_TIMEOUT, service::binary_version(service)), look(instance));
     let late = |_| Err(format!("the program did not tell its version within {} s", BINARY_TIMEOUT.as_secs()));
     let binary = binary.unwrap_or_else(late);
     let mut server = seen.server;
     if let ServerState::Running(running) = &mut server {
-        let adopted_at = actions::adopted_at(instance).await;
-        adopted_before.iter().chain(&adopted_at).for_each(|to| as_fenced(running, to));
+        let adopted_after = adopted_at(instance).await;
+        adopted_before.iter().chain(&adopted_after).for_each(|to| as_fenced(running, to));
     }
     InstanceReport {
         name: instance.name().clone(),
@@ -103,6 +103,11 @@ async fn report(instance: &Instance) -> InstanceReport {
         claim: None,
         speeds: speeds::read(instance.state_dir(), instance.name()),
     }
+}
+
+async fn adopted_at(instance: &Instance) -> Option<HostPort> {
+    let adopted = actions::adopted_at(instance).await;
+    adopted.inspect_err(|fault| warn!(instance = %instance.name(), "{fault}")).unwrap_or_default()
 }
 
 /// A server that its agent has adopted for a stream is fenced to everybody else: it is so again when the stream ends, and

@@ -129,7 +129,7 @@ pub(super) async fn land(agent: &Agent, target: Target<'_>, order: PullOrder) ->
 
 /// What the agent finds of a feed when it starts: it brings the server back, or finds that it has landed.
 pub(super) async fn recover(instance: &Instance) -> Result<(), Fault> {
-    let Some(note) = Note::read(instance).await else { return Ok(()) };
+    let Some(note) = Note::read(instance).await? else { return Ok(()) };
     let site = landing::site(instance, &note.run).await?;
     if let Stage::Loaded(landed) = &note.stage
         && finish(instance, &note, landed.clone()).await?
@@ -140,14 +140,14 @@ pub(super) async fn recover(instance: &Instance) -> Result<(), Fault> {
 }
 
 /// Whether a feed is left that has neither landed nor been ended.
-pub(super) async fn is_left(instance: &Instance) -> bool {
-    Note::read(instance).await.is_some_and(|note| !matches!(note.stage, Stage::Landed(_)))
+pub(super) async fn is_left(instance: &Instance) -> Result<bool, Fault> {
+    Ok(Note::read(instance).await?.is_some_and(|note| !matches!(note.stage, Stage::Landed(_))))
 }
 
 impl Target<'_> {
     /// What was done by an order of which only the note is left.
     async fn landed_already(&self) -> Result<Option<Outcome>, Fault> {
-        let Some(note) = Note::read(self.instance).await.filter(|note| note.run == self.site.run) else {
+        let Some(note) = Note::read(self.instance).await?.filter(|note| note.run == self.site.run) else {
             return Ok(None);
         };
         let landed = match &note.stage {

@@ -97,10 +97,15 @@ pub(super) async fn offer(
     }
     let note = Note::of(instance.state_dir(), instance.name(), run);
     // While it is being written, its note tells where it is: the server may be busy with the SAVE and answer nobody.
-    let pin = match blocking(move || note.pin()).await {
-        Ok(Some(pin)) if agent.offers.growth(run).is_some() => pin,
-        Ok(Some(pin)) => return Err(half(&pin)),
-        Ok(None) | Err(_) => site(instance, run).await?.pin(),
+    let noted = blocking(move || note.pin()).await.flatten().map_err(|error| {
+        Fault::new(FaultKind::Host, "it is not known whether the snapshot is whole")
+            .because(error)
+            .hint("see that the agent's state directory can be read, and take the snapshot again")
+    })?;
+    let pin = match noted {
+        Some(pin) if agent.offers.growth(run).is_some() => pin,
+        Some(pin) => return Err(half(&pin)),
+        None => site(instance, run).await?.pin(),
     };
     let path = pin.clone();
     let stamp = blocking(move || Stamp::at(&path)).await.flatten().ok().flatten().ok_or_else(|| {
