@@ -39,6 +39,10 @@ use crate::replica::Link;
 use crate::transfer::blocking;
 pub(crate) use taker::{Piece, Taker};
 
+/// Most spools at a time: each has a task, a connection to its server and a file that grows. Runs have an instance each, and
+/// some dozen servers of a host may be moved at once.
+const SPOOLS_MAX: usize = 64;
+
 /// The spools of this agent, one a run.
 #[derive(Default)]
 pub struct Spools {
@@ -98,6 +102,7 @@ impl Spools {
         (link, since): (Link, Lineage),
         hold: Duration,
     ) -> Result<(), Fault> {
+        make_room(&mut self.kept(), run)?;
         let dir = instance.data_files().await?.dir;
         let place = dir.clone();
         let file = blocking(move || keeper::nameless(&place)).await?;
@@ -106,8 +111,11 @@ impl Spools {
         info!(%run, instance = %instance.name(), since = %spool.since, dir = %dir.display(), "spooling");
         let keeping = keeper::keep(Arc::clone(instance), Arc::clone(&spool), link, (dir, hold));
         let keeping = tokio::spawn(keeping.in_current_span());
-        let kept = Kept { instance: instance.name().clone(), spool, keeping };
-        drop(self.kept().insert(run.clone(), kept));
+        let new = Kept { instance: instance.name().clone(), spool, keeping };
+        // Once more: others may have come meanwhile.
+        let mut kept = self.kept();
+        make_room(&mut kept, run)?;
+        drop(kept.insert(run.clone(), new));
         Ok(())
     }
 
@@ -148,6 +156,20 @@ impl Spools {
         })
         .await
     }
+}
+
+/// Sees that there is room for the run's spool. One that has failed is of no use to anybody.
+fn make_room(kept: &mut BTreeMap<RunId, Kept>, run: &RunId) -> Result<(), Fault> {
+    if kept.len() < SPOOLS_MAX || kept.contains_key(run) {
+        return Ok(());
+    }
+    let failed = kept.iter().find(|(_, kept)| kept.spool.state.borrow().failed.is_some()).map(|(run, _)| run.clone());
+    let failed = failed.ok_or_else(|| {
+        Fault::new(FaultKind::Refused, format!("this agent keeps {SPOOLS_MAX} spools already"))
+            .hint("see `coord runs`: wait for some to end, or end those that nobody goes on with by `coord abort`")
+    })?;
+    kept.remove(&failed);
+    Ok(())
 }
 
 impl Spool {
