@@ -6,6 +6,7 @@
 
 pub(crate) mod conf_file;
 pub(crate) mod endpoints;
+pub(crate) mod listening;
 mod rehearsal;
 pub(crate) mod settings;
 
