@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use baton_proto::control::{Outcome, Progress};
-use baton_proto::rdb::parse_head;
+use baton_proto::rdb::{HEAD_BYTES_MAX, parse_head};
 use baton_proto::report::{Running, total_keys};
 use baton_proto::{Fault, FaultKind, HostPort, Lineage, ReplId};
 use tokio::sync::watch;
@@ -56,8 +56,6 @@ pub(super) use undo::{forget, unland};
 const COME_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a server waits for the next byte of its feed: the source may be out of reach for minutes.
 const PATIENCE_SECONDS: u32 = 3600;
-/// Bytes from which a snapshot's head is read.
-const HEAD_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a feed works on.
 pub(super) struct Target<'a> {
@@ -297,7 +295,7 @@ fn open(part: &Path) -> Result<(File, Lineage), Fault> {
     let read = |error: std::io::Error| Fault::new(FaultKind::Host, format!("read {}", part.display())).because(error);
     let mut file = File::open(part).map_err(read)?;
     let mut head = Vec::new();
-    (&mut file).take(HEAD_BYTES_MAX).read_to_end(&mut head).map_err(read)?;
+    (&mut file).take(HEAD_BYTES_MAX as u64).read_to_end(&mut head).map_err(read)?;
     let head = parse_head(&head)
         .map_err(|error| Fault::new(FaultKind::Verification, "the snapshot is none").because(error))?;
     let lineage = match head.lineage {
