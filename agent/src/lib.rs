@@ -3,7 +3,8 @@
 //! ```text
 //!   coord ──orders──> serve ──> tasks ──> actions ──> instance, server, service, durable     (shells)
 //!   agent ──chunks──> serve ──> transfer::offers                                              (shell)
-//!                                          config, redis_conf, info, names, transfer::{receiver,map,tickets}   (pure)
+//!     pure: config, redis_conf, info, names; of transfer: receiver, sender, throttle, map, tickets, packing, plain; and
+//!           each file that says so in its first line
 //! ```
 //!
 //! Invariants: an order is done for an operator only; a chunk is served only to the agent that holds the ticket; no path
