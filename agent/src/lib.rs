@@ -36,6 +36,7 @@ pub mod peers;
 pub mod reach;
 pub mod redis_conf;
 pub mod replica;
+mod secret;
 pub mod serve;
 pub mod server;
 pub mod service;
