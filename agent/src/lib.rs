@@ -13,6 +13,7 @@
 pub mod actions;
 pub mod adopt;
 pub mod agent;
+mod blocking;
 pub mod certificates;
 pub mod claims;
 pub mod cli;

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, warn};
 
 use crate::agent::{Agent, SOFTWARE};
+use crate::blocking::blocking;
 use crate::info::Info;
 use crate::instance::{DataFiles, Instance, settings};
 use crate::redis_conf::RedisConf;
@@ -176,7 +177,7 @@ async fn look_at_files(
         return unseen(format!("{late}, as it has not since an earlier look"));
     };
     let (conf, path, reserve_bytes) = (conf.clone(), instance.config().config.clone(), instance.disk_reserve_bytes());
-    let looking = tokio::task::spawn_blocking(move || {
+    let looking = blocking(move || {
         let of_files = OfFiles::look(&conf, &path, &data.dir, pid);
         let files = is_known.then(|| files::look(&data, reserve_bytes));
         drop(turn);

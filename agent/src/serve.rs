@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tracing::{Instrument, Span, debug, info, warn};
 
 use crate::agent::{Agent, SOFTWARE};
+use crate::blocking::try_blocking;
 use crate::certificates::Certificates;
 use crate::claims::Claims;
 use crate::config::AgentConfig;
@@ -20,7 +21,7 @@ use crate::journals::Journals;
 use crate::peers::Peers;
 use crate::spool::Spools;
 use crate::tasks::Tasks;
-use crate::transfer::{Offers, blocking};
+use crate::transfer::Offers;
 use crate::visitors::Visitors;
 use crate::{actions, log, metrics, notify, observe, peers, reach};
 
@@ -250,7 +251,7 @@ impl Desk {
         work: impl FnOnce(&Agent) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let agent = Arc::clone(&self.agent);
-        blocking(move || work(&agent)).await
+        try_blocking(move || work(&agent)).await
     }
 
     async fn begin(&self, operator: &str, order: Order) -> Result<baton_proto::control::TaskState, Fault> {

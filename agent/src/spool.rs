@@ -34,9 +34,9 @@ use tokio::task::JoinHandle;
 use tracing::{Instrument, info, warn};
 
 use self::account::{Account, AccountError};
+use crate::blocking::try_blocking;
 use crate::instance::Instance;
 use crate::replica::Link;
-use crate::transfer::blocking;
 pub(crate) use taker::{Piece, Taker};
 
 /// Most spools at a time: each has a task, a connection to its server and a file that grows. Runs have an instance each, and
@@ -105,7 +105,7 @@ impl Spools {
         make_room(&mut self.kept(), run)?;
         let dir = instance.data_files().await?.dir;
         let place = dir.clone();
-        let file = blocking(move || keeper::nameless(&place)).await?;
+        let file = try_blocking(move || keeper::nameless(&place)).await?;
         let state = State { account: Account::new(since.offset), failed: None };
         let spool = Arc::new(Spool { since, file: Arc::new(file), state: watch::Sender::new(state) });
         info!(%run, instance = %instance.name(), since = %spool.since, dir = %dir.display(), "spooling");
@@ -148,7 +148,7 @@ impl Spools {
             AccountError::Beyond { .. } => Fault::new(FaultKind::Invalid, error),
         })?;
         let file = Arc::clone(&spool.file);
-        blocking(move || {
+        try_blocking(move || {
             let mut raw = vec![0; span.bytes];
             file.read_exact_at(&mut raw, span.position)
                 .map_err(|error| Fault::new(FaultKind::Host, "read the spool").because(error))?;
@@ -179,7 +179,7 @@ impl Spool {
         self.state.send_modify(|state| state.failed = Some(fault));
         let file = Arc::clone(&self.file);
         // What fails here is freed when the run ends.
-        let _ = blocking(move || Ok(file.set_len(0))).await;
+        let _ = try_blocking(move || Ok(file.set_len(0))).await;
     }
 }
 

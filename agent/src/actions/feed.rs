@@ -35,9 +35,9 @@ use tracing::info;
 
 use super::look;
 use super::place::{self, Site};
-use super::save::pin::blocking;
 use super::{borrow, landing, middle, replication};
 use crate::agent::Agent;
+use crate::blocking::blocking;
 use crate::feed::{Fed, FeedError, Kept, Listener, Signs, drawn, feed};
 use crate::instance::Instance;
 use crate::server::Server;

@@ -7,17 +7,17 @@ use std::time::Duration;
 use baton_proto::control::{Landing, Outcome, TransferFacts};
 use baton_proto::data::{Budget, SnapshotId, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
-use tracing::{Span, info};
+use tracing::info;
 
 use super::borrow::{self, Which};
 use super::feed;
 use super::middle;
 use super::place::{self, Site};
 use super::role;
-use super::save::pin::blocking;
 use super::save::unfinished::Note;
 use super::stamp::Stamp;
 use crate::agent::Agent;
+use crate::blocking::{blocking, try_blocking};
 use crate::instance::Instance;
 use crate::reach;
 use crate::server::ConnectError;
@@ -39,14 +39,12 @@ pub(super) async fn site(instance: &Instance, run: &RunId) -> Result<Site, Fault
     })
 }
 
-/// Does file work on a thread of its own: it syncs, and a disk may take its time.
+/// Does file work on a thread that may wait: it syncs.
 pub(super) async fn on_disk<T: Send + 'static>(
     site: Site,
     work: impl FnOnce(&Site) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let span = Span::current();
-    let done = tokio::task::spawn_blocking(move || span.in_scope(|| work(&site))).await;
-    done.unwrap_or_else(|error| Err(Fault::new(FaultKind::Internal, "file work broke off").because(error)))
+    try_blocking(move || work(&site)).await
 }
 
 /// Files are moved only while no server has them open, or could save over them.

@@ -12,10 +12,10 @@ use baton_proto::{Fault, FaultKind};
 use tokio::time::Instant;
 use tracing::{Instrument, info, warn};
 
-use super::save::pin::blocking;
 use super::save::{SAVE_TIMEOUT, unfinished};
 use super::{adoption, borrow, feed};
 use crate::agent::Agent;
+use crate::blocking::blocking;
 use crate::host;
 use crate::instance::Instance;
 use crate::service;

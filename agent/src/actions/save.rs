@@ -26,13 +26,13 @@ use tracing::warn;
 
 use self::candidates::Writer;
 use self::follow::Follower;
-use self::pin::blocking;
 pub(super) use self::silence::SILENCE_TIMEOUT;
 use self::silence::Silence;
 use super::borrow;
 use super::look::Watch;
 use super::pace::Pace;
 use super::stamp::Stamp;
+use crate::blocking::blocking;
 use crate::host;
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server, ServerError};

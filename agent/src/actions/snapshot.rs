@@ -17,9 +17,10 @@ use tracing::info;
 
 use super::save::Effort;
 use super::save::follow::Follower;
-use super::save::pin::{Pin, blocking};
+use super::save::pin::Pin;
 use super::stamp::Stamp;
 use super::{look, middle, save};
+use crate::blocking::blocking;
 use crate::durable;
 use crate::instance::Instance;
 use crate::server::ConnectError;

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::drawn;
 use super::handshake::{Handshake, Output};
 use super::listener::Guest;
+use crate::blocking::blocking;
 use crate::transfer::Supply;
 
 /// Length of the mark that ends a stream, which a replica compares with what it was told at the beginning.
@@ -155,11 +156,11 @@ impl Feed {
         let (stream, part, fed) = (Arc::clone(&self.stream), Arc::clone(&self.part), self.fed);
         // Fits: bounded by a constant.
         let bytes = bytes.min(PIECE_BYTES) as usize;
-        let sent = tokio::task::spawn_blocking(move || {
+        let sent = blocking(move || {
             let mut at = fed;
             stream.try_io(Interest::WRITABLE, || Ok(sendfile(&*stream, &*part, Some(&mut at), bytes)?))
         });
-        match sent.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        match sent.await.flatten() {
             Ok(0) => Err(FeedError::Read(ErrorKind::UnexpectedEof.into())),
             Ok(sent) => Ok(sent as u64),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),

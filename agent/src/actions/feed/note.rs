@@ -10,7 +10,7 @@ use baton_proto::control::{FeedFacts, TransferFacts};
 use baton_proto::{Fault, FaultKind, HostPort, RunId};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::save::pin::blocking;
+use crate::blocking::blocking;
 use crate::durable;
 use crate::instance::Instance;
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::super::stamp::Stamp;
 use super::candidates;
-use super::pin::blocking;
+use crate::blocking::blocking;
 
 /// How long a silent server's file may stand still: what is left of a save by then is to sync it.
 pub(in crate::actions) const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
