@@ -1,9 +1,10 @@
 //! What an agent does to an instance on order: one function for each action of the protocol, by subject.
 //!
-//! Every action is check, act, confirm, under the instance's lock; only an offer, the wait for writes and a note do without. Every one can be repeated:
-//! what is done already is found done, and what a crash left half done is completed. Long ones report progress; none waits
-//! without a limit. Judgement is not here: whether an action is wise was decided by the coordinator's plan. What is refused
-//! here is what would lose data if the plan were out of date.
+//! Every action is check, act, confirm, under the instance's lock; only an offer, the wait for writes and a note of a
+//! replaced primary do without. Every one can be repeated: what is done already is found done, and what a crash left half
+//! done is completed. Long ones report progress; none waits without a limit, but for the lock. Judgement is not here:
+//! whether an action is wise was decided by the coordinator's plan. What is refused here is what would lose data if the
+//! plan were out of date.
 //!
 //! A new action is a variant of [`Action`] and of [`Outcome`], a function in a file here, and a branch below.
 
@@ -48,7 +49,7 @@ pub use self::guard::guard;
 pub use self::recover::recover;
 
 /// Does one action, when the instance is free. An offer changes nothing of the instance, and does not wait: a snapshot is
-/// offered while it is being written. Nor does what only waits to write the canary.
+/// offered while it is being written. Nor does what only waits to write the canary, or notes who was replaced.
 pub async fn perform(
     agent: &Agent,
     instance: &Arc<Instance>,

@@ -22,6 +22,9 @@ const NOTE_BYTES_MAX: u64 = 16 * 1024;
 pub struct Claims {
     host: HostName,
     state: PathBuf,
+    /// Held by whoever changes whose an instance is, from the judgement until it is written down.
+    changing: Mutex<()>,
+    /// Never held while a disk is waited for.
     table: Mutex<Table>,
 }
 
@@ -48,7 +51,7 @@ impl Claims {
                 }
             }
         }
-        Claims { host: host.clone(), state: state.to_owned(), table: Mutex::new(table) }
+        Claims { host: host.clone(), state: state.to_owned(), changing: Mutex::default(), table: Mutex::new(table) }
     }
 
     /// Nothing can panic between two changes of the table, so it is whole even if poisoned.
@@ -56,29 +59,38 @@ impl Claims {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the instance to a run's turn, if it may have it.
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the instance to a run's turn, if it may have it. This blocks: it is written down.
     pub fn claim(&self, instance: &InstanceName, run: &RunId, turn: Turn, by: &str) -> Result<(), Fault> {
-        let mut table = self.table();
-        self.readable(&table, instance)?;
-        let held = table.held.get(instance);
-        may_claim(held, run, turn).map_err(|denial| self.denied(instance, held, denial))?;
-        table.heard.insert(run.clone(), Instant::now());
-        if table.held.get(instance).is_some_and(|held| held.turn == turn) {
-            return Ok(());
-        }
-        let since_unix = table.held.get(instance).map_or_else(unix_now, |held| held.since_unix);
+        let _changing = self.changing();
+        let since_unix = {
+            let mut table = self.table();
+            self.readable(&table, instance)?;
+            let held = table.held.get(instance);
+            may_claim(held, run, turn).map_err(|denial| self.denied(instance, held, denial))?;
+            let (has_it, since_unix) = held.map_or((false, None), |held| (held.turn == turn, Some(held.since_unix)));
+            table.heard.insert(run.clone(), Instant::now());
+            if has_it {
+                return Ok(());
+            }
+            since_unix.unwrap_or_else(unix_now)
+        };
         let claim = Claim { run: run.clone(), turn, by: by.to_owned(), since_unix, quiet_ms: None };
         let text = serde_json::to_vec(&claim).map_err(|error| unwritten(&error.into()))?;
         durable::replace_file(&path(&self.state, instance), &text, 0o600).map_err(|error| unwritten(&error))?;
         info!(%instance, %run, epoch = turn.epoch, by, "claimed");
-        table.held.insert(instance.clone(), claim);
+        self.table().held.insert(instance.clone(), claim);
         Ok(())
     }
 
-    /// Gives back what a turn has, on every instance.
+    /// Gives back what a turn has, on every instance. This blocks.
     pub fn unclaim(&self, run: &RunId, turn: Turn) -> Result<(), Fault> {
-        let mut table = self.table();
-        let own: Vec<InstanceName> = table
+        let _changing = self.changing();
+        let own: Vec<InstanceName> = self
+            .table()
             .held
             .iter()
             .filter(|(_, held)| held.run == *run && held.turn == turn)
@@ -86,9 +98,10 @@ impl Claims {
             .collect();
         for instance in own {
             durable::remove_file(&path(&self.state, &instance)).map_err(|error| unwritten(&error))?;
-            table.held.remove(&instance);
+            self.table().held.remove(&instance);
             info!(%instance, %run, "given back");
         }
+        let mut table = self.table();
         if !table.held.values().any(|held| held.run == *run) {
             table.heard.remove(run);
         }

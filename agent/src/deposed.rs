@@ -100,9 +100,11 @@ impl Notes {
 
     /// The note by which an instance of this host is to be treated: one that stands before one that is settled.
     pub fn about(&self, agent: &Agent, instance: &Instance) -> Option<Held> {
-        let notes = self.lock();
-        let own = notes.values().filter(|held| is_about(&held.deposition, agent, instance));
-        own.max_by_key(|held| (held.deposition.stands(), held.fenced, held.deposition.since_unix)).cloned()
+        // What an instance is found by may have to be read from its file: not while others wait for the notes.
+        let of_host: Vec<Held> =
+            self.lock().values().filter(|held| held.deposition.host == agent.host).cloned().collect();
+        let own = of_host.into_iter().filter(|held| is_about(&held.deposition, agent, instance));
+        own.max_by_key(|held| (held.deposition.stands(), held.fenced, held.deposition.since_unix))
     }
 
     fn put(&self, notes: &mut BTreeMap<RunId, Held>, note: Held) -> io::Result<Held> {
@@ -136,11 +138,11 @@ fn read(path: &Path) -> io::Result<Held> {
 }
 
 fn is_about(note: &Deposition, agent: &Agent, instance: &Instance) -> bool {
-    if note.host != agent.host {
-        return false;
-    }
-    let port = instance.conf().map_or(0, |conf| instance.address(&conf).port);
-    note.is_about(&agent.host, instance.name(), port, agent.instances.len() == 1)
+    let only = agent.instances.len() == 1;
+    // A file is a lot to read for a question that comes four times a second, and mostly it is not asked for.
+    let asks_for_port = note.host == agent.host && note.instance.is_none() && !only;
+    let port = if asks_for_port { instance.conf().map_or(0, |conf| instance.address(&conf).port) } else { 0 };
+    note.is_about(&agent.host, instance.name(), port, only)
 }
 
 /// What is noted of the servers of another host, for its agent.

@@ -1,8 +1,8 @@
 //! Files that survive a crash at any point.
 //!
 //! `replace_file` leaves either the old content or the new one: before the rename the old file is untouched; after it,
-//! the directory sync makes the new name last. It does not guard against two writers: the caller holds the instance's
-//! lock. All of this blocks; callers in async code that write more than a note go through `spawn_blocking`.
+//! the directory sync makes the new name last. It does not guard against two writers of one name: the caller holds a lock,
+//! of the instance or of what is kept there. All of this blocks, for as long as the disk takes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};

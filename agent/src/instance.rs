@@ -6,6 +6,7 @@
 
 pub(crate) mod conf_file;
 pub(crate) mod endpoints;
+pub(crate) mod listening;
 mod rehearsal;
 pub(crate) mod settings;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use baton_proto::report::Running;
 use baton_proto::{Fault, FaultKind, HostPort, InstanceName};
-use tokio::sync::{MutexGuard, watch};
+use tokio::sync::{MutexGuard, OwnedMutexGuard, watch};
 
 use crate::config::{AgentConfig, InstanceConfig, ServiceConfig};
 use crate::info::Info;
@@ -45,6 +46,8 @@ pub struct Instance {
     recovery: tokio::sync::Mutex<()>,
     /// Each connection of this agent to the server holds a copy.
     connections: Arc<()>,
+    /// Held by a look at the server's disk.
+    disk: Arc<tokio::sync::Mutex<()>>,
     rehearsal: tokio::sync::Mutex<Option<Rehearsal>>,
 }
 
@@ -116,6 +119,7 @@ impl Instance {
             called_off: watch::Sender::new(()),
             recovery: tokio::sync::Mutex::default(),
             connections: Arc::default(),
+            disk: Arc::default(),
             rehearsal: tokio::sync::Mutex::default(),
         }
     }
@@ -170,6 +174,11 @@ impl Instance {
     /// Begins to put back what was left changed of its server, unless somebody does so already.
     pub(crate) fn begin_recovery(&self) -> Option<MutexGuard<'_, ()>> {
         self.recovery.try_lock().ok()
+    }
+
+    /// Waits until no other look at the server's disk is under way. One at a hung disk never ends.
+    pub(crate) async fn look_at_disk(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.disk).lock_owned().await
     }
 
     /// Reads `redis.conf` from disk, afresh at each call, and what the service adds to it on the command line.

@@ -8,8 +8,8 @@
 //! A copy changes as a whole: pieces that begin before its end count once the last has come.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -99,17 +99,31 @@ impl Journals {
             }
             _ => Fault::new(FaultKind::Host, format!("read the journal of run {run}")).because(error),
         };
-        let text = self.read(run).map_err(unread)?;
-        let rest = usize::try_from(at).ok().and_then(|at| text.get(at..)).unwrap_or_default();
-        let piece = rest.get(..rest.floor_char_boundary(RECORD_BYTES_MAX)).unwrap_or_default().to_owned();
-        Ok(Reply::Recalled { text: piece, bytes: text.len() as u64 })
+        self.read(run, at).map(|(text, bytes)| Reply::Recalled { text, bytes }).map_err(unread)
     }
 
-    fn read(&self, run: &RunId) -> io::Result<String> {
-        let mut text = String::new();
-        let file = std::fs::File::open(self.path(run))?;
-        file.take(JOURNAL_BYTES_MAX as u64).read_to_string(&mut text)?;
-        Ok(text)
+    /// Reads a piece, and tells how long the whole is.
+    fn read(&self, run: &RunId, at: u64) -> io::Result<(String, u64)> {
+        let mut file = File::open(self.path(run))?;
+        let whole = file.metadata()?.len().min(JOURNAL_BYTES_MAX as u64);
+        file.seek(SeekFrom::Start(at.min(whole)))?;
+        let mut bytes = Vec::new();
+        let room = (RECORD_BYTES_MAX as u64).min(whole.saturating_sub(at));
+        file.take(room).read_to_end(&mut bytes)?;
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                // Cut within a character, which the next piece begins with.
+                let end = error.utf8_error();
+                if end.error_len().is_some() || end.valid_up_to() == 0 {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
+                let mut bytes = error.into_bytes();
+                bytes.truncate(end.valid_up_to());
+                String::from_utf8(bytes).map_err(io::Error::other)?
+            }
+        };
+        Ok((text, whole))
     }
 
     /// The runs of which a journal is kept, newest first.
@@ -204,6 +218,9 @@ mod tests {
         let long = "\u{e4}\u{20ac}".repeat(RECORD_BYTES_MAX);
         recorded(&journals, 0, &long, true);
         assert_eq!(recalled(&journals), long);
+        let beyond = journals.recall(&run(), long.len() as u64 + 9).unwrap();
+        assert_eq!(beyond, Reply::Recalled { text: String::new(), bytes: long.len() as u64 });
+        assert_eq!(journals.recall(&run(), 1).unwrap_err().kind, FaultKind::Host, "it is the middle of a character");
         assert_eq!(journals.recall(&RunId::new("fo-2").unwrap(), 0).unwrap_err().kind, FaultKind::NotFound);
     }
 

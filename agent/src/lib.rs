@@ -3,7 +3,8 @@
 //! ```text
 //!   coord ──orders──> serve ──> tasks ──> actions ──> instance, server, service, durable     (shells)
 //!   agent ──chunks──> serve ──> transfer::offers                                              (shell)
-//!                                          config, redis_conf, info, names, transfer::{receiver,map,tickets}   (pure)
+//!     pure: config, redis_conf, info, names; of transfer: receiver, sender, throttle, map, tickets, packing, plain; and
+//!           each file that says so in its first line
 //! ```
 //!
 //! Invariants: an order is done for an operator only; a chunk is served only to the agent that holds the ticket; no path
@@ -12,6 +13,7 @@
 pub mod actions;
 pub mod adopt;
 pub mod agent;
+mod blocking;
 pub mod certificates;
 pub mod claims;
 pub mod cli;
@@ -35,6 +37,7 @@ pub mod peers;
 pub mod reach;
 pub mod redis_conf;
 pub mod replica;
+mod secret;
 pub mod serve;
 pub mod server;
 pub mod service;

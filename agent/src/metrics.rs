@@ -11,6 +11,7 @@
 mod health;
 mod lag;
 mod page;
+mod shared;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -29,31 +30,43 @@ use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use self::health::{Claim, Health, Wanted};
+use self::shared::Shared;
 use crate::agent::Agent;
 use crate::instance::Instance;
 use crate::observe;
 
 /// Most connections at a time: some balancers and one or two scrapers.
 const CONNECTIONS_MAX: usize = 64;
+/// Most of them that ask for the metrics, which take a look at everything: so that there is room for balancers, whatever
+/// hangs.
+const SCRAPERS_MAX: usize = 8;
 /// How long a visitor may take to say what it wants.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most bytes of a request's head that are kept.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+const REQUEST_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Pause after a connection could not be accepted: out of descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What Prometheus calls its text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
+/// What the pages are made of.
+struct Pages {
+    agent: Arc<Agent>,
+    metrics: Shared<Bytes>,
+    scrapers: Semaphore,
+}
+
 /// Serves the pages as long as the agent runs.
 pub async fn serve(agent: Arc<Agent>, listen: SocketAddr) -> std::io::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     info!(listen = %listener.local_addr()?, "pages for monitoring");
-    tokio::spawn(accept(agent, listener));
+    let pages = Pages { agent, metrics: Shared::new(), scrapers: Semaphore::new(SCRAPERS_MAX) };
+    tokio::spawn(accept(Arc::new(pages), listener));
     Ok(())
 }
 
-async fn accept(agent: Arc<Agent>, listener: TcpListener) {
+async fn accept(pages: Arc<Pages>, listener: TcpListener) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let stream = match listener.accept().await {
@@ -65,13 +78,13 @@ async fn accept(agent: Arc<Agent>, listener: TcpListener) {
             }
         };
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
-        let agent = Arc::clone(&agent);
+        let pages = Arc::clone(&pages);
         tokio::spawn(async move {
-            let answer = service_fn(|request| answer(&agent, request));
+            let answer = service_fn(|request| answer(&pages, request));
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
-                .max_buf_size(HEAD_BYTES_MAX)
+                .max_buf_size(REQUEST_HEAD_BYTES_MAX)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), answer);
             if let Err(error) = served.await {
@@ -82,7 +95,8 @@ async fn accept(agent: Arc<Agent>, listener: TcpListener) {
     }
 }
 
-async fn answer(agent: &Agent, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(pages: &Pages, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let agent = &*pages.agent;
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return Ok(plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here"));
     }
@@ -92,10 +106,10 @@ async fn answer(agent: &Agent, request: Request<Incoming>) -> Result<Response<Fu
         None => (path.trim_start_matches('/'), None),
     };
     Ok(match (page, instance) {
-        ("metrics", None) => {
-            let text = page::metrics(&observe::observe(agent).await, agent.offers.sent_bytes());
-            with_type(StatusCode::OK, text, PROMETHEUS)
-        }
+        ("metrics", None) => match pages.scrapers.try_acquire() {
+            Ok(_turn) => with_type(StatusCode::OK, pages.metrics.get(metrics(agent)).await, PROMETHEUS),
+            Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "too many ask for this page at a time"),
+        },
         ("health", None) => plain(StatusCode::OK, "the agent is there"),
         ("primary" | "replica", _) => match named(agent, instance) {
             Ok(instance) => match Wanted::of(page, request.uri().query()) {
@@ -106,6 +120,10 @@ async fn answer(agent: &Agent, request: Request<Incoming>) -> Result<Response<Fu
         },
         _ => plain(StatusCode::NOT_FOUND, "there is /metrics, /primary, /replica and /health"),
     })
+}
+
+async fn metrics(agent: &Agent) -> Bytes {
+    page::metrics(&observe::observe(agent).await, agent.offers.sent_bytes()).into()
 }
 
 /// The instance that a path names; the only one of a host need not be named.
@@ -143,11 +161,11 @@ async fn judged(agent: &Agent, instance: &Arc<Instance>, wanted: &Wanted) -> Res
 }
 
 fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    with_type(status, format!("{text}\n"), PLAIN)
+    with_type(status, format!("{text}\n").into(), PLAIN)
 }
 
-fn with_type(status: StatusCode, text: String, kind: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+fn with_type(status: StatusCode, text: Bytes, kind: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response

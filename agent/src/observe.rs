@@ -17,14 +17,16 @@ use baton_proto::report::{Files, HostReport, InstanceReport, Link, Role, Running
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::agent::{Agent, SOFTWARE};
+use crate::blocking::blocking;
 use crate::info::Info;
 use crate::instance::{DataFiles, Instance, settings};
 use crate::redis_conf::RedisConf;
 use crate::server::{ConnectError, Server, ServerError};
 use crate::{actions, fence, host, service, speeds};
+use condition::OfFiles;
 
 /// How long a server has to answer everything that is asked of it: a little more than one whole
 /// [call](crate::server::CALL_TIMEOUT), and less than those who wait for the report bear.
@@ -79,14 +81,14 @@ pub async fn observe(agent: &Agent) -> HostReport {
 async fn report(instance: &Instance) -> InstanceReport {
     let service = &instance.config().service;
     // Its note comes before the adoption and goes after it: one that begins or ends meanwhile is seen at one of two looks.
-    let adopted_before = actions::adopted_at(instance).await;
+    let adopted_before = adopted_at(instance).await;
     let (binary, seen) = tokio::join!(timeout(BINARY_TIMEOUT, service::binary_version(service)), look(instance));
     let late = |_| Err(format!("the program did not tell its version within {} s", BINARY_TIMEOUT.as_secs()));
     let binary = binary.unwrap_or_else(late);
     let mut server = seen.server;
     if let ServerState::Running(running) = &mut server {
-        let adopted_at = actions::adopted_at(instance).await;
-        adopted_before.iter().chain(&adopted_at).for_each(|to| as_fenced(running, to));
+        let adopted_after = adopted_at(instance).await;
+        adopted_before.iter().chain(&adopted_after).for_each(|to| as_fenced(running, to));
     }
     InstanceReport {
         name: instance.name().clone(),
@@ -102,6 +104,11 @@ async fn report(instance: &Instance) -> InstanceReport {
         claim: None,
         speeds: speeds::read(instance.state_dir(), instance.name()),
     }
+}
+
+async fn adopted_at(instance: &Instance) -> Option<HostPort> {
+    let adopted = actions::adopted_at(instance).await;
+    adopted.inspect_err(|fault| warn!(instance = %instance.name(), "{fault}")).unwrap_or_default()
 }
 
 /// A server that its agent has adopted for a stream is fenced to everybody else: it is so again when the stream ends, and
@@ -147,26 +154,40 @@ async fn look(instance: &Instance) -> Seen {
     let data = DataFiles::in_force(&conf, answers.settings.as_ref());
     let pid = answers.server.running().map(|running| running.pid);
     let told = answers.settings.as_ref();
-    let condition = condition::of_server(&conf, path, &data.dir, pid, told, answers.said);
-    let reserve = instance.disk_reserve_bytes();
+    let condition = condition::of_server(&conf, pid, told, answers.said);
     // Without the configuration nobody knows where the data is; a look at the wrong place would mislead.
-    let files = match &settings.error {
-        Some(_) => Files { write_error: Some("the data directory is not known".to_owned()), ..Files::default() },
-        None => look_at_files(data, reserve).await,
-    };
-    Seen { conf, settings, server: answers.server, files, condition }
+    let is_known = settings.error.is_none();
+    let (files, of_files) = look_at_files(instance, &conf, data, pid, is_known).await;
+    Seen { conf, settings, server: answers.server, files, condition: of_files.complete(condition) }
 }
 
-async fn look_at_files(data: DataFiles, reserve_bytes: u64) -> Files {
-    let dir = data.dir.display().to_string();
-    let looking = tokio::task::spawn_blocking(move || files::look(&data, reserve_bytes));
-    match timeout(FILES_TIMEOUT, looking).await {
-        Ok(Ok(files)) => files,
-        Ok(Err(defect)) => Files { write_error: Some(defect.to_string()), ..Files::default() },
-        Err(_) => {
-            let error = format!("{dir} does not answer within {} s", FILES_TIMEOUT.as_secs());
-            Files { write_error: Some(error), ..Files::default() }
-        }
+/// Looks at everything of a server that is on a disk, which may never answer.
+async fn look_at_files(
+    instance: &Instance,
+    conf: &RedisConf,
+    data: DataFiles,
+    pid: Option<u32>,
+    is_known: bool,
+) -> (Files, OfFiles) {
+    let late = format!("{} does not answer within {} s", data.dir.display(), FILES_TIMEOUT.as_secs());
+    let unseen = |why: String| (Files { write_error: Some(why), ..Files::default() }, OfFiles::default());
+    let deadline = Instant::now() + FILES_TIMEOUT;
+    // It goes with the look, and not with who waits for it: what hangs takes one thread, however often it is looked at.
+    let Ok(turn) = timeout_at(deadline, instance.look_at_disk()).await else {
+        return unseen(format!("{late}, as it has not since an earlier look"));
+    };
+    let (conf, path, reserve_bytes) = (conf.clone(), instance.config().config.clone(), instance.disk_reserve_bytes());
+    let looking = blocking(move || {
+        let of_files = OfFiles::look(&conf, &path, &data.dir, pid);
+        let files = is_known.then(|| files::look(&data, reserve_bytes));
+        drop(turn);
+        (files, of_files)
+    });
+    match timeout_at(deadline, looking).await {
+        Ok(Ok((Some(files), of_files))) => (files, of_files),
+        Ok(Ok((None, of_files))) => (unseen("the data directory is not known".to_owned()).0, of_files),
+        Ok(Err(defect)) => unseen(defect.to_string()),
+        Err(_) => unseen(late),
     }
 }
 
@@ -314,6 +335,34 @@ mod tests {
             seen.server
         );
         assert!(seen.settings.error.is_some() && seen.files.write_error.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_does_not_answer_holds_up_nobody_and_takes_one_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let hung = dir.path().join("users.acl");
+        // Who opens it waits until somebody writes.
+        assert!(std::process::Command::new("mkfifo").arg(&hung).status().unwrap().success());
+        let conf = format!("port 0\nunixsocket none.sock\naclfile {}\n", hung.display());
+        std::fs::write(dir.path().join("redis.conf"), conf).unwrap();
+        let instance = instance(dir.path());
+        let mut complaints = Vec::new();
+        for _ in 0..2 {
+            let looking = async {
+                let seen = look(&instance).await;
+                (seen.server, seen.files.write_error.unwrap_or_default())
+            };
+            let (server, complaint) = timeout(FILES_TIMEOUT * 3, looking).await.expect("a look ends");
+            assert_eq!(server, ServerState::Stopped);
+            complaints.push(complaint);
+        }
+        // Lets the thread go, of which there is one: its name is gone then.
+        let writer = std::fs::File::options().write(true).open(&hung).unwrap();
+        assert!(complaints.iter().all(|text| text.contains("does not answer")), "{complaints:?}");
+        assert!(!complaints[0].contains("earlier look") && complaints[1].contains("earlier look"), "{complaints:?}");
+        drop(writer);
+        std::fs::remove_file(&hung).unwrap();
+        assert_eq!(look(&instance).await.files.write_error, None);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tracing::{Instrument, Span, debug, info, warn};
 
 use crate::agent::{Agent, SOFTWARE};
+use crate::blocking::try_blocking;
 use crate::certificates::Certificates;
 use crate::claims::Claims;
 use crate::config::AgentConfig;
@@ -203,16 +204,22 @@ impl Desk {
             }
             Request::Limit { run, max_rate } => self.agent.offers.limit(&run, max_rate),
             Request::Claim { instance, run, turn } => {
-                let instance = self.instance(&instance)?;
-                self.agent.claims.claim(instance.name(), &run, turn, name).map(|()| Reply::Claimed)
+                let (instance, name) = (self.instance(&instance)?, name.to_owned());
+                let claim = move |agent: &Agent| agent.claims.claim(instance.name(), &run, turn, &name);
+                self.on_disk(claim).await.map(|()| Reply::Claimed)
             }
-            Request::Unclaim { run, turn } => self.agent.claims.unclaim(&run, turn).map(|()| Reply::Claimed),
+            Request::Unclaim { run, turn } => {
+                self.on_disk(move |agent| agent.claims.unclaim(&run, turn)).await.map(|()| Reply::Claimed)
+            }
             Request::Record { run, turn, at, text, last } => {
-                self.agent.claims.check_any(&run, turn)?;
-                self.agent.journals.record(&run, at, (&text, last), &self.agent.claims.runs())
+                let record = move |agent: &Agent| {
+                    agent.claims.check_any(&run, turn)?;
+                    agent.journals.record(&run, at, (&text, last), &agent.claims.runs())
+                };
+                self.on_disk(record).await
             }
-            Request::Recall { run, at } => self.agent.journals.recall(&run, at),
-            Request::Runs => Ok(Reply::Runs(self.agent.journals.list())),
+            Request::Recall { run, at } => self.on_disk(move |agent| agent.journals.recall(&run, at)).await,
+            Request::Runs => self.on_disk(|agent| Ok(Reply::Runs(agent.journals.list()))).await,
             Request::SigningRequest => self.agent.certificates.signing_request(),
             Request::Renew { chain } => self.agent.certificates.renew(&chain),
             Request::Revoke { list } => {
@@ -240,6 +247,15 @@ impl Desk {
                 "snapshots are served to the agent that holds the ticket, not to operators",
             )),
         }
+    }
+
+    /// Does what reads or syncs files of the agent, on a thread that may wait: a SAVE may keep the same disk busy.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Agent) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let agent = Arc::clone(&self.agent);
+        try_blocking(move || work(&agent)).await
     }
 
     async fn begin(&self, operator: &str, order: Order) -> Result<baton_proto::control::TaskState, Fault> {

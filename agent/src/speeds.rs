@@ -12,9 +12,10 @@ use baton_proto::HostName;
 use baton_proto::InstanceName;
 use baton_proto::control::TransferFacts;
 use baton_proto::speeds::Speeds;
-use tracing::{Span, warn};
+use tracing::warn;
 
 pub use self::history::{History, Sight, Stage};
+use crate::blocking::blocking;
 use crate::instance::Instance;
 use crate::{durable, host};
 
@@ -57,9 +58,8 @@ fn keep(path: &Path, seen: Vec<Sight>) -> io::Result<()> {
 
 /// Keeps what was seen.
 pub(crate) async fn note(instance: &Instance, seen: Vec<Sight>) {
-    let (path, span) = (path(instance.state_dir(), instance.name()), Span::current());
-    let kept = tokio::task::spawn_blocking(move || span.in_scope(|| keep(&path, seen))).await;
-    if let Err(error) = kept.map_err(io::Error::other).flatten() {
+    let path = path(instance.state_dir(), instance.name());
+    if let Err(error) = blocking(move || keep(&path, seen)).await.flatten() {
         warn!(instance = %instance.name(), %error, "how fast it went is not kept, and later plans do not know");
     }
 }

@@ -34,10 +34,14 @@ use tokio::task::JoinHandle;
 use tracing::{Instrument, info, warn};
 
 use self::account::{Account, AccountError};
+use crate::blocking::try_blocking;
 use crate::instance::Instance;
 use crate::replica::Link;
-use crate::transfer::blocking;
 pub(crate) use taker::{Piece, Taker};
+
+/// Most spools at a time: each has a task, a connection to its server and a file that grows. Runs have an instance each, and
+/// some dozen servers of a host may be moved at once.
+const SPOOLS_MAX: usize = 64;
 
 /// The spools of this agent, one a run.
 #[derive(Default)]
@@ -98,16 +102,20 @@ impl Spools {
         (link, since): (Link, Lineage),
         hold: Duration,
     ) -> Result<(), Fault> {
+        make_room(&mut self.kept(), run)?;
         let dir = instance.data_files().await?.dir;
         let place = dir.clone();
-        let file = blocking(move || keeper::nameless(&place)).await?;
+        let file = try_blocking(move || keeper::nameless(&place)).await?;
         let state = State { account: Account::new(since.offset), failed: None };
         let spool = Arc::new(Spool { since, file: Arc::new(file), state: watch::Sender::new(state) });
         info!(%run, instance = %instance.name(), since = %spool.since, dir = %dir.display(), "spooling");
         let keeping = keeper::keep(Arc::clone(instance), Arc::clone(&spool), link, (dir, hold));
         let keeping = tokio::spawn(keeping.in_current_span());
-        let kept = Kept { instance: instance.name().clone(), spool, keeping };
-        drop(self.kept().insert(run.clone(), kept));
+        let new = Kept { instance: instance.name().clone(), spool, keeping };
+        // Once more: others may have come meanwhile.
+        let mut kept = self.kept();
+        make_room(&mut kept, run)?;
+        drop(kept.insert(run.clone(), new));
         Ok(())
     }
 
@@ -140,7 +148,7 @@ impl Spools {
             AccountError::Beyond { .. } => Fault::new(FaultKind::Invalid, error),
         })?;
         let file = Arc::clone(&spool.file);
-        blocking(move || {
+        try_blocking(move || {
             let mut raw = vec![0; span.bytes];
             file.read_exact_at(&mut raw, span.position)
                 .map_err(|error| Fault::new(FaultKind::Host, "read the spool").because(error))?;
@@ -150,6 +158,20 @@ impl Spools {
     }
 }
 
+/// Sees that there is room for the run's spool. One that has failed is of no use to anybody.
+fn make_room(kept: &mut BTreeMap<RunId, Kept>, run: &RunId) -> Result<(), Fault> {
+    if kept.len() < SPOOLS_MAX || kept.contains_key(run) {
+        return Ok(());
+    }
+    let failed = kept.iter().find(|(_, kept)| kept.spool.state.borrow().failed.is_some()).map(|(run, _)| run.clone());
+    let failed = failed.ok_or_else(|| {
+        Fault::new(FaultKind::Refused, format!("this agent keeps {SPOOLS_MAX} spools already"))
+            .hint("see `coord runs`: wait for some to end, or end those that nobody goes on with by `coord abort`")
+    })?;
+    kept.remove(&failed);
+    Ok(())
+}
+
 impl Spool {
     /// Gives it up, and its disk space back.
     async fn fail(&self, fault: Fault) {
@@ -157,7 +179,7 @@ impl Spool {
         self.state.send_modify(|state| state.failed = Some(fault));
         let file = Arc::clone(&self.file);
         // What fails here is freed when the run ends.
-        let _ = blocking(move || Ok(file.set_len(0))).await;
+        let _ = try_blocking(move || Ok(file.set_len(0))).await;
     }
 }
 

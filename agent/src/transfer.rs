@@ -48,4 +48,3 @@ pub use pull::{PullOrder, pull};
 pub use store::Place;
 pub use supply::Supply;
 pub use window::Window;
-pub(crate) use workers::blocking;

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Largest request: an order with its few addresses and names.
+/// Largest request: a piece of a journal ([`crate::control::RECORD_BYTES_MAX`]), with room around it.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Largest answer: the report of a host with many instances, databases and replicas.
 pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -1,10 +1,11 @@
-//! What the coordinator asks of an agent.
+//! What an agent is asked: by coordinators, and, where a request says so, by other agents.
 //!
-//! Questions (`Observe`, `Reach`, `Knock`, `Rehearse`) change nothing. Everything else is an [`Order`]: one action on one instance
-//! for one run, which has [claimed](crate::claim) the instance before. An order starts a task in the agent, which owns it: the
-//! task goes on when the coordinator is gone, and `Watch` finds it again. Giving the same order again joins the task that
-//! runs, answers with the outcome of the one that is done, and starts anew the one that failed. The actions are in
-//! `control/order.rs`, what comes of tasks in `control/outcome.rs`.
+//! A server is only changed by an [`Order`]: one action on one instance for one run, which has [claimed](crate::claim) the
+//! instance before. An order starts a task in the agent, which owns it: the task goes on when the coordinator is gone, and
+//! `Watch` finds it again. Giving the same order again joins the task that runs, answers with the outcome of the one that
+//! is done, and starts anew the one that failed. The actions are in `control/order.rs`, what comes of tasks in
+//! `control/outcome.rs`. All other requests ask, or change what the agent itself keeps: claims, journals, certificates,
+//! peers, notes of replaced primaries, the rate of what it sends.
 //!
 //! A new message is a variant here and a branch in `agent/src/serve.rs`; a new action is a variant of [`Action`], its
 //! [`Outcome`], and a branch in `agent/src/actions.rs`.

@@ -16,7 +16,8 @@ pub const RDB_BYTES_MIN: u64 = (RDB_MAGIC_BYTES + 1 + CRC_BYTES) as u64;
 pub const CRC_BYTES: usize = 8;
 
 const OPCODE_AUX: u8 = 0xfa;
-const OPCODE_EOF: u8 = 0xff;
+/// What ends the file, before its checksum.
+pub const OPCODE_EOF: u8 = 0xff;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RdbError {

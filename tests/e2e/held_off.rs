@@ -125,6 +125,32 @@ fn a_deposed_a_stays_so_through_restarts_of_its_server_its_agent_and_its_peers()
 }
 
 #[test]
+fn a_deposed_a_is_fenced_though_its_agent_can_write_nothing_down() {
+    let lost = Lost::with_little_on(REDIS_7_0);
+    let run = lost.failover_done(&[]).run();
+    let written = returns_with_clients(&lost);
+    let a = lost.world.a();
+    let state = a.dir.join("state");
+    let note = state.join("fence-default.json");
+    std::fs::remove_file(&note).unwrap();
+    // No file can be made where a directory is: as good as a disk that is full, also for root.
+    let in_the_way = [".fence-default.json.new".to_owned(), format!(".deposition-{run}.json.new")];
+    let in_the_way = in_the_way.map(|name| state.join(name));
+    in_the_way.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+    a.client().call(&["REPLICAOF", "NO", "ONE"]);
+    a.await_info("role", "slave");
+    wait_until("its agent says what is amiss, and once", || {
+        let log = std::fs::read_to_string(a.agent_log()).unwrap();
+        log.matches("write the note of a replaced primary").count() == 1
+    });
+    assert!(!note.exists());
+    // It is written down as soon as it can be.
+    in_the_way.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+    wait_until("the fence is noted", || note.exists());
+    assert_rejoined_with_all_kept(&lost, &written);
+}
+
+#[test]
 fn an_a_that_was_held_off_leads_again_once_the_run_is_rolled_back() {
     for verb in ["abort", "failed"] {
         let lost = Lost::with_little_on(REDIS_7_0);

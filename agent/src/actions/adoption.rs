@@ -6,8 +6,6 @@
 //! A note says whom the server was told to follow. The agent that comes after it puts the fence back, or the next action
 //! does, before settings are given back (see [`super::recover`]).
 
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,8 +18,8 @@ use super::borrow;
 use super::look;
 use super::pace::Pace;
 use super::replication::replicate;
-use super::save::pin::blocking;
 use crate::adopt::Adoption;
+use crate::blocking::blocking;
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server};
 use crate::{durable, fence};
@@ -41,15 +39,22 @@ fn path(instance: &Instance) -> PathBuf {
     instance.state_dir().join(format!("adopted-{}.json", instance.name()))
 }
 
-/// Reads the note. One that cannot be read was never whole, and what it would tell was never done.
-async fn read(instance: &Instance) -> Option<Note> {
+/// Reads the note. Where it is not known whether the server was adopted, nothing is done that depends on it.
+async fn read(instance: &Instance) -> Result<Option<Note>, Fault> {
     let path = path(instance);
-    let read = move || -> std::io::Result<Note> {
-        let mut text = Vec::new();
-        File::open(path)?.take(NOTE_BYTES_MAX).read_to_end(&mut text)?;
-        Ok(serde_json::from_slice(&text)?)
+    let read = move || -> std::io::Result<Option<Note>> {
+        let text = durable::read_if_there(&path, NOTE_BYTES_MAX)?;
+        Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
     };
-    blocking(read).await.flatten().ok()
+    blocking(read).await.flatten().map_err(|error| {
+        let path = self::path(instance);
+        Fault::new(FaultKind::Host, "it is not known whether the server was made to follow its agent")
+            .because(format!("{}: {error}", path.display()))
+            .hint(format!(
+                "let baton-agent read {}; if it is damaged, have the server follow whom it should, then remove the file",
+                path.display()
+            ))
+    })
 }
 
 async fn write(instance: &Instance, note: Option<&Note>) -> Result<(), Fault> {
@@ -101,7 +106,7 @@ pub(super) async fn begin(instance: &Instance, server: &mut Server, before: &Run
 
 /// Puts the fence back, if the server follows this agent or what became of it.
 pub(super) async fn end(instance: &Instance) -> Result<(), Fault> {
-    let Some(note) = read(instance).await else { return Ok(()) };
+    let Some(note) = read(instance).await? else { return Ok(()) };
     match instance.connect().await {
         Ok(mut server) => {
             let now = look::look(instance, &mut server).await?.running;
@@ -121,6 +126,30 @@ pub(super) async fn end(instance: &Instance) -> Result<(), Fault> {
 }
 
 /// Whom a server follows that was adopted, if it has not been fenced again.
-pub(crate) async fn adopted_at(instance: &Instance) -> Option<HostPort> {
-    read(instance).await.map(|note| note.to)
+pub(crate) async fn adopted_at(instance: &Instance) -> Result<Option<HostPort>, Fault> {
+    Ok(read(instance).await?.map(|note| note.to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::tests::with_conf;
+
+    #[tokio::test]
+    async fn a_note_that_cannot_be_read_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = with_conf(dir.path(), "port 0\nunixsocket none.sock\n");
+        std::fs::create_dir(instance.state_dir()).unwrap();
+        assert_eq!(end(&instance).await, Ok(()), "there is none");
+        let note = Note { to: HostPort::new("127.0.0.1", 4000) };
+        write(&instance, Some(&note)).await.unwrap();
+        assert_eq!(adopted_at(&instance).await, Ok(Some(note.to)));
+        std::fs::write(path(&instance), "{\"to\":").unwrap();
+        let fault = end(&instance).await.unwrap_err();
+        assert!(fault.hint.unwrap().contains("adopted-default.json") && path(&instance).exists());
+        // A directory is there, and no file: as with a disk that fails, what it holds cannot be read.
+        std::fs::remove_file(path(&instance)).unwrap();
+        std::fs::create_dir(path(&instance)).unwrap();
+        assert_eq!(adopted_at(&instance).await.unwrap_err().kind, FaultKind::Host);
+    }
 }

@@ -13,14 +13,15 @@ use std::time::Duration;
 use baton_proto::control::{Outcome, Progress};
 use baton_proto::report::{Role, Running};
 use baton_proto::{Fault, FaultKind, RunId};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::borrow::{self, Held};
-use super::look::{self, Look};
+use super::look::{self, Look, Watch};
 use super::middle;
 use super::pace::Pace;
 use super::recover;
-use super::save::SAVE_TIMEOUT;
+use super::save::{SAVE_TIMEOUT, SILENCE_TIMEOUT};
 use crate::host;
 use crate::instance::Instance;
 use crate::server::{Server, ServerError};
@@ -102,7 +103,7 @@ async fn create(instance: &Instance, server: &mut Server, before: &Look, progres
         Err(fault) => Err(fault),
     };
     // The replica has left before its settings do: a shorter delay would have the server fork for it.
-    let idle = idle(instance, server, before, progress).await;
+    let idle = idle(instance, before, progress).await;
     borrow::give_back(instance, server, pid).await?;
     asked.and(idle)
 }
@@ -151,23 +152,46 @@ async fn ask_as_a_replica(instance: &Instance, server: &mut Server) -> Result<()
     }
 }
 
-/// Waits until the replica is gone, and a save that was begun for it all the same is over.
-async fn idle(instance: &Instance, server: &mut Server, before: &Look, progress: &ProgressSink) -> Result<(), Fault> {
+/// Waits until the replica is gone, and a save that was begun for it all the same is over. A server that misses an answer
+/// is not lost: it may be forking.
+async fn idle(instance: &Instance, before: &Look, progress: &ProgressSink) -> Result<(), Fault> {
     // One that has told no port is not among the replicas that are listed.
     let replicas = |look: &Look| look.info.number("connected_slaves").or(look.info.number("connected_replicas"));
     let forks = |look: &Look| look.info.number("total_forks");
-    let mut pace = Pace::within(SAVE_TIMEOUT);
+    let mut watch = Watch::new(instance, None);
+    let (mut pace, mut heard) = (Pace::within(SAVE_TIMEOUT), Instant::now());
     loop {
-        let look = look::look(instance, server).await?;
-        if replicas(&look) <= replicas(before) && !look.running.persistence.saving {
-            if forks(&look) > forks(before) {
-                warn!(instance = %instance.name(), "the server has forked while its backlog was made");
+        match watch.look().await {
+            Some(look) if replicas(&look) <= replicas(before) && !look.running.persistence.saving => {
+                if forks(&look) > forks(before) {
+                    warn!(instance = %instance.name(), "the server has forked while its backlog was made");
+                }
+                return Ok(());
             }
-            return Ok(());
+            Some(_) => heard = Instant::now(),
+            None if watch.has_ended() || heard.elapsed() >= SILENCE_TIMEOUT => {
+                return Err(watch.missed.take().unwrap_or_else(|| Fault::new(FaultKind::Server, "no answer")));
+            }
+            None => {}
         }
         progress.report(Progress { doing: "waiting for another save".into(), ..Progress::default() });
         if !pace.wait().await {
             return Err(Fault::new(FaultKind::Server, "another save does not end"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::look::tests::{IDLE, that_misses_one_answer};
+    use super::*;
+    use crate::info::{Info, parse_running};
+
+    #[tokio::test]
+    async fn a_server_that_misses_an_answer_is_waited_for_until_it_is_idle() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = that_misses_one_answer(dir.path()).await;
+        let before = Look { running: parse_running(IDLE).unwrap(), info: Info::parse(IDLE) };
+        assert_eq!(idle(&instance, &before, &ProgressSink::detached()).await, Ok(()));
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::middle;
-use super::save::pin::blocking;
+use crate::blocking::blocking;
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server, ServerError};
 use crate::{durable, host};

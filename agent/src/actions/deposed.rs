@@ -9,9 +9,10 @@ use baton_proto::report::{Link, Role, Running};
 use baton_proto::{Fault, FaultKind, RunId};
 use tracing::info;
 
-use super::save::pin::{Pin, blocking};
+use super::save::pin::Pin;
 use super::{guard, look, snapshot};
 use crate::agent::Agent;
+use crate::blocking::blocking;
 use crate::instance::Instance;
 use crate::tasks::ProgressSink;
 use crate::{compare, deposed, durable, fence, names};

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use baton_proto::control::{Outcome, Progress};
-use baton_proto::rdb::parse_head;
+use baton_proto::rdb::{HEAD_BYTES_MAX, parse_head};
 use baton_proto::report::{Running, total_keys};
 use baton_proto::{Fault, FaultKind, HostPort, Lineage, ReplId};
 use tokio::sync::watch;
@@ -35,9 +35,9 @@ use tracing::info;
 
 use super::look;
 use super::place::{self, Site};
-use super::save::pin::blocking;
 use super::{borrow, landing, middle, replication};
 use crate::agent::Agent;
+use crate::blocking::blocking;
 use crate::feed::{Fed, FeedError, Kept, Listener, Signs, drawn, feed};
 use crate::instance::Instance;
 use crate::server::Server;
@@ -56,8 +56,6 @@ pub(super) use undo::{forget, unland};
 const COME_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a server waits for the next byte of its feed: the source may be out of reach for minutes.
 const PATIENCE_SECONDS: u32 = 3600;
-/// Bytes from which a snapshot's head is read.
-const HEAD_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a feed works on.
 pub(super) struct Target<'a> {
@@ -129,7 +127,7 @@ pub(super) async fn land(agent: &Agent, target: Target<'_>, order: PullOrder) ->
 
 /// What the agent finds of a feed when it starts: it brings the server back, or finds that it has landed.
 pub(super) async fn recover(instance: &Instance) -> Result<(), Fault> {
-    let Some(note) = Note::read(instance).await else { return Ok(()) };
+    let Some(note) = Note::read(instance).await? else { return Ok(()) };
     let site = landing::site(instance, &note.run).await?;
     if let Stage::Loaded(landed) = &note.stage
         && finish(instance, &note, landed.clone()).await?
@@ -140,14 +138,14 @@ pub(super) async fn recover(instance: &Instance) -> Result<(), Fault> {
 }
 
 /// Whether a feed is left that has neither landed nor been ended.
-pub(super) async fn is_left(instance: &Instance) -> bool {
-    Note::read(instance).await.is_some_and(|note| !matches!(note.stage, Stage::Landed(_)))
+pub(super) async fn is_left(instance: &Instance) -> Result<bool, Fault> {
+    Ok(Note::read(instance).await?.is_some_and(|note| !matches!(note.stage, Stage::Landed(_))))
 }
 
 impl Target<'_> {
     /// What was done by an order of which only the note is left.
     async fn landed_already(&self) -> Result<Option<Outcome>, Fault> {
-        let Some(note) = Note::read(self.instance).await.filter(|note| note.run == self.site.run) else {
+        let Some(note) = Note::read(self.instance).await?.filter(|note| note.run == self.site.run) else {
             return Ok(None);
         };
         let landed = match &note.stage {
@@ -297,7 +295,7 @@ fn open(part: &Path) -> Result<(File, Lineage), Fault> {
     let read = |error: std::io::Error| Fault::new(FaultKind::Host, format!("read {}", part.display())).because(error);
     let mut file = File::open(part).map_err(read)?;
     let mut head = Vec::new();
-    (&mut file).take(HEAD_BYTES_MAX).read_to_end(&mut head).map_err(read)?;
+    (&mut file).take(HEAD_BYTES_MAX as u64).read_to_end(&mut head).map_err(read)?;
     let head = parse_head(&head)
         .map_err(|error| Fault::new(FaultKind::Verification, "the snapshot is none").because(error))?;
     let lineage = match head.lineage {

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_proto::Fault;
-use baton_proto::deposed::{Held, Standing};
+use baton_proto::deposed::{Deposition, Held, Standing};
 use baton_proto::report::{Fence, Link, Role, Running};
+use baton_proto::{Fault, FaultKind, RunId};
 use tokio::time::sleep;
-use tracing::{Instrument, debug, error_span, info, warn};
+use tracing::{Instrument, error_span, info, warn};
 
 use super::look::{self, Watch};
 use super::{persist, replication};
@@ -63,26 +63,59 @@ pub fn guard(agent: &Arc<Agent>) {
     }
 }
 
+/// What is remembered from one look to the next.
+#[derive(Default)]
+struct Memory {
+    /// Under whose note the server was fenced, if that could not be written down yet.
+    unnoted: Option<RunId>,
+    /// What was amiss, as it was logged.
+    amiss: Option<String>,
+}
+
+impl Memory {
+    /// Logs what is amiss when it changes, and not at every look. Tells whether it did.
+    fn tell(&mut self, amiss: Option<&Fault>) -> bool {
+        let now = amiss.map(|fault| {
+            let hint = fault.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
+            format!("{fault}{hint}")
+        });
+        let is_news = now != self.amiss;
+        match &now {
+            Some(text) if is_news => warn!("the deposed primary is not quite seen to: {text}"),
+            None if is_news => info!("the deposed primary is seen to again"),
+            _ => {}
+        }
+        self.amiss = now;
+        is_news
+    }
+}
+
 async fn stand(agent: Arc<Agent>, instance: Arc<Instance>) {
     loop {
-        let mut watch = Watch::new(&instance, None);
+        let (mut watch, mut memory) = (Watch::new(&instance, None), Memory::default());
         while let Some(held) =
             agent.notes.about(&agent, &instance).filter(|held| held.deposition.stands() || held.fenced)
         {
-            let seeing = once(&agent, &instance, &held, &mut watch);
-            let span = error_span!("guard", run = %held.deposition.run, instance = %instance.name());
-            if let Err(fault) = seeing.instrument(span).await {
-                debug!(instance = %instance.name(), run = %held.deposition.run, "not seen to: {fault}");
-            }
+            let seeing = async {
+                let seen = once(&agent, &instance, &held, (&mut watch, &mut memory)).await;
+                memory.tell(seen.as_ref().map_or_else(Some, Option::as_ref));
+            };
+            seeing.instrument(error_span!("guard", run = %held.deposition.run, instance = %instance.name())).await;
             sleep(LOOK_EVERY).await;
         }
         sleep(LOOK_EVERY).await;
     }
 }
 
-async fn once<'a>(agent: &Agent, instance: &'a Instance, held: &Held, watch: &mut Watch<'a>) -> Result<(), Fault> {
+/// Looks once, and does what is due. Something may be amiss all the same.
+async fn once<'a>(
+    agent: &Agent,
+    instance: &'a Instance,
+    held: &Held,
+    (watch, memory): (&mut Watch<'a>, &mut Memory),
+) -> Result<Option<Fault>, Fault> {
     let server = watch.server().await?;
-    let done = see_to(agent, instance, held, server).await;
+    let done = see_to(agent, instance, held, (server, memory)).await;
     if done.is_err() {
         // A connection that broke is of no more use.
         *watch = Watch::new(instance, None);
@@ -90,34 +123,47 @@ async fn once<'a>(agent: &Agent, instance: &'a Instance, held: &Held, watch: &mu
     done
 }
 
-async fn see_to(agent: &Agent, instance: &Instance, held: &Held, server: &mut Server) -> Result<(), Fault> {
+async fn see_to(
+    agent: &Agent,
+    instance: &Instance,
+    held: &Held,
+    (server, memory): (&mut Server, &mut Memory),
+) -> Result<Option<Fault>, Fault> {
     let note = &held.deposition;
     let noted = |change: fn(&mut Held)| agent.notes.change(&note.run, change).map_err(|error| note_fault(&error));
     // From the look to the act nobody else tells the server whom to follow.
     let role = instance.role().await;
     let running = look::look(instance, server).await?.running;
+    let mut amiss = None;
     match duty(held, &running.role) {
         Duty::Nothing => {
             if !note.stands() {
                 noted(|held| held.fenced = false)?;
             }
-            return Ok(());
+            return Ok(None);
         }
-        Duty::Hold => return read_only(server).await,
+        Duty::Hold => {
+            if memory.unnoted.as_ref() == Some(&note.run) {
+                amiss = note_fence(agent, instance, note).err();
+                if amiss.is_none() {
+                    memory.unnoted = None;
+                }
+            }
+            return Ok(read_only(instance, server).await.or(amiss));
+        }
         Duty::Settle => {
             info!(instance = %instance.name(), run = %note.run, "follows its successor, and is not held any longer");
-            return noted(|held| (held.deposition.standing, held.fenced) = (Standing::Rejoined, false));
+            noted(|held| (held.deposition.standing, held.fenced) = (Standing::Rejoined, false))?;
+            return Ok(None);
         }
         Duty::Fence => {
-            noted(|held| held.fenced = true)?;
-            // Like a survivor's: whoever looks at the fenced server knows whose replica it is to be.
-            let (run, from) = (note.run.clone(), note.successor_address.clone());
-            let written = Fence { run, from, since_unix: note.since_unix };
-            fence::write(instance.state_dir(), instance.name(), &written).map_err(|error| note_fault(&error))?;
-            fence_now(instance, server, &running).await?;
+            // A disk that takes no note must not leave two primaries: it is fenced all the same, and noted later.
+            let unnoted = note_fence(agent, instance, note).err();
+            memory.unnoted = unnoted.as_ref().map(|_| note.run.clone());
+            amiss = fence_now(instance, server, &running).await?.or(unnoted);
             let stands = &running.replication.lineage;
             warn!(instance = %instance.name(), run = %note.run, successor = %note.successor, %stands,
-                "deposed primary takes no more writes: `coord rejoin {}` saves aside what it holds", note.name());
+                "deposed primary is fenced: `coord rejoin {}` saves aside what it holds", note.name());
         }
         Duty::Lead => {
             look::call(instance, server, &[running.version.replicaof(), "NO", "ONE"]).await?;
@@ -133,39 +179,56 @@ async fn see_to(agent: &Agent, instance: &Instance, held: &Held, server: &mut Se
     {
         warn!(instance = %instance.name(), "until the server's next restart only: {fault}");
     }
-    Ok(())
+    Ok(amiss)
 }
 
-/// Stops the writes of a primary. The caller holds its role, from the look that saw it.
-async fn fence_now(instance: &Instance, server: &mut Server, running: &Running) -> Result<(), Fault> {
+/// Writes down that this agent holds the server off writes, and, like a survivor's, whose replica it is to be: for whoever
+/// looks at the fenced server.
+fn note_fence(agent: &Agent, instance: &Instance, note: &Deposition) -> Result<(), Fault> {
+    let (run, from) = (note.run.clone(), note.successor_address.clone());
+    let fenced = Fence { run, from, since_unix: note.since_unix };
+    // Either is of use without the other.
+    let noted = agent.notes.change(&note.run, |held| held.fenced = true);
+    let written = fence::write(instance.state_dir(), instance.name(), &fenced);
+    noted.and(written).map_err(|error| note_fault(&error))
+}
+
+/// Stops the writes of a primary. The caller holds its role, from the look that saw it. What is told keeps it from being
+/// read-only.
+async fn fence_now(instance: &Instance, server: &mut Server, running: &Running) -> Result<Option<Fault>, Fault> {
     replication::replicate_holding_role(instance, server, running, &fence::address()).await?;
-    read_only(server).await
+    Ok(read_only(instance, server).await)
 }
 
 /// A replica that is not read-only would take writes all the same. One of the names is unknown to old versions, and a
-/// server that lets nobody change it is left as it is.
-async fn read_only(server: &mut Server) -> Result<(), Fault> {
+/// server that lets nobody change it is left as it is, and told of.
+async fn read_only(instance: &Instance, server: &mut Server) -> Option<Fault> {
     for name in READ_ONLY {
         if matches!(server.config(name).await, Ok(Some(value)) if value == "no")
             && let Err(error) = server.set_config(name, "yes").await
         {
-            warn!("{name} cannot be changed, and the fenced server takes writes: {error:?}");
+            let why = error.fault(instance.name(), &format!("CONFIG SET {name} yes"));
+            return Some(Fault::new(FaultKind::Server, "the fenced server takes writes").because(why).hint(format!(
+                "let the agent's user have +config|set, or set `{name} yes` in redis.conf and on the server"
+            )));
         }
     }
-    Ok(())
+    None
 }
 
 /// Fences a primary on an order, ahead of the next look.
 pub(super) async fn fence_primary(instance: &Instance, server: &mut Server) -> Result<(), Fault> {
     let _role = instance.role().await;
     let running = look::look(instance, server).await?.running;
-    fence_now(instance, server, &running).await
+    if let Some(fault) = fence_now(instance, server, &running).await? {
+        warn!(instance = %instance.name(), "{fault}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use baton_proto::deposed::Deposition;
-    use baton_proto::{HostName, HostPort, InstanceName, InstanceRef, Lineage, RunId};
+    use baton_proto::{HostName, HostPort, InstanceName, InstanceRef, Lineage};
 
     use super::*;
 
@@ -217,5 +280,14 @@ mod tests {
         for (standing, fenced, role, expected) in table {
             assert_eq!(duty(&held(standing, fenced), &role), expected, "{standing:?}, fenced {fenced}, {role:?}");
         }
+    }
+
+    #[test]
+    fn what_is_amiss_is_told_when_it_changes_and_not_at_every_look() {
+        let mut memory = Memory::default();
+        let [full, denied] = ["no space left", "no permission"].map(|text| Fault::new(FaultKind::Host, text));
+        let looks = [None, Some(&full), Some(&full), Some(&denied), Some(&denied), None, None, Some(&full)];
+        let told = looks.map(|amiss| memory.tell(amiss));
+        assert_eq!(told, [false, true, false, true, false, true, false, true]);
     }
 }

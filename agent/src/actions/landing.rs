@@ -7,17 +7,17 @@ use std::time::Duration;
 use baton_proto::control::{Landing, Outcome, TransferFacts};
 use baton_proto::data::{Budget, SnapshotId, Ticket};
 use baton_proto::{Fault, FaultKind, HostName, HostPort, RunId};
-use tracing::{Span, info};
+use tracing::info;
 
 use super::borrow::{self, Which};
 use super::feed;
 use super::middle;
 use super::place::{self, Site};
 use super::role;
-use super::save::pin::blocking;
 use super::save::unfinished::Note;
 use super::stamp::Stamp;
 use crate::agent::Agent;
+use crate::blocking::{blocking, try_blocking};
 use crate::instance::Instance;
 use crate::reach;
 use crate::server::ConnectError;
@@ -39,14 +39,12 @@ pub(super) async fn site(instance: &Instance, run: &RunId) -> Result<Site, Fault
     })
 }
 
-/// Does file work on a thread of its own: it syncs, and a disk may take its time.
+/// Does file work on a thread that may wait: it syncs.
 pub(super) async fn on_disk<T: Send + 'static>(
     site: Site,
     work: impl FnOnce(&Site) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
-    let span = Span::current();
-    let done = tokio::task::spawn_blocking(move || span.in_scope(|| work(&site))).await;
-    done.unwrap_or_else(|error| Err(Fault::new(FaultKind::Internal, "file work broke off").because(error)))
+    try_blocking(move || work(&site)).await
 }
 
 /// Files are moved only while no server has them open, or could save over them.
@@ -97,10 +95,15 @@ pub(super) async fn offer(
     }
     let note = Note::of(instance.state_dir(), instance.name(), run);
     // While it is being written, its note tells where it is: the server may be busy with the SAVE and answer nobody.
-    let pin = match blocking(move || note.pin()).await {
-        Ok(Some(pin)) if agent.offers.growth(run).is_some() => pin,
-        Ok(Some(pin)) => return Err(half(&pin)),
-        Ok(None) | Err(_) => site(instance, run).await?.pin(),
+    let noted = blocking(move || note.pin()).await.flatten().map_err(|error| {
+        Fault::new(FaultKind::Host, "it is not known whether the snapshot is whole")
+            .because(error)
+            .hint("see that the agent's state directory can be read, and take the snapshot again")
+    })?;
+    let pin = match noted {
+        Some(pin) if agent.offers.growth(run).is_some() => pin,
+        Some(pin) => return Err(half(&pin)),
+        None => site(instance, run).await?.pin(),
     };
     let path = pin.clone();
     let stamp = blocking(move || Stamp::at(&path)).await.flatten().ok().flatten().ok_or_else(|| {

@@ -111,9 +111,38 @@ impl<'a> Watch<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::instance::tests::with_conf;
+
+    /// What an idle primary says of itself.
+    pub(in crate::actions) const IDLE: &str = "redis_version:7.0.15\r\nprocess_id:7\r\nrole:master\r\n\
+        connected_slaves:0\r\nmaster_replid:c8f82b93fa07f703864ba1ffc7c2b2c42ac50bcb\r\nmaster_repl_offset:9\r\n\
+        master_replid2:0000000000000000000000000000000000000000\r\nsecond_repl_offset:-1\r\n\
+        repl_backlog_active:1\r\nrepl_backlog_size:1048576\r\nrepl_backlog_first_byte_offset:1\r\nrepl_backlog_histlen:9\r\n";
+
+    /// An instance whose server breaks off at the first look, and then is as it should be.
+    pub(in crate::actions) async fn that_misses_one_answer(dir: &std::path::Path) -> Instance {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            for misses in [true, false] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut buffer = [0; 1024];
+                for answer in ["+PONG\r\n".to_owned(), format!("${}\r\n{IDLE}\r\n", IDLE.len())] {
+                    if stream.read(&mut buffer).await.unwrap_or(0) == 0 || misses && answer.starts_with('$') {
+                        break;
+                    }
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+                while !misses && stream.read(&mut buffer).await.unwrap_or(0) > 0 {}
+            }
+        });
+        with_conf(dir, &format!("bind 127.0.0.1\nport {port}\n"))
+    }
 
     #[tokio::test]
     async fn a_server_has_ended_when_nothing_listened_for_a_while_and_not_when_it_is_only_silent() {

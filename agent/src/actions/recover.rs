@@ -1,6 +1,6 @@
 //! What was left behind and is cleared up later: settings of servers that were changed for a while, by an agent that died or
-//! by an action whose server did not answer at its end; the arguments of a start that service managers hold; feeds that did not land; servers that were adopted; and pins of
-//! snapshots that were being written when an agent died.
+//! by an action whose server did not answer at its end; the arguments of a start that service managers hold; feeds that did
+//! not land; servers that were adopted; and pins of snapshots that were being written when an agent died.
 //!
 //! It is done in the background: the server may be in the middle of the very SAVE that was asked for, and answers nobody
 //! until it is over. Left out: what belongs to a run that goes on, which the run's own orders complete.
@@ -8,14 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_proto::Fault;
+use baton_proto::{Fault, FaultKind};
 use tokio::time::Instant;
 use tracing::{Instrument, info, warn};
 
-use super::save::pin::blocking;
 use super::save::{SAVE_TIMEOUT, unfinished};
 use super::{adoption, borrow, feed};
 use crate::agent::Agent;
+use crate::blocking::blocking;
 use crate::host;
 use crate::instance::Instance;
 use crate::service;
@@ -41,8 +41,8 @@ pub(super) async fn after_action(instance: &Arc<Instance>) {
     let borrowed = borrow::is_any(instance).await.unwrap_or(true);
     if borrowed
         || service::is_left(instance)
-        || feed::is_left(instance).await
-        || adoption::adopted_at(instance).await.is_some()
+        || feed::is_left(instance).await.unwrap_or(true)
+        || !matches!(adoption::adopted_at(instance).await, Ok(None))
     {
         tokio::spawn(clear_up(Arc::clone(instance)).in_current_span());
     }
@@ -76,14 +76,17 @@ async fn end_hold(instance: Arc<Instance>) {
 async fn clear_up(instance: Arc<Instance>) {
     let Some(only) = instance.begin_recovery() else { return };
     let deadline = Instant::now() + SAVE_TIMEOUT;
-    let mut pause = SHORTEST_PAUSE;
+    let (mut pause, mut told): (_, Option<Fault>) = (SHORTEST_PAUSE, None);
     loop {
         // Held for one attempt only: what is ordered meanwhile comes in between.
         let lock = instance.lock().await;
         let tried = attempt(&instance).await;
         let late = Instant::now() >= deadline;
-        if let (Err(fault), true) = (&tried, late) {
+        // A server may just be busy; what is wrong with this host's files waits for a person.
+        let amiss = tried.as_ref().err().filter(|fault| late || fault.kind == FaultKind::Host);
+        if let Some(fault) = amiss.filter(|fault| told.as_ref() != Some(*fault)) {
             warn!(instance = %instance.name(), "what was left behind is not cleared up: {fault}");
+            told = Some(fault.clone());
         }
         if tried.is_ok() || late {
             // In this order: an action that leaves something from here on begins anew.
@@ -100,12 +103,10 @@ async fn clear_up(instance: Arc<Instance>) {
 
 async fn attempt(instance: &Instance) -> Result<(), Fault> {
     let (state, name) = (instance.state_dir().to_owned(), instance.name().clone());
-    if let Err(error) = blocking(move || unfinished::drop_all(&state, &name)).await {
-        warn!(instance = %instance.name(), %error, "half a snapshot may be left");
-    }
+    let halves = blocking(move || unfinished::drop_all(&state, &name)).await.flatten();
     // A server that follows a feed that is no more first: while it loads, it takes no settings. So with the fence: a setting
     // that is put back would have a server speak to whoever listens where its agent did.
-    if feed::is_left(instance).await {
+    if feed::is_left(instance).await? {
         feed::recover(instance).await?;
     }
     adoption::end(instance).await?;
@@ -115,7 +116,7 @@ async fn attempt(instance: &Instance) -> Result<(), Fault> {
         borrow::give_back_leftovers(instance).await?;
         info!(instance = %instance.name(), "settings that were changed for a while are put back");
     }
-    Ok(())
+    halves.map_err(|error| Fault::new(FaultKind::Host, "half a snapshot may be left").because(error))
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use baton_proto::report::Role;
 use baton_proto::{Fault, FaultKind, HostPort, RunId};
 use tracing::{info, warn};
 
-use super::save::pin::blocking;
 use super::{look, middle, persist, replication};
+use crate::blocking::blocking;
 use crate::durable;
 use crate::instance::Instance;
 use crate::server::Server;

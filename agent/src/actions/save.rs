@@ -26,12 +26,13 @@ use tracing::warn;
 
 use self::candidates::Writer;
 use self::follow::Follower;
-use self::pin::blocking;
+pub(super) use self::silence::SILENCE_TIMEOUT;
 use self::silence::Silence;
 use super::borrow;
 use super::look::Watch;
 use super::pace::Pace;
 use super::stamp::Stamp;
+use crate::blocking::blocking;
 use crate::host;
 use crate::instance::Instance;
 use crate::server::{ConnectError, Server, ServerError};
@@ -125,15 +126,20 @@ pub(super) async fn save(
         .hint("see the server's `save` points, and what else saves it"))
 }
 
-/// Waits until no save or rewrite runs.
+/// Waits until no save or rewrite runs. A server that misses an answer is not lost: it may be forking, or in a SAVE.
 async fn idle(watch: &mut Watch<'_>, follower: &mut Follower<'_>) -> Result<Running, Fault> {
     let mut pace = Pace::within(SAVE_TIMEOUT);
+    let mut silence = Silence::new(follower.dir().to_owned());
     loop {
-        let found = watch.look().await.map(|look| look.running);
-        match found {
+        match watch.look().await.map(|look| look.running) {
             Some(running) if !running.persistence.saving && !running.persistence.aof_rewriting => return Ok(running),
-            Some(_) => {}
-            None => return Err(watch.missed.take().unwrap_or_else(|| Fault::new(FaultKind::Server, "no answer"))),
+            Some(_) => silence.heard(),
+            None => {
+                silence.look().await;
+                if watch.has_ended() || silence.is_too_long() {
+                    return Err(watch.missed.take().unwrap_or_else(|| Fault::new(FaultKind::Server, "no answer")));
+                }
+            }
         }
         follower.report("waiting for another save");
         if !pace.wait().await {
@@ -279,6 +285,7 @@ fn with_hint(fault: Fault, dump: &Path) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use super::super::look::tests::that_misses_one_answer;
     use super::*;
     use crate::instance::tests::with_conf;
     use crate::tasks::ProgressSink;
@@ -297,6 +304,15 @@ mod tests {
         let fault = background(Watch::new(&instance, None), 7, &mut follower, &mark).await.unwrap_err();
         assert!(began.elapsed() < SAVE_TIMEOUT / 60, "it took {:?}: {fault}", began.elapsed());
         assert!(fault.to_string().contains("server was lost") && fault.hint.is_some(), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_misses_an_answer_is_waited_for_until_it_is_idle() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = that_misses_one_answer(dir.path()).await;
+        let progress = ProgressSink::detached();
+        let mut follower = Follower::watching(dir.path().join("dump.rdb"), &progress);
+        assert_eq!(idle(&mut Watch::new(&instance, None), &mut follower).await.map(|running| running.pid), Ok(7));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use baton_proto::control::{Outcome, SaveMethod, SnapshotFacts};
 use baton_proto::data::SnapshotId;
-use baton_proto::rdb::{CRC_BYTES, HEAD_BYTES_MAX, RDB_BYTES_MIN, RdbError, RdbHead, parse_head};
+use baton_proto::rdb::{CRC_BYTES, HEAD_BYTES_MAX, OPCODE_EOF, RDB_BYTES_MIN, RdbError, RdbHead, parse_head};
 use baton_proto::report::{Keyspace, Link, Role, Running};
 use baton_proto::{Fault, FaultKind, Lineage, RunId};
 use tokio::time::Instant;
@@ -17,9 +17,10 @@ use tracing::info;
 
 use super::save::Effort;
 use super::save::follow::Follower;
-use super::save::pin::{Pin, blocking};
+use super::save::pin::Pin;
 use super::stamp::Stamp;
 use super::{look, middle, save};
+use crate::blocking::blocking;
 use crate::durable;
 use crate::instance::Instance;
 use crate::server::ConnectError;
@@ -29,8 +30,6 @@ use crate::transfer::Offers;
 
 /// How often linking is tried anew when a save takes the dump's name in between.
 const LINK_ATTEMPTS_MAX: u32 = 5;
-/// The mark that ends an RDB file, before its checksum.
-const END_MARK: u8 = 0xff;
 
 pub(super) async fn snapshot(
     offers: &Offers,
@@ -211,7 +210,7 @@ fn read_head(pin: &Path, bytes: u64) -> Result<RdbHead, Fault> {
     }
     let parsed = parse_head(&head).map_err(bad)?;
     match end {
-        Some(END_MARK) => Ok(parsed),
+        Some(OPCODE_EOF) => Ok(parsed),
         other => Err(bad(RdbError::EndMark(other.unwrap_or_default()))),
     }
 }
@@ -235,7 +234,7 @@ mod tests {
     use super::*;
 
     fn rdb() -> Vec<u8> {
-        [&b"REDIS0010"[..], &[END_MARK], &[0; CRC_BYTES]].concat()
+        [&b"REDIS0010"[..], &[OPCODE_EOF], &[0; CRC_BYTES]].concat()
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `dbfilename` it does the same; with a leftover `replicaof` it may be emptied by an old primary. So the arguments say
 //! what it must be, and after the start the server is asked what it is.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::look::{self, Watch};
 use super::middle;
 use super::pace::Pace;
 use super::role;
-use crate::instance::{DataFiles, Instance};
+use crate::instance::{DataFiles, Instance, endpoints, listening};
 use crate::reach;
 use crate::redis_conf::RedisConf;
 use crate::server::{ConnectError, Server};
@@ -169,17 +169,13 @@ async fn port_free(conf: &RedisConf) -> Result<(), Fault> {
 }
 
 fn taken(conf: &RedisConf) -> Option<SocketAddr> {
-    let binds = conf.bind();
-    let every = ["0.0.0.0".to_owned()];
-    let addresses = if binds.is_empty() { every.as_slice() } else { binds.as_slice() };
-    let addresses = addresses.iter().map(|bind| bind.strip_prefix('-').unwrap_or(bind));
-    let addresses = addresses.map(|bind| if bind == "*" { "0.0.0.0" } else { bind });
+    let binds = endpoints::binds(conf);
     // A name, or an address that this host lacks, is left to the server to judge.
-    let addresses = addresses.filter_map(|bind| bind.parse::<IpAddr>().ok());
+    let addresses = binds.iter().filter_map(|bind| bind.address().parse::<IpAddr>().ok());
     let ports = [conf.port(), conf.tls_port().unwrap_or(0)];
     let sockets = addresses.flat_map(|ip| ports.map(|port| SocketAddr::new(ip, port)));
     let mut sockets = sockets.filter(|socket| socket.port() != 0);
-    sockets.find(|socket| TcpListener::bind(socket).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse))
+    sockets.find(|socket| listening::listen(*socket).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse))
 }
 
 /// Waits until the server answers and has loaded, and confirms that it is what was wanted.
@@ -314,6 +310,7 @@ fn same_place(one: &Path, other: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instance::tests::with_conf;
 
     #[test]
     fn a_place_is_the_same_behind_a_link() {
@@ -324,6 +321,26 @@ mod tests {
         assert!(same_place(&data.join("dump.rdb"), &link.join("dump.rdb")));
         assert!(!same_place(&data.join("dump.rdb"), &link.join("other.rdb")));
         assert!(!same_place(&data.join("dump.rdb"), Path::new("/nowhere/dump.rdb")));
+    }
+
+    #[tokio::test]
+    async fn a_port_is_taken_where_the_server_would_listen_and_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let conf = |bind: &str, port: u16| with_conf(dir.path(), &format!("{bind}\nport {port}\n")).conf().unwrap();
+        let on = |address: &str| listening::listen(address.parse().unwrap());
+        let four = on("0.0.0.0:0").unwrap();
+        let at_four = four.local_addr().unwrap();
+        for bind in ["", "bind *", "bind -* ::1", "bind 0.0.0.0"] {
+            assert_eq!(taken(&conf(bind, at_four.port())), Some(at_four), "{bind}");
+        }
+        // IPv6 is switched off on some hosts.
+        let Ok(six) = on("[::]:0") else { return };
+        let at_six = six.local_addr().unwrap();
+        for bind in ["", "bind ::*", "bind 127.0.0.1 -::*", "bind ::"] {
+            assert_eq!(taken(&conf(bind, at_six.port())), Some(at_six), "{bind}");
+        }
+        assert_eq!(taken(&conf("bind 0.0.0.0", at_six.port())), None);
+        assert_eq!(taken(&conf("bind ::", at_four.port())), None);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 use baton_proto::Lineage;
 
+use crate::secret::same;
+
 /// What a visitor hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -35,7 +37,7 @@ impl Manners {
         let line = |text: &str| Answer::Line(format!("{text}\r\n"));
         match (name.as_str(), words.as_slice()) {
             // With or without a user: `masteruser` is the server's own.
-            ("AUTH", [_, .., secret]) if *secret == self.secret => {
+            ("AUTH", [_, .., secret]) if same(secret.as_bytes(), self.secret.as_bytes()) => {
                 *logged_in = true;
                 line("+OK")
             }

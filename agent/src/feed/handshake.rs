@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use baton_proto::Lineage;
 
 use super::requests::{RequestError, Requests, Words};
+use crate::secret::same;
 
 /// Most requests before the stream: a replica needs seven.
 const REQUESTS_MAX: usize = 32;
@@ -178,11 +179,6 @@ fn is(word: &[u8], name: &[u8]) -> bool {
 
 fn is_ack(name: &[u8], arguments: &[&[u8]]) -> bool {
     is(name, b"REPLCONF") && arguments.first().is_some_and(|word| is(word, b"ACK"))
-}
-
-/// Compares without telling, by the time it takes, how much of the secret was right.
-fn same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
 }
 
 #[cfg(test)]

@@ -14,11 +14,12 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::drawn;
 use super::handshake::{Handshake, Output};
 use super::listener::Guest;
+use crate::blocking::blocking;
 use crate::transfer::Supply;
 
 /// Length of the mark that ends a stream, which a replica compares with what it was told at the beginning.
@@ -90,10 +91,10 @@ pub(crate) async fn feed(
     let Guest { stream, handshake } = guest;
     let mut feed = Feed { stream: Arc::new(stream), handshake, part: Arc::new(part), fed: 0, waited: Duration::ZERO };
     let began = Instant::now();
-    feed.say(format!("$EOF:{mark}\r\n").as_bytes()).await?;
+    feed.say(format!("$EOF:{mark}\r\n").as_bytes(), limit).await?;
     feed.send(&mut supply, limit, tell).await?;
     let arrived = Instant::now();
-    feed.say(mark.as_bytes()).await?;
+    feed.say(mark.as_bytes(), limit).await?;
     let offset = feed.acknowledged(limit).await?;
     let (seconds, behind_seconds) = (began.elapsed().as_secs_f64(), arrived.elapsed().as_secs_f64());
     let fed = Fed { seconds, behind_seconds, waited_seconds: feed.waited.as_secs_f64(), offset };
@@ -155,11 +156,11 @@ impl Feed {
         let (stream, part, fed) = (Arc::clone(&self.stream), Arc::clone(&self.part), self.fed);
         // Fits: bounded by a constant.
         let bytes = bytes.min(PIECE_BYTES) as usize;
-        let sent = tokio::task::spawn_blocking(move || {
+        let sent = blocking(move || {
             let mut at = fed;
             stream.try_io(Interest::WRITABLE, || Ok(sendfile(&*stream, &*part, Some(&mut at), bytes)?))
         });
-        match sent.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        match sent.await.flatten() {
             Ok(0) => Err(FeedError::Read(ErrorKind::UnexpectedEof.into())),
             Ok(sent) => Ok(sent as u64),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
@@ -203,8 +204,10 @@ impl Feed {
         }
     }
 
-    async fn say(&self, bytes: &[u8]) -> Result<(), FeedError> {
-        write_all(&self.stream, bytes).await.map_err(|error| self.broken(error))
+    /// Sends a few bytes. A server that takes nothing leaves no room for them either.
+    async fn say(&self, bytes: &[u8], limit: Duration) -> Result<(), FeedError> {
+        let said = timeout(limit, write_all(&self.stream, bytes)).await;
+        said.map_err(|_| FeedError::Stalled { fed: self.fed, limit })?.map_err(|error| self.broken(error))
     }
 
     fn broken(&self, why: impl ToString) -> FeedError {
@@ -248,5 +251,30 @@ async fn keep(stream: Arc<TcpStream>, signs: Signs) {
                 Ok(_) => {}
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_proto::Lineage;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_takes_not_even_the_mark_is_waited_for_no_longer_than_for_the_rest() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        // It never reads.
+        let (_server, _) = listener.accept().await.unwrap();
+        stream.writable().await.unwrap();
+        while stream.try_write(&[0; 64 * 1024]).is_ok() {}
+        let lineage = Lineage { id: format!("{:040x}", 7).parse().unwrap(), offset: 1 };
+        let part = Arc::new(tempfile::tempfile().unwrap());
+        let handshake = Handshake::new("secret", lineage);
+        let feed = Feed { stream: Arc::new(stream), handshake, part, fed: 9, waited: Duration::ZERO };
+        let limit = Duration::from_secs(600);
+        let said = timeout(limit * 2, feed.say(&[0; 1 << 20], limit)).await.expect("it ends");
+        assert!(matches!(said, Err(FeedError::Stalled { fed: 9, .. })), "{said:?}");
     }
 }

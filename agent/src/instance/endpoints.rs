@@ -29,13 +29,44 @@ pub(crate) fn endpoints(conf: &RedisConf, tls_ca: Option<&Path>) -> Vec<Endpoint
     endpoints
 }
 
+/// A word of `bind`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bind {
+    /// As it is written.
+    pub(crate) host: String,
+    /// It was marked by `-`: this host may lack it.
+    pub(crate) optional: bool,
+}
+
+impl Bind {
+    /// What the server listens on. Both of them are all interfaces, of IPv4 and of IPv6.
+    pub(crate) fn address(&self) -> &str {
+        match self.host.as_str() {
+            "*" => "0.0.0.0",
+            "::*" => "::",
+            host => host,
+        }
+    }
+}
+
+/// Where the server listens. Without `bind` that is everywhere, also where IPv6 is missing.
+pub(crate) fn binds(conf: &RedisConf) -> Vec<Bind> {
+    let everywhere = ["*".to_owned(), "-::*".to_owned()];
+    let written = conf.bind();
+    let words = if written.is_empty() { everywhere.iter() } else { written.iter() };
+    let bind = |word: &String| match word.strip_prefix('-') {
+        Some(host) => Bind { host: host.to_owned(), optional: true },
+        None => Bind { host: word.clone(), optional: false },
+    };
+    words.map(bind).collect()
+}
+
 /// The addresses of `bind`; none means all, as `*` does.
 pub(crate) fn bound(conf: &RedisConf) -> Vec<String> {
-    let mut hosts: Vec<String> = conf.bind().iter().map(|address| address.trim_start_matches('-').to_owned()).collect();
-    if hosts.is_empty() {
-        hosts.push("*".to_owned());
+    if conf.bind().is_empty() {
+        return vec!["*".to_owned()];
     }
-    hosts
+    binds(conf).into_iter().map(|bind| bind.host).collect()
 }
 
 /// The address at which a server that listens everywhere is found.
@@ -106,6 +137,21 @@ mod tests {
         assert_eq!(shown("port 0\ntls-port 7\nbind 10.0.0.2 127.0.0.1"), ["127.0.0.1:7 (TLS)", "10.0.0.2:7 (TLS)"]);
         assert_eq!(shown("port 0\ntls-port 7\nunixsocket r.sock\nbind ::1"), ["/data/r.sock", "[::1]:7 (TLS)"]);
         assert_eq!(shown("port 8\ntls-port 7"), ["127.0.0.1:8"]);
+    }
+
+    #[test]
+    fn a_server_listens_where_it_is_told_and_everywhere_if_it_is_not() {
+        let shown = |text: &str| {
+            let binds = binds(&conf(text)).into_iter();
+            binds.map(|bind| (bind.address().to_owned(), bind.optional)).collect::<Vec<_>>()
+        };
+        let of = |binds: &[(&str, bool)]| -> Vec<(String, bool)> {
+            binds.iter().map(|(host, optional)| ((*host).to_owned(), *optional)).collect()
+        };
+        let everywhere = of(&[("0.0.0.0", false), ("::", true)]);
+        assert_eq!(shown(""), everywhere);
+        assert_eq!(shown("bind * -::*"), everywhere);
+        assert_eq!(shown("bind 10.0.0.2 -::1 db"), of(&[("10.0.0.2", false), ("::1", true), ("db", false)]));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! cheaply and may be missing; nothing here changes anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -20,6 +21,8 @@ const USERS_MAX: usize = 200;
 const TEXT_CHARS_MAX: usize = 160;
 /// Lines of a configuration file in which its writer would name himself.
 const HEAD_LINES: usize = 40;
+/// Most bytes of a configuration file in which they are sought.
+const CONF_HEAD_BYTES_MAX: u64 = 64 * 1024;
 /// Most bytes of a file of users that are read.
 const USERS_FILE_BYTES_MAX: u64 = 1 << 20;
 /// By what those who write configuration files make themselves known in a comment.
@@ -117,35 +120,68 @@ fn short(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).collect()
 }
 
-/// Puts together what is known of a server: `pid` and `told` where it answers.
+/// Puts together what is known of a server without its disk: `pid` and `told` where it answers.
 pub(super) fn of_server(
     conf: &RedisConf,
-    path: &Path,
-    dir: &Path,
     pid: Option<u32>,
     told: Option<&BTreeMap<String, String>>,
     said: Said,
 ) -> ServerCondition {
     let text =
         |name: &str| told.and_then(|told| told.get(name).cloned()).or_else(|| conf.text(name).map(str::to_owned));
-    let status = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
-    // A stopped server will most likely be who owns its data.
-    let ids =
-        status.as_deref().and_then(ids).or_else(|| fs::metadata(dir).ok().map(|dir| (dir.uid(), vec![dir.gid()])));
-    let locked = |path: &Path| ids.as_ref().and_then(|(uid, gids)| locked(path, *uid, gids));
-    let config_dir = path.parent().unwrap_or(path);
+    let swapped = pid.and_then(status).and_then(|status| kilobytes(&status, "VmSwap:"));
     ServerCondition {
         memory_left_bytes: pid.and_then(host::memory_left_of),
-        swapped_bytes: status.as_deref().and_then(|status| kilobytes(status, "VmSwap:")).unwrap_or(0),
+        swapped_bytes: swapped.unwrap_or(0),
         databases: Some(text("databases").and_then(|count| count.parse().ok()).unwrap_or(16)),
         replica_buffer: told.and_then(|told| BufferLimit::parse(told.get("client-output-buffer-limit")?)),
         diskless_load: text("repl-diskless-load"),
         refused: said.refused,
-        users: said.users.or_else(|| pid.is_none().then(|| users_of_files(conf))),
-        config_locked: locked(path).or_else(|| locked(config_dir)),
-        config_managed: fs::read_to_string(path).ok().and_then(|text| managed(&text)),
-        dir_locked: locked(dir),
+        users: said.users,
+        ..ServerCondition::default()
     }
+}
+
+/// What its files tell of a server.
+#[derive(Debug, Default)]
+pub(super) struct OfFiles {
+    users: Option<BTreeSet<String>>,
+    config_locked: Option<String>,
+    config_managed: Option<String>,
+    dir_locked: Option<String>,
+}
+
+impl OfFiles {
+    /// Looks at them. A disk may keep its caller waiting for ever.
+    pub(super) fn look(conf: &RedisConf, path: &Path, dir: &Path, pid: Option<u32>) -> OfFiles {
+        let ids = pid.and_then(status).as_deref().and_then(ids);
+        // A stopped server will most likely be who owns its data.
+        let ids = ids.or_else(|| fs::metadata(dir).ok().map(|dir| (dir.uid(), vec![dir.gid()])));
+        let locked = |path: &Path| ids.as_ref().and_then(|(uid, gids)| locked(path, *uid, gids));
+        let config_dir = path.parent().unwrap_or(path);
+        OfFiles {
+            users: pid.is_none().then(|| users_of_files(conf)),
+            config_locked: locked(path).or_else(|| locked(config_dir)),
+            config_managed: start_of(path, CONF_HEAD_BYTES_MAX).ok().and_then(|text| managed(&text)),
+            dir_locked: locked(dir),
+        }
+    }
+
+    pub(super) fn complete(self, condition: ServerCondition) -> ServerCondition {
+        let OfFiles { users, config_locked, config_managed, dir_locked } = self;
+        ServerCondition { users: condition.users.or(users), config_locked, config_managed, dir_locked, ..condition }
+    }
+}
+
+/// Reads a file as far as it is wanted, however long it is.
+fn start_of(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn status(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/status")).ok()
 }
 
 /// User and groups of a process, from `/proc/PID/status`. The effective ones count.
@@ -193,7 +229,7 @@ fn users_of_files(conf: &RedisConf) -> BTreeSet<String> {
     let own = conf.all("user").filter_map(|words| words.first()).map(String::as_str);
     let file = conf.text("aclfile").and_then(|path| {
         let path = Path::new(path);
-        (fs::metadata(path).ok()?.len() <= USERS_FILE_BYTES_MAX).then(|| fs::read_to_string(path).ok())?
+        (fs::metadata(path).ok()?.len() <= USERS_FILE_BYTES_MAX).then(|| start_of(path, USERS_FILE_BYTES_MAX).ok())?
     });
     let text = file.unwrap_or_default();
     let more = text.lines().filter_map(|line| line.trim().strip_prefix("user ")?.split_whitespace().next());
@@ -237,6 +273,17 @@ mod tests {
             Some("Ansible managed: do not change")
         );
         assert_eq!(managed("# Redis configuration file example.\nrequirepass puppet\n"), None);
+    }
+
+    #[test]
+    fn a_file_is_read_no_further_than_it_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("redis.conf");
+        fs::write(&path, "# \u{e4}nsible").unwrap();
+        assert_eq!(start_of(&path, 100).unwrap(), "# \u{e4}nsible");
+        assert_eq!(start_of(&path, 3).unwrap(), "# \u{fffd}");
+        // It has no end.
+        assert_eq!(start_of(Path::new("/dev/zero"), CONF_HEAD_BYTES_MAX).unwrap().len() as u64, CONF_HEAD_BYTES_MAX);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use baton_proto::{Fault, FaultKind};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::doorman::{Doorman, Visitor};
 use crate::info::Info;
-use crate::instance::{Instance, Rehearsal, endpoints};
+use crate::instance::{Instance, Rehearsal, endpoints, listening};
 use crate::redis_conf::RedisConf;
 use crate::server::{ConnectError, Server};
 use crate::service;
@@ -35,8 +35,6 @@ const VISIT_BYTES_MAX: u64 = 16 * 1024;
 /// Most words of a command, and most bytes of a word: `AUTH user password` with room.
 const WORDS_MAX: usize = 8;
 const WORD_BYTES_MAX: usize = 1024;
-/// How many connections may wait to be accepted.
-const BACKLOG: u32 = 16;
 
 /// When a rehearsal of this length ends that begins now.
 pub(super) fn end_of(seconds: u32) -> Instant {
@@ -120,42 +118,20 @@ async fn describe(server: &mut Server) -> String {
 
 /// Binds as the server will: an address marked by `-` may be missing, and so may IPv6 where all interfaces are meant.
 async fn bind_all(conf: &RedisConf, port: u16) -> Result<Vec<TcpListener>, Fault> {
-    let written = conf.bind();
-    let all = ["*".to_owned(), "-::*".to_owned()];
     let mut listeners = Vec::new();
-    for word in if written.is_empty() { all.iter() } else { written.iter() } {
-        let (host, optional) = match word.strip_prefix('-') {
-            Some(host) => (host, true),
-            None => (word.as_str(), false),
-        };
-        match bind(host, port).await {
+    for place in endpoints::binds(conf) {
+        match bind(place.address(), port).await {
             Ok(listener) => listeners.push(listener),
-            Err(error) if optional && is_absence(&error) => {}
-            Err(error) => return Err(not_bound(host, port, &error)),
+            Err(error) if place.optional && is_absence(&error) => {}
+            Err(error) => return Err(not_bound(&place.host, port, &error)),
         }
     }
     Ok(listeners)
 }
 
 async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
-    let host = match host {
-        "*" => "0.0.0.0",
-        "::*" => "::",
-        host => host,
-    };
-    let address: SocketAddr = tokio::net::lookup_host((host, port)).await?.next().ok_or(ErrorKind::AddrNotAvailable)?;
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        let socket = TcpSocket::new_v6()?;
-        // As the server does: `::` beside `0.0.0.0` means IPv6 alone.
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-        socket
-    };
-    // As the server does: connections of its predecessor that are not quite gone do not matter.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let address = tokio::net::lookup_host((host, port)).await?.next().ok_or(ErrorKind::AddrNotAvailable)?;
+    listening::listen(address)
 }
 
 /// The server would not start with these certificates either.

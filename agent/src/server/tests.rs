@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::connect::greet;
 use super::*;
 
 /// Answers each read with the next line.

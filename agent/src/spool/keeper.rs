@@ -16,11 +16,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::info;
 
 use super::Spool;
+use crate::blocking::try_blocking;
 use crate::host;
 use crate::instance::Instance;
 use crate::replica::{self, Link};
 use crate::server::CALL_TIMEOUT;
-use crate::transfer::blocking;
 
 /// How often the link is acknowledged: a server gives a replica up that says nothing for `repl-timeout`.
 const ACK_EVERY: Duration = Duration::from_secs(1);
@@ -116,7 +116,7 @@ async fn read_on(instance: &Instance, spool: &Spool, link: &mut Link, dir: &Path
         }
         let (file, came) = (Arc::clone(&spool.file), std::mem::take(&mut buffer));
         let (place, reserve) = (dir.to_owned(), instance.disk_reserve_bytes());
-        let written = blocking(move || {
+        let written = try_blocking(move || {
             file.write_all_at(&came, held).map_err(|error| match Errno::from_io_error(&error) {
                 Some(Errno::NOSPC | Errno::DQUOT) => {
                     let free = host::free_bytes(&place, reserve).unwrap_or(0);
@@ -137,7 +137,7 @@ async fn read_on(instance: &Instance, spool: &Spool, link: &mut Link, dir: &Path
 /// Sees that the disk has room for what comes until the next look.
 async fn has_space(instance: &Instance, dir: &Path, held: u64) -> Result<(), Fault> {
     let (dir, reserve) = (dir.to_owned(), instance.disk_reserve_bytes());
-    blocking(move || {
+    try_blocking(move || {
         let free = host::free_bytes(&dir, reserve)
             .map_err(|error| Fault::new(FaultKind::Host, format!("look at {}", dir.display())).because(error))?;
         if free >= SPACE_MIN_BYTES { Ok(()) } else { Err(no_space(&dir, held, (free, reserve))) }

@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::piece::unpack;
+use crate::blocking::try_blocking;
+use crate::transfer::PullOrder;
 use crate::transfer::packing::Unpacker;
-use crate::transfer::{PullOrder, blocking};
 
 /// How long a source may be out of reach.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -68,7 +69,7 @@ impl Taker {
         });
         let head = head.await?;
         let mut unpacker = self.unpacker.take().unwrap_or_default();
-        let (came, unpacker) = blocking(move || {
+        let (came, unpacker) = try_blocking(move || {
             let came = unpack(&mut unpacker, &head, &wire);
             Ok((came, unpacker))
         })

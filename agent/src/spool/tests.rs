@@ -19,13 +19,17 @@ fn run() -> RunId {
 }
 
 async fn begin(spools: &Spools, dir: &Path, hold: Duration) -> DuplexStream {
+    begin_of(spools, &run(), dir, hold).await.unwrap()
+}
+
+async fn begin_of(spools: &Spools, run: &RunId, dir: &Path, hold: Duration) -> Result<DuplexStream, Fault> {
     let conf = format!("bind 127.0.0.1\nport 1\ndir {}\n", dir.display());
     let instance = Arc::new(with_conf(dir, &conf));
     let (near, far) = duplex(64 * 1024);
     let link = Link { stream: Box::new(near), ack: b"ack".to_vec() };
     let since = Lineage { id: "c8f82b93fa07f703864ba1ffc7c2b2c42ac50bcb".parse().unwrap(), offset: SINCE };
-    spools.keep(&run(), &instance, (link, since), hold).await.unwrap();
-    far
+    spools.keep(run, &instance, (link, since), hold).await?;
+    Ok(far)
 }
 
 async fn piece(spools: &Spools, at: u64) -> Result<Vec<u8>, Fault> {
@@ -92,4 +96,30 @@ async fn a_spool_that_nobody_ends_is_given_up_and_does_not_count_as_one() {
     });
     assert_eq!(told.await.unwrap().kind, FaultKind::Refused);
     assert_eq!(spools.since(&run(), &InstanceName::new("default").unwrap()), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_so_many_spools_at_most_and_one_that_failed_makes_room() {
+    /// Longer than a link is tried anew.
+    const HOLD: Duration = Duration::from_secs(24 * 3600);
+    let (spools, dir) = (Spools::default(), tempfile::tempdir().unwrap());
+    let of = |number: usize| RunId::new(&format!("cl-{number}")).unwrap();
+    let mut servers = Vec::new();
+    for number in 0..SPOOLS_MAX {
+        servers.push(begin_of(&spools, &of(number), dir.path(), HOLD).await.unwrap());
+    }
+    let refused = begin_of(&spools, &of(SPOOLS_MAX), dir.path(), HOLD).await.unwrap_err();
+    assert!(refused.kind == FaultKind::Refused && refused.hint.is_some(), "{refused}");
+    // A run that has one may have it anew.
+    servers.push(begin_of(&spools, &of(7), dir.path(), HOLD).await.unwrap());
+    drop(servers.swap_remove(3));
+    let failed = timeout(DEADLINE, async {
+        while spools.failure(&of(3)).is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    failed.await.expect("it is given up without its link");
+    servers.push(begin_of(&spools, &of(SPOOLS_MAX), dir.path(), HOLD).await.unwrap());
+    assert_eq!(spools.failure(&of(3)), None, "it is gone");
+    assert!(spools.since(&of(SPOOLS_MAX), &InstanceName::new("default").unwrap()).is_some());
 }

@@ -162,15 +162,6 @@ pub(super) fn worked() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Does work that blocks off the async threads, and tells of its panic as our defect.
-pub(crate) async fn blocking<R: Send + 'static>(
-    work: impl FnOnce() -> Result<R, Fault> + Send + 'static,
-) -> Result<R, Fault> {
-    let span = Span::current();
-    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
-    done.unwrap_or_else(|error| Err(Fault::new(FaultKind::Internal, "work on a snapshot broke off").because(error)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -3,16 +3,14 @@
 //! It is written before the server is told to follow, and goes once the server is an empty primary again, or at the end
 //! of the run. An agent that starts and finds one knows that the server follows a feed that is no more.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 
 use baton_proto::control::{FeedFacts, TransferFacts};
 use baton_proto::{Fault, FaultKind, HostPort, RunId};
 use serde::{Deserialize, Serialize};
-use tracing::warn;
 
-use crate::actions::save::pin::blocking;
+use crate::blocking::blocking;
 use crate::durable;
 use crate::instance::Instance;
 
@@ -61,21 +59,22 @@ fn failed(instance: &Instance, doing: &str, error: impl std::fmt::Display) -> Fa
 }
 
 impl Note {
-    /// The note of an instance. One that cannot be read was never whole, and its server was never told anything.
-    pub(super) async fn read(instance: &Instance) -> Option<Note> {
+    /// The note of an instance. Where it is not known whether the server was fed, it is not taken for one that was not: it
+    /// would be left following a feed that is no more, or be emptied of what somebody has written.
+    pub(super) async fn read(instance: &Instance) -> Result<Option<Note>, Fault> {
         let path = path(instance);
         let read = move || -> io::Result<Option<Note>> {
-            let file = match File::open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                opened => opened?,
-            };
-            let mut text = Vec::new();
-            file.take(NOTE_BYTES_MAX).read_to_end(&mut text)?;
-            Ok(Some(serde_json::from_slice(&text)?))
+            let text = durable::read_if_there(&path, NOTE_BYTES_MAX)?;
+            Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
         };
-        blocking(read).await.flatten().unwrap_or_else(|error| {
-            warn!(instance = %instance.name(), %error, "the note of a feed cannot be read and is taken as absent");
-            None
+        blocking(read).await.flatten().map_err(|error| {
+            let file = self::path(instance);
+            Fault::new(FaultKind::Host, "it is not known whether the server was fed by its agent")
+                .because(format!("{}: {error}", file.display()))
+                .hint(format!(
+                    "let baton-agent read {}; if it is damaged, see whom the server follows and what it holds, then remove the file",
+                    file.display()
+                ))
         })
     }
 
@@ -90,5 +89,31 @@ impl Note {
         let path = path(instance);
         let removed = blocking(move || durable::remove_file(&path).map(drop)).await.flatten();
         removed.map_err(|error| failed(instance, "remove", error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::tests::with_conf;
+
+    #[tokio::test]
+    async fn a_note_that_cannot_be_read_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = with_conf(dir.path(), "port 0\n");
+        std::fs::create_dir(instance.state_dir()).unwrap();
+        assert_eq!(Note::read(&instance).await, Ok(None));
+        let run = RunId::new("fo-1").unwrap();
+        let note = Note { run, pid: 7, address: HostPort::new("127.0.0.1", 4000), stage: Stage::Feeding };
+        note.write(&instance).await.unwrap();
+        assert_eq!(Note::read(&instance).await, Ok(Some(note)));
+        let whole = std::fs::read(path(&instance)).unwrap();
+        std::fs::write(path(&instance), &whole[..whole.len() / 2]).unwrap();
+        let fault = Note::read(&instance).await.unwrap_err();
+        assert!(fault.hint.unwrap().contains("feed-default.json"));
+        // A directory is there, and no file: as with a disk that fails, what it holds cannot be read.
+        std::fs::remove_file(path(&instance)).unwrap();
+        std::fs::create_dir(path(&instance)).unwrap();
+        assert_eq!(Note::read(&instance).await.unwrap_err().kind, FaultKind::Host);
     }
 }

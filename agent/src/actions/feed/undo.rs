@@ -31,7 +31,7 @@ const SAVES_MAX: u32 = 3;
 
 /// Ends a feed that did not land, and keeps what has arrived for a further pull. Without a note there is nothing to end.
 pub(super) async fn end(instance: &Instance, site: &Site) -> Result<(), Fault> {
-    let Some(note) = Note::read(instance).await else { return Ok(()) };
+    let Some(note) = Note::read(instance).await? else { return Ok(()) };
     if matches!(note.stage, Stage::Landed(_)) {
         return Ok(());
     }
@@ -110,7 +110,7 @@ async fn empty(instance: &Instance, server: &mut Server, look: &Look, is_ours: b
 /// Takes back what the run's feed brought, also after it has landed, up to the files, which `place` puts back. Tells
 /// whether there was one.
 pub(in crate::actions) async fn unland(instance: &Instance, site: &Site) -> Result<bool, Fault> {
-    let Some(note) = Note::read(instance).await.filter(|note| note.run == site.run) else { return Ok(false) };
+    let Some(note) = Note::read(instance).await?.filter(|note| note.run == site.run) else { return Ok(false) };
     let Stage::Landed(landed) = &note.stage else {
         end(instance, site).await?;
         return Ok(true);
@@ -186,7 +186,7 @@ async fn save_what_changed(
 
 /// Forgets the run's feed, at its end.
 pub(in crate::actions) async fn forget(instance: &Instance, site: &Site) -> Result<(), Fault> {
-    let Some(note) = Note::read(instance).await.filter(|note| note.run == site.run) else { return Ok(()) };
+    let Some(note) = Note::read(instance).await?.filter(|note| note.run == site.run) else { return Ok(()) };
     match note.stage {
         Stage::Landed(_) => Note::remove(instance).await,
         Stage::Feeding | Stage::Loaded(_) => end(instance, site).await,

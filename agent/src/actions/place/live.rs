@@ -4,7 +4,8 @@ use std::fs;
 
 use baton_proto::{Fault, FaultKind};
 
-use super::{Site, on, put_all_back, read_note, stamp, step, sync};
+use super::undo::put_all_back;
+use super::{Site, on, read_note, stamp, step, sync};
 use crate::durable;
 
 /// Undoes `install`, and keeps the snapshot as the part that it was: a further pull has nothing left to fetch.

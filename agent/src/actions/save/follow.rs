@@ -25,8 +25,9 @@ use tracing::{info, warn};
 
 use super::super::stamp::Stamp;
 use super::candidates::{self, Choice, Writer};
-use super::pin::{Pin, blocking};
+use super::pin::Pin;
 use super::report::Report;
+use crate::blocking::blocking;
 use crate::tasks::ProgressSink;
 use crate::transfer::{Grower, Offers};
 

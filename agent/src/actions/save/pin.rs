@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use baton_proto::{InstanceName, RunId};
 use rustix::fs::OFlags;
-use tracing::Span;
 
 use super::super::stamp::Stamp;
 use super::candidates::Candidate;
@@ -62,12 +61,4 @@ fn link_and_open(found: &Candidate, pin: &Path) -> io::Result<Option<File>> {
     let opened = file.metadata()?;
     let is_same = opened.is_file() && Stamp::of(&opened).same_inode(&found.stamp);
     Ok(is_same.then_some(file))
-}
-
-/// Does file work on a thread of its own: a disk that is being saved to may take its time.
-pub(in crate::actions) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    let span = Span::current();
-    tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(io::Error::other)
 }

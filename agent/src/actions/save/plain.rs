@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::super::borrow;
 use super::super::stamp::Stamp;
-use super::pin::blocking;
+use crate::blocking::blocking;
 use crate::host;
 use crate::instance::Instance;
 use crate::server::Server;

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 use super::super::stamp::Stamp;
 use super::candidates;
-use super::pin::blocking;
+use crate::blocking::blocking;
 
 /// How long a silent server's file may stand still: what is left of a save by then is to sync it.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(in crate::actions) const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is seen of a server that does not answer: the files that are being written in its directory.
 pub(super) struct Silence {

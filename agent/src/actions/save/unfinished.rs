@@ -4,8 +4,7 @@
 //!
 //! A note also tells where the pin is, without asking the server: during SAVE it does not answer.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use baton_proto::{InstanceName, RunId};
@@ -38,10 +37,10 @@ impl Pin {
         self.dir.join(names::pin(&self.run))
     }
 
-    fn at(note: &Path) -> io::Result<Pin> {
-        let mut text = Vec::new();
-        File::open(note)?.take(NOTE_BYTES_MAX).read_to_end(&mut text)?;
-        serde_json::from_slice(&text).map_err(io::Error::from)
+    /// What a note tells, if there is one.
+    fn at(note: &Path) -> io::Result<Option<Pin>> {
+        let text = durable::read_if_there(note, NOTE_BYTES_MAX)?;
+        Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
     }
 }
 
@@ -59,25 +58,44 @@ impl Note {
         durable::remove_file(&self.path).map(drop)
     }
 
-    /// Where the pin is, if its file is not known to be whole.
-    pub(in crate::actions) fn pin(&self) -> Option<PathBuf> {
-        Pin::at(&self.path).map(|pin| pin.path()).ok()
+    /// Where the pin is, if its file is not known to be whole. Where that cannot be read, half a snapshot must not pass for
+    /// a whole one.
+    pub(in crate::actions) fn pin(&self) -> io::Result<Option<PathBuf>> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()));
+        Ok(Pin::at(&self.path).map_err(named)?.map(|pin| pin.path()))
     }
 }
 
-fn notes(state: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = std::fs::read_dir(state).into_iter().flatten().take(NAMES_MAX).flatten();
-    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)).map(|entry| entry.path())
+fn notes(state: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(state) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths = entries.take(NAMES_MAX).map(|entry| entry.map(|entry| entry.path()));
+    let is_note = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+    paths.filter(|path| !path.as_ref().is_ok_and(|path| !is_note(path))).collect()
 }
 
 /// Drops the pins of an instance that were being written when their agent ended, and their notes. The caller holds the
-/// instance's lock: no save is being followed.
-pub(in crate::actions) fn drop_all(state: &Path, instance: &InstanceName) {
-    for note in notes(state) {
-        let Ok(pin) = Pin::at(&note) else { continue };
-        if pin.instance != *instance {
-            continue;
-        }
+/// instance's lock: no save is being followed. An error is worth another try: what there is cannot be seen now.
+pub(in crate::actions) fn drop_all(state: &Path, instance: &InstanceName) -> io::Result<()> {
+    let mut unread = Ok(());
+    for note in notes(state)? {
+        let pin = match Pin::at(&note) {
+            Ok(Some(pin)) if pin.instance == *instance => pin,
+            Ok(_) => continue,
+            // It will not get better, and nobody knows whose it is.
+            Err(error)
+                if error.kind() == io::ErrorKind::InvalidData || error.kind() == io::ErrorKind::UnexpectedEof =>
+            {
+                warn!(note = %note.display(), %error, "a damaged note: half a snapshot may be left");
+                continue;
+            }
+            Err(error) => {
+                unread = Err(io::Error::new(error.kind(), format!("{}: {error}", note.display())));
+                continue;
+            }
+        };
         let path = pin.path();
         match durable::remove_file(&path).and_then(|_| durable::remove_file(&note)) {
             Ok(_) => {
@@ -87,6 +105,7 @@ pub(in crate::actions) fn drop_all(state: &Path, instance: &InstanceName) {
             Err(error) => warn!(%instance, run = %pin.run, pin = %path.display(), %error, "half a snapshot is left"),
         }
     }
+    unread
 }
 
 #[cfg(test)]
@@ -94,7 +113,7 @@ mod tests {
     use super::*;
 
     fn is_any(state: &Path) -> bool {
-        notes(state).next().is_some()
+        !notes(state).unwrap().is_empty()
     }
 
     #[test]
@@ -110,24 +129,33 @@ mod tests {
             std::fs::write(pin(&run), "x").unwrap();
             let note = Note::of(&state, instance, &run);
             note.write(instance, &run, &data).unwrap();
-            assert_eq!(note.pin(), Some(pin(&run)));
+            assert_eq!(note.pin().unwrap(), Some(pin(&run)));
         }
         let whole = Note::of(&state, &one, &run("whole"));
         whole.remove().unwrap();
-        assert_eq!(whole.pin(), None);
-        drop_all(&state, &one);
+        assert_eq!(whole.pin().unwrap(), None);
+        drop_all(&state, &one).unwrap();
         assert_eq!([run("r1"), run("r2"), run("whole")].map(|run| pin(&run).exists()), [false, true, true]);
         assert!(is_any(&state));
-        drop_all(&state, &other);
+        drop_all(&state, &other).unwrap();
         assert!(!is_any(&state) && !pin(&run("r2")).exists());
     }
 
     #[test]
-    fn a_note_that_cannot_be_read_drops_nothing() {
+    fn a_note_that_cannot_be_read_drops_nothing_and_does_not_make_its_snapshot_a_whole_one() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("following-a-r.json"), "{\"instance\":\"a\",\"run\":\"../../etc\"").unwrap();
-        drop_all(dir.path(), &InstanceName::new("a").unwrap());
+        let (instance, run) = (InstanceName::new("a").unwrap(), RunId::new("r").unwrap());
+        let path = dir.path().join("following-a-r.json");
+        std::fs::write(&path, "{\"instance\":\"a\",\"run\":\"../../etc\"").unwrap();
+        drop_all(dir.path(), &instance).unwrap();
         assert!(is_any(dir.path()));
+        let note = Note::of(dir.path(), &instance, &run);
+        assert!(note.pin().unwrap_err().to_string().contains("following-a-r.json"));
+        // A directory is there, and no file: as with a disk that fails, that may pass.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        note.pin().unwrap_err();
+        drop_all(dir.path(), &instance).unwrap_err();
         assert!(!is_any(&dir.path().join("none")));
     }
 }

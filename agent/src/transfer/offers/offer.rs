@@ -17,11 +17,12 @@ use tracing::{Instrument, debug, info};
 
 use super::origin::Origin;
 use super::{Shared, Tools};
+use crate::blocking::try_blocking;
 use crate::transfer::buffers::Buffer;
 use crate::transfer::sender::levels::Packed;
 use crate::transfer::sender::{Job, Sender};
 use crate::transfer::throttle::Throttle;
-use crate::transfer::workers::{blocking, worked};
+use crate::transfer::workers::worked;
 
 /// Most connections of a session: one a lane.
 const LANES_MAX: usize = 16;
@@ -213,7 +214,7 @@ impl Offer {
             let offer = Arc::clone(self);
             tokio::spawn(async move {
                 let reading = Arc::clone(&offer);
-                let digest = blocking(move || {
+                let digest = try_blocking(move || {
                     let mut buffer = reading.shared.buffers.take(baton_proto::chunk::CHUNK_BYTES as usize);
                     let done = |bytes| drop(reading.seal.send_replace(Seal::Reading(bytes)));
                     reading.origin.seal(&mut buffer, done)

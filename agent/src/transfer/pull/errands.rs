@@ -14,11 +14,12 @@ use baton_proto::{Fault, FaultKind};
 use baton_wire::{Dialer, Link};
 
 use super::PullOrder;
+use crate::blocking::try_blocking;
 use crate::transfer::buffers::Buffers;
 use crate::transfer::packing::Unpacker;
 use crate::transfer::receiver::{CHECKING_MAX, ChunkSums, Trouble};
 use crate::transfer::store::{Opened, Store};
-use crate::transfer::workers::{Workers, blocking};
+use crate::transfer::workers::Workers;
 
 /// Most chunks unpacked and written at a time.
 const UNPACKING_MAX: usize = 4;
@@ -121,7 +122,7 @@ impl Errands {
         extent: Extent,
     ) -> impl Future<Output = Result<Opened, Fault>> + use<> {
         let order = Arc::clone(&self.order);
-        blocking(move || Store::open(&order.place, &manifest.snapshot, extent))
+        try_blocking(move || Store::open(&order.place, &manifest.snapshot, extent))
     }
 
     pub(super) fn extent(
@@ -196,7 +197,7 @@ impl Errands {
 
     pub(super) fn sync(&self) -> Result<impl Future<Output = Result<(), Fault>> + use<>, Fault> {
         let store = self.store()?;
-        Ok(blocking(move || store.sync()))
+        Ok(try_blocking(move || store.sync()))
     }
 
     /// Asks for the digest of the whole file: the source may have to read what it never sent.
@@ -214,7 +215,7 @@ impl Errands {
 
     pub(super) fn finish(&self, bytes: u64) -> Result<impl Future<Output = Result<Vec<u8>, Fault>> + use<>, Fault> {
         let store = self.store()?;
-        Ok(blocking(move || store.finish(bytes)))
+        Ok(try_blocking(move || store.finish(bytes)))
     }
 }
 

@@ -10,6 +10,7 @@
 //! slower than one core of the target, and for snapshots whose strings the server packed.
 
 mod strings;
+mod wire;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use baton_proto::chunk::CHUNK_BYTES;
 use baton_proto::data::PackingFacts;
 
 use strings::Strings;
+use wire::Wire;
 
 /// How a chunk is packed: not at all, by zstd, or by zstd in its plain form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,8 +73,6 @@ const TAKEN_FASTER: f64 = 1.5;
 const FIRST: usize = 4;
 /// Weight of the newest chunk in what is known of a level: the last eight count most.
 const NEWEST: f64 = 0.2;
-/// For how long a measured arrival counts: long enough for some chunks on a slow line, short enough to see it change.
-const MEMORY: Duration = Duration::from_secs(1);
 /// What part of the time that the wire is busy may be spent on a chunk: the rest is for what was measured wrongly, and for
 /// a server that saves or loads and has the cores first for some tenths of a second.
 const SPENDABLE: f64 = 0.25;
@@ -84,7 +84,6 @@ const PREFERENCE_DOWN: f64 = 1.25;
 const STRETCH_MAX: f64 = 4.0;
 /// What is hoped for, beyond what is known, for each chunk that was packed without having to wait for the wire.
 const HOPE: f64 = 1.01;
-const HOPE_MAX: f64 = 1.25;
 /// After so many chunks in a row that did not shrink, they are sent as they are, but for one in as many; the more of those
 /// do not shrink either, the rarer, up to a bound.
 const STORED_IN_A_ROW: u32 = 8;
@@ -120,48 +119,6 @@ pub struct Levels {
     stored: u32,
     plain: u32,
     level_sum: i64,
-}
-
-/// How fast bytes arrive. While packing waits for the wire, what arrives is what the wire (and all that is behind it)
-/// takes. Else the transport's estimate stands, and a little more for each chunk: only what is tried is known. While the
-/// transport still finds more, nothing is known: the wire that a chunk meets is several times faster than what was seen.
-#[derive(Debug, Default)]
-struct Wire {
-    path: f64,
-    grows: bool,
-    hope: f64,
-    bytes: f64,
-    seconds: f64,
-    waits: bool,
-    /// The last arrival while packing waits. The first one only begins: nobody knows when its bytes began to arrive.
-    since: Option<Duration>,
-}
-
-impl Wire {
-    fn rate(&self) -> Option<f64> {
-        let measured = (self.seconds > 0.0 && self.bytes > 0.0).then(|| self.bytes / self.seconds);
-        let path = (self.path > 0.0).then_some(self.path);
-        let known = if self.waits { measured.or(path) } else { path.or(measured) };
-        known.filter(|_| !self.grows).map(|rate| rate * self.hope.clamp(1.0, HOPE_MAX))
-    }
-
-    fn waits(&mut self, waits: bool) {
-        if waits != self.waits {
-            (self.waits, self.since, self.hope) = (waits, None, 1.0);
-        }
-    }
-
-    fn arrived(&mut self, now: Duration, bytes: u64) {
-        if !self.waits {
-            return;
-        }
-        if let Some(since) = self.since.replace(now) {
-            let seconds = now.saturating_sub(since).as_secs_f64();
-            let fades = (-seconds / MEMORY.as_secs_f64()).exp();
-            self.bytes = self.bytes * fades + bytes as f64;
-            self.seconds = self.seconds * fades + seconds;
-        }
-    }
 }
 
 /// Why a level was chosen.

@@ -72,7 +72,7 @@ async fn a_save_is_followed_from_its_first_bytes_to_the_dump() {
     append(&site.temp(), 4096);
     follower.look().await;
     assert_eq!((site.now(), follower.report.ready), (Ok((4096, false)), false));
-    assert_eq!(site.pin.note.pin(), Some(site.pin.path.clone()), "it is known to be half of it");
+    assert_eq!(site.pin.note.pin().unwrap(), Some(site.pin.path.clone()), "it is known to be half of it");
     append(&site.temp(), READY_BYTES as usize);
     follower.look().await;
     let bytes = 4096 + READY_BYTES;
@@ -150,7 +150,7 @@ async fn a_second_save_that_comes_unseen_between_two_looks_overtakes_the_first()
     assert_eq!(follower.landed(), None);
     follower.finish(20).await.unwrap();
     assert_eq!(growth.now().unwrap_err().kind, FaultKind::Verification);
-    assert_eq!(site.pin.note.pin(), None, "the pin is made anew, of the dump");
+    assert_eq!(site.pin.note.pin().unwrap(), None, "the pin is made anew, of the dump");
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn a_follower_that_is_dropped_has_given_up() {
     let growth = site.offers.growth(&site.pin.run).unwrap();
     drop(follower);
     assert!(growth.now().is_err());
-    assert_eq!(site.pin.note.pin(), Some(site.pin.path.clone()), "what is left is known to be half of it");
+    assert_eq!(site.pin.note.pin().unwrap(), Some(site.pin.path.clone()), "what is left is known to be half of it");
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ async fn a_symbolic_link_is_never_followed() {
     assert!(matches!(pin.link(&moved), Ok(None)), "another file");
     let gone = Candidate { path: site.at("temp-2.rdb"), ..found };
     assert!(matches!(pin.link(&gone), Ok(None)), "gone");
-    assert!(!pin.path.exists() && pin.note.pin().is_none());
+    assert!(!pin.path.exists() && pin.note.pin().unwrap().is_none());
 }
 
 struct Killed(Child);
