@@ -130,8 +130,10 @@ fn a_deposed_primary_is_compared_with_the_rights_that_are_told(server: &str) {
     let said = lost.world.coord(&["rejoin", A, "--compare", "--yes", "--json"]).ends_with(code::DONE);
     let compared = &said.result()["aside"]["compared"];
     assert_eq!((&compared["made"], &compared["stopped"]), (&json!(true), &json!(null)), "{said}");
-    let counts = ["only_deposed", "only_successor", "differing", "unread"].map(|name| compared["all"][name].as_u64());
-    assert_eq!(counts, [1, 0, 1, 0].map(Some), "{said}");
+    let count = |name: &str| compared["all"][name].as_i64().unwrap();
+    assert_eq!(["only_deposed", "only_successor", "unread"].map(count), [1, 0, 0], "{said}");
+    // Streams are told apart by their form alone, which loading may change.
+    assert_eq!(count("differing") - count("by_form"), 1, "{said}");
     a.await_in_sync_with(lost.world.c());
     assert_never_denied(&lost.world, &[A, B, C]);
 }
