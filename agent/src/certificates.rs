@@ -79,7 +79,8 @@ impl Certificates {
     /// Takes the certificate of the key that was made last, and shows it from now on. `chain` is it and the authority's.
     pub fn renew(&self, chain: &str) -> Answer {
         let key = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| {
-            Fault::new(FaultKind::NotFound, "no certificate was asked for").hint("begin anew: `coord pki rotate HOST`")
+            Fault::new(FaultKind::NotFound, "no certificate was asked for")
+                .hint("begin anew: `coord pki rotate HOST --dir DIR`")
         })?;
         let bundle = format!("{chain}\n{}", key.serialize_pem());
         let invalid = |error: String| Fault::new(FaultKind::Invalid, "it is no identity of this host").because(error);

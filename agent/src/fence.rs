@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use baton_proto::report::Fence;
+use baton_proto::report::{Fence, Role, ServerState};
 use baton_proto::{HostPort, InstanceName};
 use tracing::warn;
 
@@ -39,6 +39,17 @@ fn load(path: &Path) -> io::Result<Option<Fence>> {
     Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
 }
 
+/// Reads the note of an instance, if its server is as it says. One that leads, or follows another, was given back by somebody
+/// who knows of no notes. Of a server that does not answer the note is all that is known.
+pub fn in_force(state: &Path, instance: &InstanceName, server: &ServerState) -> Option<Fence> {
+    let is_fenced = match server.running().map(|running| &running.role) {
+        Some(Role::Replica { primary, .. }) => *primary == address(),
+        Some(Role::Primary { .. }) => false,
+        None => true,
+    };
+    is_fenced.then(|| read(state, instance)).flatten()
+}
+
 /// Writes the note of an instance, in place of an older one.
 pub fn write(state: &Path, instance: &InstanceName, fence: &Fence) -> io::Result<()> {
     durable::replace_file(&path(state, instance), &serde_json::to_vec(fence)?, 0o600)
@@ -52,6 +63,7 @@ pub fn remove(state: &Path, instance: &InstanceName) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use baton_proto::RunId;
+    use baton_proto::report::Link;
 
     use super::*;
 
@@ -75,6 +87,24 @@ mod tests {
         remove(state.path(), &name("default")).unwrap();
         remove(state.path(), &name("default")).unwrap();
         assert_eq!(read(state.path(), &name("default")), None);
+    }
+
+    #[test]
+    fn a_note_does_not_count_of_a_server_that_leads_or_follows_another() {
+        let state = tempfile::tempdir().unwrap();
+        write(state.path(), &name("default"), &fence("fo-1")).unwrap();
+        let told = |server: &ServerState| in_force(state.path(), &name("default"), server);
+        let mut running = crate::info::parse_running(include_str!("info/fixtures/redis-7.0.orphan.txt")).unwrap();
+        let (link, priority) = (Link::Down { since_seconds: None }, 100);
+        for (role, counts) in [
+            (Role::Replica { primary: address(), link: link.clone(), priority }, true),
+            (Role::Replica { primary: HostPort::new("10.0.0.1", 6379), link, priority }, false),
+            (Role::Primary { replicas: Vec::new() }, false),
+        ] {
+            running.role = role;
+            assert_eq!(told(&ServerState::Running(Box::new(running.clone()))).is_some(), counts, "{:?}", running.role);
+        }
+        assert!(told(&ServerState::Stopped).is_some());
     }
 
     #[test]

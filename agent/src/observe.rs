@@ -98,9 +98,9 @@ async fn report(instance: &Instance) -> InstanceReport {
         binary_error: binary.err(),
         settings: seen.settings,
         files: seen.files,
+        fence: fence::in_force(instance.state_dir(), instance.name(), &server),
         server,
         condition: seen.condition,
-        fence: fence::read(instance.state_dir(), instance.name()),
         claim: None,
         speeds: speeds::read(instance.state_dir(), instance.name()),
     }

@@ -43,7 +43,7 @@ pub async fn run(config: AgentConfig, stop: impl Future<Output = ()>) -> anyhow:
     let identity = certificates.credentials().identity();
     let Role::Agent(host) = identity.role().clone() else {
         anyhow::bail!(
-            "identity {} is that of the {}; an agent needs one made by `coord pki issue HOST`",
+            "identity {} is that of the {}; an agent needs one made by `coord pki issue HOST --dir DIR --out FILE`",
             config.identity.display(),
             identity.role()
         );

@@ -1,8 +1,9 @@
 //! What an installation finds on a host, and what it writes there. Pure: the conversation with the host is
 //! `cli/install.rs` and [`ssh`].
 //!
-//! Left out: the packages themselves (`packaging/`), and identities (`pki`).
+//! Left out: the packages themselves (`packaging/`), and how identities are made (`pki`).
 
+pub mod authority;
 pub mod ssh;
 
 use std::path::Path;
@@ -32,8 +33,8 @@ pub struct Found {
     /// Whether agent.toml lists an instance already: then it is somebody's work.
     pub is_configured: bool,
     pub listen: Option<String>,
-    /// The certificate of the authority of its identity, without line ends.
-    pub authority: Option<String>,
+    /// The certificates of its identity and of the one that this was renewed by: each as PEM, its authority's last.
+    pub identities: Vec<String>,
     pub firewall: Option<String>,
 }
 
@@ -62,7 +63,7 @@ impl Found {
                 "agent" => found.agent = Some(value),
                 "config" => found.is_configured = value == "written",
                 "listen" => found.listen = Some(value),
-                "authority" => found.authority = Some(value),
+                "identity" => found.identities.push(value.replace('|', "\n")),
                 "firewall" => found.firewall = Some(value),
                 _ => {}
             }

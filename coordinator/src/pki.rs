@@ -21,7 +21,7 @@ use self::ledger::{Entry, Ledger};
 use crate::error::{CoordError, Exit};
 
 /// Names of the files in the directory.
-const CA_KEY: &str = "ca.key";
+pub(crate) const CA_KEY: &str = "ca.key";
 pub(crate) const CA_CERTIFICATE: &str = "ca.pem";
 pub(crate) const OPERATOR: &str = "operator.pem";
 
@@ -70,7 +70,7 @@ impl PkiError {
             Self::Exists(path) => Some(format!("name another path, or move {} away first", path.display())),
             Self::Open { path, .. } => Some(format!("run `chmod go-w {}`, or name another directory", path.display())),
             Self::Exposed { path, .. } => Some(format!(
-                "if nobody else can have read it run `chmod 600 {}`, else make a new authority with `coord pki init`",
+                "if nobody else can have read it run `chmod 600 {}`, else make a new authority with `coord pki init DIR`",
                 path.display()
             )),
             Self::NoAuthority { .. } => Some("make one with `coord pki init DIR`".into()),
@@ -174,7 +174,8 @@ pub fn revoke(role: &Role, dir: &Path, but: &[String]) -> Result<(Vec<String>, V
     let serials: Vec<String> =
         valid.into_iter().map(|valid| valid.serial).filter(|serial| !but.contains(serial)).collect();
     if serials.is_empty() {
-        return Err(PkiError::NoneValid(role.clone(), "`coord pki list`".into()));
+        let lists = format!("`coord pki list --dir {}`", dir.display());
+        return Err(PkiError::NoneValid(role.clone(), lists));
     }
     for serial in &serials {
         ledger::append(dir, &Entry::Revoked { serial: serial.clone(), at_unix: unix_now() })?;

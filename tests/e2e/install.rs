@@ -101,3 +101,29 @@ fn an_agent_that_is_installed_again_hears_what_was_revoked_since() {
     site.install().ends_with(code::DONE);
     site.assert_bob_is_shut_out();
 }
+
+#[test]
+fn a_host_that_was_revoked_gets_a_new_identity_also_from_an_operator_whose_own_lies_elsewhere() {
+    let Some(site) = Site::new() else { return };
+    site.install().ends_with(code::DONE);
+    let (dir, before) = (site.world.dir(), fs::read(site.machine.identity()).unwrap());
+    site.world.coord(&["pki", "revoke", D, "--dir", "pki"]);
+    // Bob's identity is not beside the authority, but coord.toml is.
+    fs::create_dir(dir.join("keys")).unwrap();
+    fs::rename(dir.join("bob.pem"), dir.join("keys/bob.pem")).unwrap();
+    let toml = fs::read_to_string(dir.join("coord.toml")).unwrap();
+    fs::write(dir.join("coord.toml"), toml.replace("pki/operator.pem", "keys/bob.pem")).unwrap();
+    let said = site.install().ends_with(code::DONE);
+    said.says(&["identity    issue, with the authority in", "machine-d: issued its identity"]);
+    assert_ne!(fs::read(site.machine.identity()).unwrap(), before);
+    site.install().ends_with(code::DONE).says(&["identity    stays"]);
+    // Where nothing can sign, nothing is begun.
+    site.world.coord(&["pki", "revoke", D, "--dir", "pki"]);
+    let pid = || fs::read_to_string(site.machine.host.dir.join("agent.pid")).unwrap();
+    let running = pid();
+    fs::rename(dir.join("pki/ca.key"), dir.join("ca.key")).unwrap();
+    let said = site.install().ends_with(code::USAGE);
+    let said = said.says(&["no authority to issue one", "coord pki issue machine-d --dir DIR --out FILE"]);
+    assert!(!said.to_string().contains("installed the agent"), "{said}");
+    assert_eq!(pid(), running);
+}

@@ -2,6 +2,7 @@
 
 mod access;
 mod acl;
+mod by_hand;
 mod certificates;
 mod changed;
 mod clone;

@@ -33,7 +33,12 @@ fn status(host: &Host, path: &str) -> u16 {
 }
 
 fn world() -> World {
-    let world = World::of_three(&ServerProgram::named(REDIS_7_0));
+    world_on(REDIS_7_0)
+}
+
+/// A, B and C, whose agents serve the pages.
+pub(crate) fn world_on(server: &str) -> World {
+    let world = World::of_three(&ServerProgram::named(server));
     for host in world.hosts() {
         host.configure_agent(|toml| {
             toml.top.set("metrics", quoted(&format!("{}:{PORT}", host.ip)));
@@ -43,7 +48,7 @@ fn world() -> World {
 }
 
 /// A sample of the metrics.
-fn metric(host: &Host, name: &str) -> Option<String> {
+pub(crate) fn metric(host: &Host, name: &str) -> Option<String> {
     let (_, text) = page(host, "/metrics");
     let line = text.lines().find(|line| line.starts_with(name) && line[name.len()..].starts_with([' ', '{']))?;
     line.rsplit_once(' ').map(|(_, value)| value.to_owned())

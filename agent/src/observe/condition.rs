@@ -28,7 +28,7 @@ const USERS_FILE_BYTES_MAX: u64 = 1 << 20;
 /// By what those who write configuration files make themselves known in a comment.
 const MANAGERS: [&str; 7] = ["managed by", "ansible", "puppet", "chef", "saltstack", "do not edit", "do not modify"];
 
-/// Orders of the agent, with arguments of the right number.
+/// Orders of the agent, with arguments of the right number. The key is one of those that docs/servers.md opens to its user.
 const ORDERS: [&[&str]; 9] = [
     &["CONFIG", "SET", "repl-backlog-size", "1048576"],
     &["CONFIG", "REWRITE"],
@@ -37,8 +37,8 @@ const ORDERS: [&[&str]; 9] = [
     &["BGREWRITEAOF"],
     &["REPLICAOF", "NO", "ONE"],
     &["SHUTDOWN", "NOSAVE"],
-    &["SET", "baton:canary", "1"],
-    &["DEL", "baton:canary"],
+    &["SET", "baton:canary:orders", "1"],
+    &["DEL", "baton:canary:orders"],
 ];
 
 pub(super) fn of_host() -> HostCondition {

@@ -12,6 +12,7 @@ use baton_proto::HostName;
 use crate::cli::context::Context;
 use crate::cli::status::{self, StatusArgs};
 use crate::error::{CoordError, Exit};
+use crate::install::authority::Authority;
 use crate::install::ssh::Ssh;
 use crate::install::{self, Found, Packages};
 use crate::inventory::{Inventory, Places};
@@ -74,7 +75,7 @@ struct Plan {
     config: PathBuf,
     is_new_config: bool,
     pki: PathBuf,
-    /// Whether the host has an identity of this authority.
+    /// Whether the host has an identity of this authority that is still believed.
     is_identified: bool,
     package: Option<PathBuf>,
     listen: String,
@@ -134,17 +135,16 @@ fn plan(config: Option<&Path>, args: &InstallArgs, ssh: &Ssh) -> Result<Plan, Co
     let new = || config.map(Path::to_owned).or_else(|| places.new_config());
     let path = known.clone().or_else(new).ok_or_else(|| CoordError::usage("HOME is not set; name `--config FILE`"))?;
     let inventory = known.as_deref().map(|path| Inventory::load(path, &places)).transpose()?;
-    let identity = match &inventory {
-        Some(inventory) => inventory.identity.clone(),
-        None => path.parent().unwrap_or(Path::new("")).join("pki").join(pki::OPERATOR),
+    let authority = match &inventory {
+        Some(inventory) => Authority::of_operator(&inventory.identity, &path, &places)?,
+        None => Authority::beside(&path)?,
     };
-    let pki = identity.parent().unwrap_or(Path::new("")).to_owned();
 
     let connection = ssh.connection()?;
     let found = Found::read(&ssh.run(install::PROBE, &[&connection])?);
     if !found.has_systemd {
         return Err(CoordError::new(Exit::Preflight, format!("{} does not run systemd", args.destination))
-            .hint("install by hand: `coord pki issue`, an agent.toml, and `baton-agent run`; see README"));
+            .hint("install by hand: `coord pki issue HOST --dir DIR --out FILE`, an agent.toml, and `baton-agent run`; see README"));
     }
     let name = match &args.name {
         Some(name) => name.clone(),
@@ -153,10 +153,11 @@ fn plan(config: Option<&Path>, args: &InstallArgs, ssh: &Ssh) -> Result<Plan, Co
         })?,
     };
     let package = package(&found, args)?;
-    // Both without line ends, as the probe tells it.
-    let authority =
-        std::fs::read_to_string(pki.join(pki::CA_CERTIFICATE)).unwrap_or_default().replace(['\n', '\r'], "");
-    let is_identified = found.authority.as_deref().is_some_and(|theirs| !authority.is_empty() && theirs == authority);
+    let is_new_config = inventory.is_none() && !authority.is_there;
+    let is_identified = found.identities.iter().any(|identity| authority.believes(identity, pki::unix_now()));
+    if !is_identified && !is_new_config {
+        authority.signs_for(&name)?;
+    }
     let listen = match (args.listen, &found.listen) {
         (Some(ip), _) => std::net::SocketAddr::new(ip, args.port).to_string(),
         (None, Some(listen)) if found.is_configured => listen.clone(),
@@ -173,7 +174,7 @@ fn plan(config: Option<&Path>, args: &InstallArgs, ssh: &Ssh) -> Result<Plan, Co
         Err(_) => format!("{dialled}:{port}"),
     };
     let is_listed = inventory.as_ref().is_some_and(|inventory| inventory.hosts.contains_key(&name));
-    let is_new_config = inventory.is_none() && !pki.join(pki::CA_CERTIFICATE).exists();
+    let pki = authority.dir;
     Ok(Plan { found, name, config: path, is_new_config, pki, is_identified, package, listen, port, agent, is_listed })
 }
 

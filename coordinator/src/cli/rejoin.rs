@@ -70,7 +70,9 @@ pub async fn run(context: &Context, args: &RejoinArgs) -> Result<Exit, CoordErro
         let scene = cast.scene(&world, &intent, &rehearsals, &run).ok_or_else(|| {
             let successor = &cast.source;
             refused(format!("{successor}, which took the place of {}, does not answer", cast.target)).hint(format!(
-                "bring its agent back, or replace it: `coord failover {successor} --to TARGET --dry-run`"
+                "bring its agent back, or replace it: `coord failover {successor} --to TARGET --dry-run`; if no other copy is \
+                 left than that of {}, see the runbook \"The old primary has the only copy\"",
+                cast.target
             ))
         })?;
         Ok(Plan::build(None, &scene))

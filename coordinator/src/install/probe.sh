@@ -12,10 +12,12 @@ if grep -qs '^ *\[\[instance\]\]' /etc/baton/agent.toml; then
   say config written
   say listen "$(sed -n 's/^listen *= *"\(.*\)".*/\1/p' /etc/baton/agent.toml)"
 fi
-if [ -s /etc/baton/identity.pem ]; then
-  # The last certificate of the bundle is that of its authority.
-  say authority "$(awk '/BEGIN CERT/ { block = "" } { block = block $0 } /END CERT/ { last = block } END { print last }' /etc/baton/identity.pem)"
-fi
+# The certificates alone of the identity, and of what it was renewed by: in one line, and no key.
+for bundle in /etc/baton/identity.pem /var/lib/baton/identity.pem; do
+  if [ -s "$bundle" ]; then
+    say identity "$(awk '/BEGIN CERT/ { inside = 1 } inside { printf "%s|", $0 } /END CERT/ { inside = 0 }' "$bundle")"
+  fi
+done
 if command -v ufw >/dev/null && ufw status 2>/dev/null | grep -q '^Status: active'; then say firewall ufw
 elif command -v firewall-cmd >/dev/null && firewall-cmd --state >/dev/null 2>&1; then say firewall firewalld
 fi

@@ -1,14 +1,14 @@
 use super::*;
 
 const DEBIAN: &str = "name=machine-b\narch=x86_64\naddress=10.77.0.2\nsystemd=yes\npackages=deb\nnoise\nconfig=written\n\
-                      authority=-----BEGIN CERTIFICATE-----AA==-----END CERTIFICATE-----\n";
+                      identity=-----BEGIN CERTIFICATE-----|AA==|-----END CERTIFICATE-----|\n";
 
 #[test]
 fn what_a_host_tells_is_read() {
     let found = Found::read(DEBIAN);
     assert_eq!((found.name.as_str(), found.address.as_str()), ("machine-b", "10.77.0.2"));
     assert!(found.has_systemd && found.is_configured);
-    assert_eq!(found.authority.as_deref(), Some("-----BEGIN CERTIFICATE-----AA==-----END CERTIFICATE-----"));
+    assert_eq!(found.identities, ["-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"]);
     assert_eq!(Found::read("\0=\n==\n"), Found::default());
 }
 

@@ -11,10 +11,10 @@ use crate::report::units::Bytes;
 /// The source can be followed: a primary can, and a replica whose own link is up.
 pub(super) fn serves(scene: &Scene) -> Vec<Check> {
     const ID: &str = "source-serves";
-    let name = scene.source.name;
+    let (name, target) = (scene.source.name, scene.target.name);
     let Some(running) = scene.source.running() else {
         let text = format!("the server of {name} does not answer, and nothing can follow it");
-        return vec![refuse(ID, text, format!("start it, or move its dump with `coord copy {name}`"))];
+        return vec![refuse(ID, text, format!("start it, or move its dump with `coord copy {name} {target}`"))];
     };
     let mut checks = vec![match &running.role {
         Role::Primary { .. } => ok(ID, format!("{name} is a primary")),

@@ -62,7 +62,7 @@ fn certificates(hosts: &[&HostName], world: &World, now_unix: u64) -> Vec<String
         let Some(facts) = facts(host) else { continue };
         let left = facts.expires_unix.saturating_sub(now_unix);
         if left == 0 {
-            notes.push(format!("the certificate of {host} has ended: `coord pki issue {host}`"));
+            notes.push(format!("the certificate of {host} has ended: `coord pki issue {host} --dir DIR --out FILE`"));
         } else if left < ENDS_SOON_SECONDS {
             let days = left / SECONDS_A_DAY;
             notes.push(format!("the certificate of {host} ends in {days} days: `coord pki rotate {host} --dir DIR`"));
@@ -106,7 +106,8 @@ mod tests {
         assert_eq!(told(|world| with_certificate(world, "machine-a", 31, 0)), Vec::<String>::new());
         let soon = told(|world| with_certificate(world, "machine-a", 29, 0));
         assert_eq!(soon, ["the certificate of machine-a ends in 29 days: `coord pki rotate machine-a --dir DIR`"]);
-        assert!(told(|world| with_certificate(world, "machine-a", 0, 0))[0].contains("has ended"));
+        let ended = told(|world| with_certificate(world, "machine-a", 0, 0));
+        assert_eq!(ended, ["the certificate of machine-a has ended: `coord pki issue machine-a --dir DIR --out FILE`"]);
         let lag = told(|world| {
             with_certificate(world, "machine-a", 400, 1);
             with_certificate(world, "machine-b", 400, 2);

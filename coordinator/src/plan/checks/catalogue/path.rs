@@ -62,10 +62,10 @@ pub(super) const ENTRIES: &[Entry] = &[
     },
     Entry {
         id: "orders",
-        asks: "Do the servers take the agent's orders: none renamed away, none forbidden to its user? Tried with `ACL DRYRUN` where there is one.",
+        asks: "Do the servers take the agent's orders: none renamed away, none forbidden to its user? Tried with `ACL DRYRUN` where there is one. (What is missing is refused where a failover needs it to follow or to save, or a clone to save; else it only warns.)",
         remedy: "Allow them with `ACL SETUSER`, or name another user in agent.toml.",
         worst: Level::Refuse,
-        verbs: &[FAILOVER, SWITCHOVER, CLONE],
+        verbs: &[FAILOVER, SWITCHOVER, CLONE, REJOIN],
     },
     Entry {
         id: "config-locked",

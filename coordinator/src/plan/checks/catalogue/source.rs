@@ -42,7 +42,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         id: "source-serves",
         asks: "Can the source be followed: is it a primary, or linked to one?",
-        remedy: "Start it; or move its dump with `coord copy`.",
+        remedy: "Start it; or move its dump with `coord copy SOURCE TARGET`.",
         worst: Level::Refuse,
         verbs: &[CLONE],
     },

@@ -6,8 +6,8 @@ use crate::plan::Level;
 pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         id: "target-free",
-        asks: "Is the target unused and empty?",
-        remedy: "Choose another, or say `--replace-target-data`.",
+        asks: "Is the target in no group, and stopped or empty? (What a stopped one has on its disk is kept aside.)",
+        remedy: "Choose another, stop it, or say `--replace-target-data`.",
         worst: Level::Danger,
         verbs: &[FAILOVER, COPY, CLONE],
     },
