@@ -25,6 +25,8 @@ fn comes_back(server: &str, with_old_data: bool) {
     let world = World::in_sync(&ServerProgram::named(server));
     Dataset::mixed(1, 200 << 10).load(&mut world.a().client());
     let mut client = world.a().client();
+    // The one for B's full resync may not have ended.
+    world.a().await_info("rdb_bgsave_in_progress", "0");
     client.call(&["SAVE"]);
     Dataset::random(2, 8 << 20).load(&mut client);
     let lost = Lost::after(world);

@@ -13,10 +13,12 @@ use tokio::time::{sleep, timeout};
 
 use super::JournalError;
 
-/// How long a host may take to keep what it is told.
-const COPY_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long one is waited for that did not keep it the last time: a host that is gone must not hold up every step.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// How long a host may take to keep what it is told. Its disk may have a whole snapshot to write first.
+const TELL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long it is waited for, where another host keeps it.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The same for one that was late the last time: a host that is gone must not hold up every step.
+const IMPATIENCE: Duration = Duration::from_millis(300);
 /// How often a host that does not keep it is told anew, while something is done.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -55,6 +57,8 @@ struct Copy<'a> {
     telling: Option<Telling<'a>>,
     /// Why it does not keep what was tried.
     fault: Option<Fault>,
+    /// It was passed over, and has kept nothing since.
+    is_late: bool,
 }
 
 impl<'a> Copies<'a> {
@@ -62,7 +66,7 @@ impl<'a> Copies<'a> {
         hosts: impl IntoIterator<Item = HostName>,
         tell: impl Fn(HostName, usize, Arc<str>) -> Telling<'a> + Send + 'a,
     ) -> Copies<'a> {
-        let none = |host| Copy { host, bytes: 0, tried: 0, telling: None, fault: None };
+        let none = |host| Copy { host, bytes: 0, tried: 0, telling: None, fault: None, is_late: false };
         Copies { tell: Box::new(tell), text: "".into(), copies: hosts.into_iter().map(none).collect() }
     }
 
@@ -70,19 +74,24 @@ impl<'a> Copies<'a> {
     /// least keeps it. If none does, that is an error; so is that another coordinator has the run, as soon as one host says so.
     pub(super) async fn bring_up_to(&mut self, text: &Arc<str>, wanted: Wanted<'_>) -> Result<(), JournalError> {
         self.text = Arc::clone(text);
-        let mut patience = pin!(sleep(PATIENCE));
+        let (mut patience, mut impatience) = (pin!(sleep(PATIENCE)), pin!(sleep(IMPATIENCE)));
         poll_fn(|context| {
             while self.poll_told(context).is_ready() {}
             if let Some(fault) = self.held() {
                 return Poll::Ready(Err(JournalError::Held(fault)));
             }
             let kept = self.copies.iter().any(|copy| copy.bytes == self.text.len());
-            let is_late = patience.as_mut().poll(context).is_ready();
-            let awaited = |copy: &Copy| match kept {
-                true => wanted.is(&copy.host) && !(is_late && copy.fault.is_some()),
-                false => true,
-            };
-            match self.copies.iter().any(|copy| copy.telling.is_some() && awaited(copy)) {
+            let over = [patience.as_mut().poll(context), impatience.as_mut().poll(context)].map(|over| over.is_ready());
+            let mut is_awaited = false;
+            for copy in self.copies.iter_mut().filter(|copy| copy.telling.is_some()) {
+                if !kept {
+                    is_awaited = true;
+                } else if wanted.is(&copy.host) {
+                    copy.is_late |= over[0];
+                    is_awaited |= !(copy.is_late && over[1]);
+                }
+            }
+            match is_awaited {
                 true => Poll::Pending,
                 false if kept => Poll::Ready(Ok(())),
                 false => Poll::Ready(Err(self.missed())),
@@ -115,7 +124,7 @@ impl<'a> Copies<'a> {
                 copy.tried = self.text.len();
                 let host = copy.host.clone();
                 let telling = (self.tell)(host.clone(), copy.bytes, Arc::clone(&self.text));
-                let telling = async move { timeout(COPY_TIMEOUT, telling).await.unwrap_or_else(|_| Err(late(&host))) };
+                let telling = async move { timeout(TELL_TIMEOUT, telling).await.unwrap_or_else(|_| Err(late(&host))) };
                 copy.telling = Some(Box::pin(telling));
             }
             if let Some(telling) = &mut copy.telling
@@ -123,6 +132,7 @@ impl<'a> Copies<'a> {
             {
                 copy.telling = None;
                 copy.fault = told.err();
+                copy.is_late = copy.fault.is_some();
                 if copy.fault.is_none() {
                     copy.bytes = copy.tried;
                 }

@@ -18,27 +18,25 @@ impl AgentHands<'_> {
         target: &Upstream,
         ledger: &Ledger,
     ) -> Result<Vec<Learnt>, Fault> {
-        let (target_now, findings) = self.pass(source, target, ledger, true).await?;
+        let (target_now, findings) = self.pass(source, target, ledger).await?;
         let counters = Learnt::Counters { on: target.instance.clone(), counters: target_now.replication.counters };
         let keys = total_keys(&target_now.keyspace);
         Ok(vec![counters, primary(&target.instance, &target_now), Learnt::Gate { findings, keys }])
     }
 
-    /// Passes the gate. Both servers are looked at now, and the source's host tries the target for real, if it is to. Yields
-    /// what the target is, and what was found.
+    /// Passes the gate. Both servers are looked at now, and the source's host tries the target for real. Yields what the
+    /// target is, and what was found.
     async fn pass(
         &self,
         source: &InstanceRef,
         target: &Upstream,
         ledger: &Ledger,
-        tries: bool,
     ) -> Result<(Running, Vec<String>), Fault> {
         let snapshot = ledger.snapshot().ok_or_else(|| no_record("snapshot"))?;
-        let reach = async { if tries { self.agents.reach(source, &target.address).await.map(Some) } else { Ok(None) } };
         let (source_now, target_now, reach) = tokio::try_join!(
             self.agents.observe_instance(source),
             self.agents.observe_instance(&target.instance),
-            reach,
+            self.agents.reach(source, &target.address),
         )?;
         let (source_now, target_now) = (running(source, &source_now)?, running(&target.instance, &target_now)?);
         let expected = gate::Expected {
@@ -48,10 +46,10 @@ impl AgentHands<'_> {
             live: ledger.feed().is_some(),
         };
         let mut findings = gate::judge(&expected, source_now, target_now);
-        findings.extend(reach.map(|reach| gate::Finding {
+        findings.push(gate::Finding {
             holds: reach.verdict == ReachVerdict::Open,
             says: format!("{source} reaches {} at {}: {}", target.instance, target.address, reach.detail),
-        }));
+        });
         let failed: Vec<_> = findings.iter().filter(|finding| !finding.holds).collect();
         if !failed.is_empty() {
             let mut fault = Fault::new(
@@ -86,9 +84,8 @@ impl AgentHands<'_> {
             let aside = ledger.aside().filter(|(on, _)| *on == replica).map(|(_, facts)| facts.lineage.clone());
             return self.join(replica, to, aside, before, progress).await;
         };
-        // Time has passed since the gate, and a server that was restarted meanwhile may have come up empty. The way to it was
-        // tried a moment ago, unless the run was taken up since.
-        let (now, _) = self.pass(replica, to, ledger, self.taken_up).await?;
+        // Time has passed since the gate, and a server that was restarted meanwhile may have come up empty.
+        let (now, _) = self.pass(replica, to, ledger).await?;
         let before = as_judged(&to.instance, &now, ledger)?;
         self.join(replica, to, Some(stood.clone()), before, progress).await
     }

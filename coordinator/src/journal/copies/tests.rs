@@ -117,10 +117,10 @@ async fn a_host_that_is_silent_is_passed_over_sooner_the_next_time_and_told_all_
         copies.bring_up_to(&text.into(), Wanted::All).await.unwrap();
         began.elapsed()
     };
-    assert_eq!(waited(&mut copies, "one").await, COPY_TIMEOUT);
-    assert_eq!(waited(&mut copies, "one two").await, PATIENCE);
+    assert_eq!(waited(&mut copies, "one").await, PATIENCE);
+    assert_eq!(waited(&mut copies, "one two").await, IMPATIENCE);
     hosts.is("c", Manner::Keeps(ms(2)));
-    timeout(COPY_TIMEOUT + RETRY_EVERY, copies.spread()).await.unwrap_err();
+    timeout(TELL_TIMEOUT + RETRY_EVERY, copies.spread()).await.unwrap_err();
     assert_eq!(hosts.keeps("c"), "one two", "told anew, though nothing more was written");
     assert_eq!(waited(&mut copies, "one two three").await, ms(2));
     assert_eq!(hosts.keeps("c"), "one two three");
@@ -130,7 +130,9 @@ async fn a_host_that_is_silent_is_passed_over_sooner_the_next_time_and_told_all_
 async fn the_only_host_is_waited_for_however_often_it_was_late() {
     let hosts = Hosts::of(&[("b", Manner::Silent)]);
     let mut copies = hosts.copies();
+    let began = Instant::now();
     copies.bring_up_to(&"one".into(), Wanted::All).await.unwrap_err();
+    assert_eq!(began.elapsed(), TELL_TIMEOUT);
     hosts.is("b", Manner::Keeps(PATIENCE * 2));
     copies.bring_up_to(&"one two".into(), Wanted::All).await.unwrap();
     assert_eq!(hosts.keeps("b"), "one two");
