@@ -124,6 +124,13 @@ fn interrupted_once_all_stop_at_safe_points_fenced_and_each_can_be_resumed() {
     let hold = Hold::set(fleet.world.dir(), "snapshot-before");
     let running = fleet.world.start_coord(&[&FAILOVER[..], &["--jobs", "2", "--json"]].concat());
     hold.wait();
+    wait_for("both that have their turn have begun the snapshot", || {
+        let begun = |event: &&Value| event["step"] == "snapshot" && event["state"] == "started";
+        match running.events().iter().filter(begun).count() {
+            2 => Ok(()),
+            _ => Err(running.so_far().to_string()),
+        }
+    });
     // None waits for its turn before it is safe from its primary.
     fleet.on(B).for_each(|replica| replica.await_field("master_host", "127.0.0.1"));
     running.interrupt();
