@@ -214,8 +214,7 @@ fn path(state: &Path, instance: &InstanceName) -> PathBuf {
 }
 
 fn read(path: &Path) -> io::Result<Option<Claim>> {
-    let text = durable::read_if_there(path, NOTE_BYTES_MAX)?;
-    Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
+    durable::read_note(path, NOTE_BYTES_MAX)
 }
 
 fn unwritten(error: &io::Error) -> Fault {

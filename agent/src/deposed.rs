@@ -133,8 +133,7 @@ impl Notes {
 }
 
 fn read(path: &Path) -> io::Result<Held> {
-    let text = durable::read_if_there(path, NOTE_BYTES_MAX)?.ok_or(io::ErrorKind::NotFound)?;
-    Ok(serde_json::from_slice(&text)?)
+    durable::read_note(path, NOTE_BYTES_MAX)?.ok_or(io::ErrorKind::NotFound.into())
 }
 
 fn is_about(note: &Deposition, agent: &Agent, instance: &Instance) -> bool {

@@ -9,6 +9,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+
 /// Replaces a file's content as a whole. A new file gets `mode`.
 pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let temp = temp_name(path)?;
@@ -34,6 +36,12 @@ pub fn read_if_there(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>>
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     Ok(Some(bytes))
+}
+
+/// Reads a note in JSON that need not be there. One that is damaged is an error, and not none.
+pub fn read_note<T: DeserializeOwned>(path: &Path, bytes_max: u64) -> io::Result<Option<T>> {
+    let text = read_if_there(path, bytes_max)?;
+    Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
 }
 
 /// Renames within a directory, and makes the new name last.

@@ -35,8 +35,7 @@ pub fn read(state: &Path, instance: &InstanceName) -> Option<Fence> {
 }
 
 fn load(path: &Path) -> io::Result<Option<Fence>> {
-    let text = durable::read_if_there(path, NOTE_BYTES_MAX)?;
-    Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
+    durable::read_note(path, NOTE_BYTES_MAX)
 }
 
 /// Reads the note of an instance, if its server is as it says. One that leads, or follows another, was given back by somebody

@@ -102,8 +102,7 @@ fn patience(agent: Duration, uptime_seconds: u64) -> Duration {
 }
 
 fn read(path: &Path) -> io::Result<BTreeMap<HostName, HostPort>> {
-    let Some(text) = durable::read_if_there(path, FILE_BYTES_MAX)? else { return Ok(BTreeMap::new()) };
-    let mut known: BTreeMap<HostName, HostPort> = serde_json::from_slice(&text)?;
+    let mut known: BTreeMap<HostName, HostPort> = durable::read_note(path, FILE_BYTES_MAX)?.unwrap_or_default();
     while known.len() > PEERS_MAX {
         known.pop_last();
     }

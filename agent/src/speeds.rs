@@ -42,8 +42,7 @@ fn history(path: &Path) -> History {
 }
 
 fn load(path: &Path) -> io::Result<History> {
-    let text = durable::read_if_there(path, FILE_BYTES_MAX)?;
-    Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?.unwrap_or_default())
+    Ok(durable::read_note(path, FILE_BYTES_MAX)?.unwrap_or_default())
 }
 
 fn keep(path: &Path, seen: Vec<Sight>) -> io::Result<()> {

@@ -42,11 +42,7 @@ fn path(instance: &Instance) -> PathBuf {
 /// Reads the note. Where it is not known whether the server was adopted, nothing is done that depends on it.
 async fn read(instance: &Instance) -> Result<Option<Note>, Fault> {
     let path = path(instance);
-    let read = move || -> std::io::Result<Option<Note>> {
-        let text = durable::read_if_there(&path, NOTE_BYTES_MAX)?;
-        Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
-    };
-    blocking(read).await.flatten().map_err(|error| {
+    blocking(move || durable::read_note(&path, NOTE_BYTES_MAX)).await.flatten().map_err(|error| {
         let path = self::path(instance);
         Fault::new(FaultKind::Host, "it is not known whether the server was made to follow its agent")
             .because(format!("{}: {error}", path.display()))

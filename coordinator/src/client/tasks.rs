@@ -26,28 +26,12 @@ impl Agents {
         name: &str,
         on: &InstanceRef,
         action: Action,
-        mut progress: impl FnMut(&Progress),
+        progress: impl FnMut(&Progress),
     ) -> Result<Outcome, Fault> {
-        let mut held = 0;
-        for _ in 0..ORDERS_MAX {
-            let begun = self.begin(seat, name, on, action.clone(), Until::End, &mut progress).await;
-            let followed = match begun {
-                Err(fault) if fault.kind == FaultKind::Held && held < HELD_MAX => {
-                    held += 1;
-                    // Its agent may have been away when the turn was taken.
-                    match self.reclaim(on, seat, &fault).await {
-                        Err(other) if other.kind == FaultKind::NotFound => return Err(fault),
-                        reclaimed => reclaimed?,
-                    }
-                    continue;
-                }
-                begun => begun?,
-            };
-            if let Followed::Done(outcome) = followed {
-                return Ok(outcome);
-            }
+        match self.ordered(seat, name, on, action, Until::End, progress).await? {
+            Some(outcome) => Ok(outcome),
+            None => Err(Fault::new(FaultKind::Internal, "a task was left that was to be followed to its end")),
         }
-        Err(forgetful(on))
     }
 
     /// Orders an action like [`Self::order`], and leaves it as soon as the next step can begin; then there is no outcome
@@ -58,13 +42,37 @@ impl Agents {
         name: &str,
         on: &InstanceRef,
         action: Action,
+        progress: impl FnMut(&Progress),
+    ) -> Result<Option<Outcome>, Fault> {
+        self.ordered(seat, name, on, action, Until::Ready, progress).await
+    }
+
+    /// Gives an order until it is followed as far as is wanted, or refused.
+    async fn ordered(
+        &self,
+        seat: &Seat,
+        name: &str,
+        on: &InstanceRef,
+        action: Action,
+        until: Until,
         mut progress: impl FnMut(&Progress),
     ) -> Result<Option<Outcome>, Fault> {
+        let mut held = 0;
         for _ in 0..ORDERS_MAX {
-            match self.begin(seat, name, on, action.clone(), Until::Ready, &mut progress).await? {
-                Followed::Ready => return Ok(None),
-                Followed::Done(outcome) => return Ok(Some(outcome)),
-                Followed::Unknown => {}
+            match self.begin(seat, name, on, action.clone(), until, &mut progress).await {
+                Ok(Followed::Done(outcome)) => return Ok(Some(outcome)),
+                Ok(Followed::Ready) => return Ok(None),
+                // Its agent was restarted since.
+                Ok(Followed::Unknown) => {}
+                Err(fault) if fault.kind == FaultKind::Held && held < HELD_MAX => {
+                    held += 1;
+                    // Its agent may have been away when the turn was taken.
+                    match self.reclaim(on, seat, &fault).await {
+                        Err(other) if other.kind == FaultKind::NotFound => return Err(fault),
+                        reclaimed => reclaimed?,
+                    }
+                }
+                Err(fault) => return Err(fault),
             }
         }
         Err(forgetful(on))

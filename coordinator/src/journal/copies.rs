@@ -144,8 +144,8 @@ impl<'a> Copies<'a> {
 
     /// That another coordinator has the run, if a host has said so.
     fn held(&self) -> Option<Fault> {
-        let faults = self.copies.iter().filter_map(|copy| copy.fault.as_ref());
-        faults.into_iter().find(|fault| fault.kind == FaultKind::Held).cloned()
+        let mut faults = self.copies.iter().filter_map(|copy| copy.fault.as_ref());
+        faults.find(|fault| fault.kind == FaultKind::Held).cloned()
     }
 
     /// Why no host keeps the journal.

@@ -33,9 +33,7 @@ impl Found {
         });
         epochs.max().unwrap_or(1)
     }
-}
 
-impl Found {
     /// A torn last line is cut off.
     fn of(mut text: String) -> Result<Option<Found>, (usize, serde_json::Error)> {
         let records = parse(text.as_bytes())?;

@@ -3,7 +3,6 @@
 //! It is written before the server is told to follow, and goes once the server is an empty primary again, or at the end
 //! of the run. An agent that starts and finds one knows that the server follows a feed that is no more.
 
-use std::io;
 use std::path::PathBuf;
 
 use baton_proto::control::{FeedFacts, TransferFacts};
@@ -63,11 +62,7 @@ impl Note {
     /// would be left following a feed that is no more, or be emptied of what somebody has written.
     pub(super) async fn read(instance: &Instance) -> Result<Option<Note>, Fault> {
         let path = path(instance);
-        let read = move || -> io::Result<Option<Note>> {
-            let text = durable::read_if_there(&path, NOTE_BYTES_MAX)?;
-            Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
-        };
-        blocking(read).await.flatten().map_err(|error| {
+        blocking(move || durable::read_note(&path, NOTE_BYTES_MAX)).await.flatten().map_err(|error| {
             let file = self::path(instance);
             Fault::new(FaultKind::Host, "it is not known whether the server was fed by its agent")
                 .because(format!("{}: {error}", file.display()))

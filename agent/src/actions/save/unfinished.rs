@@ -39,8 +39,7 @@ impl Pin {
 
     /// What a note tells, if there is one.
     fn at(note: &Path) -> io::Result<Option<Pin>> {
-        let text = durable::read_if_there(note, NOTE_BYTES_MAX)?;
-        Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
+        durable::read_note(note, NOTE_BYTES_MAX)
     }
 }
 
