@@ -71,7 +71,7 @@ pub fn failover_ratio(link: &str, file: FileKind, way: Way) -> Option<f64> {
         Way::Scp => Some(scp),
         Way::Rsync => Some(rsync),
         Way::Native => Some(native),
-        Way::File | Way::Live => None,
+        Way::NativeAtOnce | Way::File | Way::Live => None,
     }
 }
 

@@ -22,7 +22,10 @@ const MOVE_TIMEOUT: Duration = Duration::from_secs(1200);
 /// Pause between two looks at a process. A move takes seconds.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Two hosts; everything ends with it.
+/// How long a primary waits for more replicas before it saves for a full resync. Servers come with 5 s.
+pub const DISKLESS_DELAY: &str = "repl-diskless-sync-delay";
+
+/// Two hosts; everything ends with it. Their servers have the settings that servers come with, but for `save`.
 #[derive(Debug)]
 pub struct Lab {
     // In the order in which they are to end.
@@ -40,6 +43,12 @@ impl Lab {
         world.add_at(C, C_IP, program);
         world.b().enter(network.b.path());
         world.c().enter(network.c.path());
+        for host in [world.b(), world.c()] {
+            // Tests do not wait for the delay of a full resync; operators do, unless they have changed what servers come with.
+            host.configure(|conf| {
+                conf.remove(DISKLESS_DELAY);
+            });
+        }
         let sshd = Sshd::start(world.c())?;
         Ok(Self { sshd, world, network })
     }

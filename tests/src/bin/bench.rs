@@ -66,7 +66,7 @@ enum What {
     Latency,
     /// A lost primary is replaced: by hand, by the servers' own resync, and by Baton
     Failover {
-        /// Which way: scp, rsync, native, file, live (several times for several)
+        /// Which way: scp, rsync, native, native-at-once, file, live (several times for several)
         #[arg(long = "way", value_name = "WAY", value_parser = Way::named)]
         ways: Vec<Way>,
     },

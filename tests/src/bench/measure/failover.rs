@@ -11,7 +11,7 @@ use crate::bench::bars;
 use crate::bench::cpu;
 use crate::bench::files::{FileKind, Snapshot};
 use crate::bench::flow::ceiling;
-use crate::bench::lab::{Copied, Lab};
+use crate::bench::lab::{Copied, DISKLESS_DELAY, Lab};
 use crate::bench::level::await_level;
 use crate::bench::measure::{Setting, say};
 use crate::bench::network::Kind;
@@ -30,13 +30,15 @@ pub enum Way {
     Rsync,
     /// Promote B, have C take everything by a full resync, and swap the two.
     Native,
+    /// The same, where somebody has set `repl-diskless-sync-delay 0` before.
+    NativeAtOnce,
     /// `coord failover --landing file`.
     File,
     /// `coord failover --landing live`.
     Live,
 }
 
-pub const WAYS: [Way; 5] = [Way::Scp, Way::Rsync, Way::Native, Way::File, Way::Live];
+pub const WAYS: [Way; 6] = [Way::Scp, Way::Rsync, Way::Native, Way::NativeAtOnce, Way::File, Way::Live];
 
 impl Way {
     pub fn named(name: &str) -> Result<Way, String> {
@@ -44,9 +46,10 @@ impl Way {
             "scp" => Ok(Way::Scp),
             "rsync" => Ok(Way::Rsync),
             "native" => Ok(Way::Native),
+            "native-at-once" => Ok(Way::NativeAtOnce),
             "file" => Ok(Way::File),
             "live" => Ok(Way::Live),
-            _ => Err(format!("no way `{name}`; there are scp, rsync, native, file, live")),
+            _ => Err(format!("no way `{name}`; there are scp, rsync, native, native-at-once, file, live")),
         }
     }
 
@@ -55,6 +58,7 @@ impl Way {
             Way::Scp => "SAVE, scp, start, SLAVEOF",
             Way::Rsync => "SAVE, rsync -z, start, SLAVEOF",
             Way::Native => "promote B, full sync, swap",
+            Way::NativeAtOnce => "the same, resync delay 0",
             Way::File => "baton, by file",
             Way::Live => "baton, live",
         }
@@ -112,7 +116,8 @@ pub fn run(setting: &Setting, links: &[Kind], ways: &[Way]) -> anyhow::Result<Se
     }
     let text = format!(
         "{file} ({:.1} MB as a dump), medians of {} runs in turns, each with servers of its own: from \"A is dead\" until C \
-         serves as primary and B is in sync. SAVE is with `rdbcompression no`, as Baton has it written; the load is that of \
+         serves as primary and B is in sync. The servers have the settings that they come with; a full resync then waits for \
+         `repl-diskless-sync-delay`, which is 5 s. SAVE is with `rdbcompression no`, as Baton has it written; the load is that of \
          the file by a server that is started on it; the wire is Baton's bytes at the rate of a raw TCP flow; CPU is that of \
          the whole machine during the live run.",
         snapshot.megabytes(),
@@ -132,6 +137,11 @@ fn replace(
 ) -> anyhow::Result<(f64, String)> {
     let lab = Lab::with_primary(kind, setting.tcp.as_deref(), &setting.program)?;
     fs::hard_link(&snapshot.path, lab.a().dump_path()).context("give A its dump")?;
+    if way == Way::NativeAtOnce {
+        lab.b().configure(|conf| {
+            conf.set(DISKLESS_DELAY, 0);
+        });
+    }
     lab.a().start_server();
     lab.b().start_server();
     in_sync(lab.b(), lab.a())?;
@@ -149,7 +159,7 @@ fn replace(
     match way {
         Way::Scp => by_hand(&lab, Peer::Scp, stages)?,
         Way::Rsync => by_hand(&lab, Peer::Rsync, stages)?,
-        Way::Native => native(&lab)?,
+        Way::Native | Way::NativeAtOnce => native(&lab)?,
         Way::File | Way::Live => {
             let landing = if way == Way::File { "file" } else { "live" };
             let before = cpu::machine_seconds();
