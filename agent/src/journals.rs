@@ -57,10 +57,12 @@ impl Journals {
         let kept = std::fs::metadata(&path).map_or(0, |found| found.len());
         let at_start = at == 0;
         if !at_start && !assembled.contains_key(run) {
-            if at != kept {
-                return Ok(usize::try_from(kept).unwrap_or(usize::MAX));
-            }
             let whole = usize::try_from(at).unwrap_or(usize::MAX).saturating_add(text.len());
+            if at != kept {
+                // Of this length it is told once more, since the answer was lost. If it is another, nothing of it counts.
+                let is_other = kept == whole as u64 && !ends_with(&path, at, text)?;
+                return Ok(if is_other { 0 } else { usize::try_from(kept).unwrap_or(usize::MAX) });
+            }
             bounded(whole)?;
             let mut file = OpenOptions::new().append(true).open(&path)?;
             file.write_all(text.as_bytes()).and_then(|()| file.sync_data()).inspect_err(|_| {
@@ -169,6 +171,15 @@ fn bounded(bytes: usize) -> io::Result<()> {
     ))
 }
 
+/// Whether a file, from byte `at` on, is this text and no more.
+fn ends_with(path: &Path, at: u64, text: &str) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(at))?;
+    let mut bytes = Vec::new();
+    file.take((text.len() as u64).saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes == text.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +220,18 @@ mod tests {
         assert_eq!(recorded(&journals, 6, "journal\n", true), 14);
         assert_eq!(recalled(&Journals::open(state.path()).unwrap()), "other journal\n");
         assert_eq!(journals.list(), [run()]);
+    }
+
+    #[test]
+    fn what_is_told_once_more_is_kept_once_and_another_journal_of_its_length_is_told_apart() {
+        let state = tempfile::tempdir().unwrap();
+        let journals = Journals::open(state.path()).unwrap();
+        recorded(&journals, 0, "one\n", true);
+        for _ in 0..2 {
+            assert_eq!(recorded(&journals, 4, "two\n", true), 8);
+        }
+        assert_eq!(recorded(&journals, 4, "six\n", true), 0, "nothing of it counts: it is told from the beginning");
+        assert_eq!(recalled(&journals), "one\ntwo\n");
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
+use baton_proto::claim::Turn;
 use baton_proto::control::{Answer, Order, Reply, Request};
-use baton_proto::{Fault, FaultKind, HostName, InstanceName};
+use baton_proto::{Fault, FaultKind, HostName, InstanceName, RunId};
 use baton_wire::{Arrival, Dialer, Listener, Peer, Responder, Role};
 use tokio::sync::Semaphore;
 use tracing::{Instrument, Span, debug, info, warn};
@@ -211,13 +212,7 @@ impl Desk {
             Request::Unclaim { run, turn } => {
                 self.on_disk(move |agent| agent.claims.unclaim(&run, turn)).await.map(|()| Reply::Claimed)
             }
-            Request::Record { run, turn, at, text, last } => {
-                let record = move |agent: &Agent| {
-                    agent.claims.check_any(&run, turn)?;
-                    agent.journals.record(&run, at, (&text, last), &agent.claims.runs())
-                };
-                self.on_disk(record).await
-            }
+            Request::Record { run, turn, at, text, last } => self.record(run, turn, at, text, last).await,
             Request::Recall { run, at } => self.on_disk(move |agent| agent.journals.recall(&run, at)).await,
             Request::Runs => self.on_disk(|agent| Ok(Reply::Runs(agent.journals.list()))).await,
             Request::SigningRequest => self.agent.certificates.signing_request(),
@@ -229,6 +224,15 @@ impl Desk {
                 Ok(taken)
             }
             Request::Begin(order) => self.begin(name, order).await.map(Reply::Task),
+            Request::RecordAndBegin { at, text, order } => {
+                // What is refused leaves nothing behind.
+                self.admitted(&order)?;
+                let whole = at.saturating_add(text.len() as u64);
+                match self.record(order.task.run.clone(), order.turn, at, text, true).await? {
+                    Reply::Recorded { bytes } if bytes == whole => self.begin(name, order).await.map(Reply::Task),
+                    other => Ok(other),
+                }
+            }
             Request::Watch { task, seen, turn } => {
                 self.agent.claims.heard(&task.run, turn);
                 self.tasks.watch(&task, seen).await.map(Reply::Task)
@@ -258,10 +262,17 @@ impl Desk {
         try_blocking(move || work(&agent)).await
     }
 
+    async fn record(&self, run: RunId, turn: Turn, at: u64, text: String, last: bool) -> Answer {
+        let record = move |agent: &Agent| {
+            agent.claims.check_any(&run, turn)?;
+            agent.journals.record(&run, at, (&text, last), &agent.claims.runs())
+        };
+        self.on_disk(record).await
+    }
+
     async fn begin(&self, operator: &str, order: Order) -> Result<baton_proto::control::TaskState, Fault> {
-        let instance = self.instance(&order.instance)?;
+        let instance = self.admitted(&order)?;
         let agent = Arc::clone(&self.agent);
-        agent.claims.admit(instance.name(), &order.task.run, order.turn)?;
         let run = order.task.run.clone();
         let operator = operator.to_owned();
         let span = log::task(&order.task, instance.name());
@@ -278,6 +289,13 @@ impl Desk {
             .instrument(span)
         };
         self.tasks.begin(order.task, order.turn, work).await
+    }
+
+    /// The instance of an order, if its run has that.
+    fn admitted(&self, order: &Order) -> Result<Arc<Instance>, Fault> {
+        let instance = self.instance(&order.instance)?;
+        self.agent.claims.admit(instance.name(), &order.task.run, order.turn)?;
+        Ok(instance)
     }
 
     fn instance(&self, name: &InstanceName) -> Result<Arc<Instance>, Fault> {

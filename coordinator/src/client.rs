@@ -1,6 +1,7 @@
 //! The coordinator's connections to the agents. A connection that broke is made again: what the agent was doing goes on
 //! there, and is joined.
 
+mod carried;
 mod follow;
 mod tasks;
 
@@ -14,6 +15,7 @@ use baton_proto::{Fault, FaultKind, HostName, HostPort, InstanceRef, RunId};
 use baton_wire::{Credentials, Dialer, Link};
 use tokio::sync::Mutex;
 
+pub use crate::client::carried::Carried;
 pub use crate::client::follow::{Followed, Until};
 use crate::inventory::Inventory;
 
@@ -44,6 +46,8 @@ pub struct Agents {
     revocations: u64,
     /// Hosts whose agents were waited for in vain.
     gone: std::sync::Mutex<HashSet<HostName>>,
+    /// What orders bring of the journals of their runs.
+    carried: Carried,
 }
 
 impl Agents {
@@ -52,12 +56,17 @@ impl Agents {
         let revocations = credentials.list();
         let addresses = inventory.hosts.iter().map(|(name, host)| (name.clone(), host.agent.clone())).collect();
         let (links, gone) = (Mutex::new(HashMap::new()), std::sync::Mutex::default());
-        Self { dialer, credentials, addresses, links, revocations, gone }
+        Self { dialer, credentials, addresses, links, revocations, gone, carried: Carried::default() }
     }
 
     /// Who the operator is, and whom this machine believes.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    /// What orders bring of the journals of their runs.
+    pub fn carried(&self) -> &Carried {
+        &self.carried
     }
 
     /// Number of the list of revoked certificates that this machine goes by. 0: there is none.

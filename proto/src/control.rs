@@ -71,6 +71,9 @@ pub enum Request {
     },
     /// Start an action, or join it.
     Begin(Order),
+    /// Keep the rest of the run's journal, from byte `at` on, and then start an action or join it. Where the rest does not
+    /// follow on what is kept, nothing is begun, and the answer tells how much is kept.
+    RecordAndBegin { at: u64, text: String, order: Order },
     /// Wait for news of a task. To hear of it changes nothing, so a coordinator whose run was taken up may: its next order is
     /// refused. But only one of the turn that has the run counts as its coordinator's sign of life: by that, nobody else may
     /// take the run up, and one that was superseded would keep all others off. Who tells no turn is nobody's.

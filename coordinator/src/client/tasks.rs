@@ -6,6 +6,7 @@ use std::time::Duration;
 use baton_proto::control::{Action, Order, Outcome, Progress, Reply, Request, TaskId};
 use baton_proto::{Fault, FaultKind, HostName, InstanceRef};
 
+use super::carried;
 use super::follow::{self, Ask, follow};
 use super::{Agents, Followed, Seat, Until};
 
@@ -127,7 +128,12 @@ struct Agent<'a> {
 
 impl Ask for Agent<'_> {
     async fn ask(&self, request: &Request) -> Result<Reply, Fault> {
-        self.agents.ask(self.host, request).await
+        let Request::Begin(order) = request else {
+            return self.agents.ask(self.host, request).await;
+        };
+        let seat = Seat { run: order.task.run.clone(), turn: order.turn };
+        let post = carried::Direct { agents: self.agents, host: self.host, seat };
+        carried::begin(self.agents.carried(), &post, self.host, order).await
     }
 
     fn patience(&self) -> Duration {

@@ -1,6 +1,7 @@
 //! The copies of a journal on hosts, and how they are brought up to its end: each host is told by itself, one telling at a
-//! time. A host that does not answer is passed over, and gets what it missed once it does. Left out: how a host is told
-//! (see [`super::kept`]).
+//! time; or, where it is acted on next, by the order that does so. A host that does not answer is passed over, and gets what
+//! it missed once it does. Left out: how a host is told (see [`super::kept`]), and how an order brings a journal's end
+//! ([`Carried`]).
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -8,10 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use baton_proto::{Fault, FaultKind, HostName};
+use baton_proto::{Fault, FaultKind, HostName, RunId};
 use tokio::time::{sleep, timeout};
 
 use super::JournalError;
+use crate::client::Carried;
 
 /// How long a host may take to keep what it is told. Its disk may have a whole snapshot to write first.
 const TELL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -21,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const IMPATIENCE: Duration = Duration::from_millis(300);
 /// How often a host that does not keep it is told anew, while something is done.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// How long hosts that are not acted on wait for news, where orders bring it to the others: a step that ends sooner is told
+/// with the next one, which may act on them.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// Tells a host all of a journal from a byte on.
 type Tell<'a> = Box<dyn Fn(HostName, usize, Arc<str>) -> Telling<'a> + Send + 'a>;
@@ -44,8 +50,14 @@ impl Wanted<'_> {
 
 pub(super) struct Copies<'a> {
     tell: Tell<'a>,
+    run: RunId,
+    carried: &'a Carried,
     text: Arc<str>,
     copies: Vec<Copy<'a>>,
+    /// Those to which orders may bring the end.
+    carriers: Vec<HostName>,
+    /// The others are not told yet.
+    lingers: bool,
 }
 
 struct Copy<'a> {
@@ -55,6 +67,8 @@ struct Copy<'a> {
     /// How much of it was tried to have it keep.
     tried: usize,
     telling: Option<Telling<'a>>,
+    /// The next order brings it what was tried.
+    is_lent: bool,
     /// Why it does not keep what was tried.
     fault: Option<Fault>,
     /// It was passed over, and has kept nothing since.
@@ -64,54 +78,91 @@ struct Copy<'a> {
 impl<'a> Copies<'a> {
     pub(super) fn new(
         hosts: impl IntoIterator<Item = HostName>,
+        (run, carried): (RunId, &'a Carried),
         tell: impl Fn(HostName, usize, Arc<str>) -> Telling<'a> + Send + 'a,
     ) -> Copies<'a> {
-        let none = |host| Copy { host, bytes: 0, tried: 0, telling: None, fault: None, is_late: false };
-        Copies { tell: Box::new(tell), text: "".into(), copies: hosts.into_iter().map(none).collect() }
+        let none = |host| Copy { host, bytes: 0, tried: 0, telling: None, is_lent: false, fault: None, is_late: false };
+        let (text, copies) = ("".into(), hosts.into_iter().map(none).collect());
+        Copies { tell: Box::new(tell), run, carried, text, copies, carriers: Vec::new(), lingers: false }
     }
 
-    /// Has all hosts told a journal that goes on, and waits until those that are wanted keep it or are passed over, and one at
-    /// least keeps it. If none does, that is an error; so is that another coordinator has the run, as soon as one host says so.
+    /// Has hosts told a journal that goes on, and waits until those that are wanted keep it, will have it by their next order
+    /// or are passed over, and one at least keeps it where one is passed over. If none does, that is an error; so is that
+    /// another coordinator has the run, as soon as one host says so.
     pub(super) async fn bring_up_to(&mut self, text: &Arc<str>, wanted: Wanted<'_>) -> Result<(), JournalError> {
+        self.settle();
         self.text = Arc::clone(text);
+        if let Wanted::These(hosts) = wanted {
+            self.carriers = hosts.to_vec();
+            self.lingers = self.copies.iter().any(|copy| hosts.contains(&copy.host) && copy.is_sound());
+        }
         let (mut patience, mut impatience) = (pin!(sleep(PATIENCE)), pin!(sleep(IMPATIENCE)));
-        poll_fn(|context| {
-            while self.poll_told(context).is_ready() {}
-            if let Some(fault) = self.held() {
-                return Poll::Ready(Err(JournalError::Held(fault)));
-            }
-            let kept = self.copies.iter().any(|copy| copy.bytes == self.text.len());
-            let over = [patience.as_mut().poll(context), impatience.as_mut().poll(context)].map(|over| over.is_ready());
-            let mut is_awaited = false;
-            for copy in self.copies.iter_mut().filter(|copy| copy.telling.is_some()) {
-                if !kept {
-                    is_awaited = true;
-                } else if wanted.is(&copy.host) {
-                    copy.is_late |= over[0];
-                    is_awaited |= !(copy.is_late && over[1]);
+        let told = poll_fn(|context| {
+            loop {
+                while self.poll_told(context).is_ready() {}
+                if let Some(fault) = self.held() {
+                    return Poll::Ready(Err(JournalError::Held(fault)));
                 }
+                let over = [patience.as_mut().poll(context), impatience.as_mut().poll(context)];
+                let [late, impatient] = over.map(|over| over.is_ready());
+                let kept = self.copies.iter().any(|copy| copy.bytes == self.text.len());
+                let lent = self.copies.iter().any(|copy| copy.is_lent);
+                let (mut is_awaited, mut is_passed_over) = (false, false);
+                for copy in self.copies.iter_mut().filter(|copy| !copy.is_lent && copy.bytes < self.text.len()) {
+                    let (told, is_wanted) = (copy.telling.is_some(), wanted.is(&copy.host));
+                    if told && !kept && !lent {
+                        is_awaited = true;
+                    } else if told && is_wanted {
+                        copy.is_late |= late;
+                        is_awaited |= !(copy.is_late && impatient);
+                    }
+                    is_passed_over |= is_wanted;
+                }
+                if is_awaited {
+                    return Poll::Pending;
+                }
+                if kept || lent && !is_passed_over {
+                    return Poll::Ready(Ok(()));
+                }
+                if !lent && !self.lingers {
+                    return Poll::Ready(Err(self.missed()));
+                }
+                // Somebody has to keep it.
+                self.settle();
             }
-            match is_awaited {
-                true => Poll::Pending,
-                false if kept => Poll::Ready(Ok(())),
-                false => Poll::Ready(Err(self.missed())),
+        });
+        let told = told.await;
+        self.carriers.clear();
+        told
+    }
+
+    /// Looks what orders have brought, and has nothing more brought so.
+    fn settle(&mut self) {
+        self.carriers.clear();
+        self.lingers = false;
+        for copy in self.copies.iter_mut().filter(|copy| copy.is_lent) {
+            copy.is_lent = false;
+            match self.carried.settle(&self.run, &copy.host) {
+                true => copy.bytes = copy.tried,
+                false => copy.tried = copy.bytes,
             }
-        })
-        .await
+        }
     }
 
     /// Goes on telling those that were not waited for, or were passed over. Ends only when a host says that another coordinator
     /// has the run.
     pub(super) async fn spread(&mut self) -> Fault {
         loop {
+            let pause = if self.lingers { LINGER } else { RETRY_EVERY };
             let told = poll_fn(|context| {
                 while self.poll_told(context).is_ready() {}
                 self.held().map_or(Poll::Pending, Poll::Ready)
             });
-            if let Ok(held) = timeout(RETRY_EVERY, told).await {
+            if let Ok(held) = timeout(pause, told).await {
                 return held;
             }
-            for copy in self.copies.iter_mut().filter(|copy| copy.telling.is_none()) {
+            self.lingers = false;
+            for copy in self.copies.iter_mut().filter(|copy| copy.telling.is_none() && !copy.is_lent) {
                 copy.tried = copy.bytes;
             }
         }
@@ -120,8 +171,13 @@ impl<'a> Copies<'a> {
     /// Ready whenever a host has been told, or passed over.
     fn poll_told(&mut self, context: &mut Context<'_>) -> Poll<()> {
         for copy in &mut self.copies {
-            if copy.telling.is_none() && copy.tried < self.text.len() {
+            let is_carrier = self.carriers.contains(&copy.host);
+            if copy.telling.is_none() && copy.tried < self.text.len() && (is_carrier || !self.lingers) {
                 copy.tried = self.text.len();
+                if is_carrier && copy.is_sound() && self.carried.lend(&self.run, &copy.host, copy.bytes, &self.text) {
+                    copy.is_lent = true;
+                    continue;
+                }
                 let host = copy.host.clone();
                 let telling = (self.tell)(host.clone(), copy.bytes, Arc::clone(&self.text));
                 let telling = async move { timeout(TELL_TIMEOUT, telling).await.unwrap_or_else(|_| Err(late(&host))) };
@@ -135,6 +191,7 @@ impl<'a> Copies<'a> {
                 copy.is_late = copy.fault.is_some();
                 if copy.fault.is_none() {
                     copy.bytes = copy.tried;
+                    self.carried.kept(&self.run, copy.bytes);
                 }
                 return Poll::Ready(());
             }
@@ -157,6 +214,13 @@ impl<'a> Copies<'a> {
             FaultKind::NotFound => JournalError::Held(missed),
             _ => JournalError::NoCopy(missed),
         }
+    }
+}
+
+impl Copy<'_> {
+    /// It keeps all that it was told, as far as is known.
+    fn is_sound(&self) -> bool {
+        self.bytes > 0 && self.fault.is_none() && !self.is_late
     }
 }
 

@@ -5,7 +5,7 @@
 //!                                └─> all others, while the act goes on
 //! ```
 //!
-//! So the word of an act is wherever its effects are. A step's end goes out with the next step's start, since nothing is
+//! Where it can, the order of the act brings the journal's end along, and its agent keeps that first. So the word of an act is wherever its effects are. A step's end goes out with the next step's start, since nothing is
 //! done in between. When the run stops, all hosts are told before this coordinator goes.
 
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl<'a> Kept<'a> {
     ) -> Kept<'a> {
         let hosts = crate::seat::hosts(&instances);
         let instances = Arc::<[InstanceRef]>::from(instances);
-        let copies = Copies::new(hosts, move |host, from, text| {
+        let copies = Copies::new(hosts, (seat.run.clone(), agents.carried()), move |host, from, text| {
             let instances = Arc::clone(&instances);
             Box::pin(async move { tell(agents, seat, &instances, (&host, from), &text).await })
         });

@@ -69,6 +69,7 @@ requests! {
     Renew: Operator, Request::Renew { chain: "-----BEGIN CERTIFICATE-----".into() };
     Revoke: Operator, Request::Revoke { list: vec![0x30, 0x80] };
     Begin: Operator, order(Action::Promote);
+    RecordAndBegin: Operator, recorded(0, "forged", &begun(Action::Promote));
     Watch: Operator, Request::Watch { task: task("none"), seen: 0, turn: Some(TURN) };
     Limit: Operator, Request::Limit { run: run(), max_rate: Some(1000) };
     Open: Agent, Request::Open { ticket: ticket(), session: 1 };
@@ -144,6 +145,13 @@ pub(crate) fn lacking(request: &Request) -> Vec<(Request, FaultKind)> {
         Request::Renew { chain } => vec![(Request::Renew { chain }, FaultKind::NotFound)],
         Request::Revoke { list } => vec![(Request::Revoke { list }, FaultKind::Invalid)],
         Request::Begin(order) => actions().into_iter().flat_map(|action| orders(&order, &action)).collect(),
+        Request::RecordAndBegin { at, text, order } => {
+            let recorded = |(request, kind)| match request {
+                Request::Begin(order) => (recorded(at, &text, &order), kind),
+                other => (other, kind),
+            };
+            orders(&order, &order.action).into_iter().map(recorded).collect()
+        }
         Request::Watch { task, seen, turn } => vec![(Request::Watch { task, seen, turn }, FaultKind::NotFound)],
         Request::Limit { max_rate, .. } => {
             vec![
@@ -196,7 +204,15 @@ fn with_tickets(request: impl Fn(Ticket) -> Request) -> Vec<(Request, FaultKind)
 
 /// An order in the turn that has the instance.
 pub(crate) fn order(action: Action) -> Request {
-    Request::Begin(Order { task: task("trespass"), turn: TURN, instance: default(), action })
+    Request::Begin(begun(action))
+}
+
+fn begun(action: Action) -> Order {
+    Order { task: task("trespass"), turn: TURN, instance: default(), action }
+}
+
+fn recorded(at: u64, text: &str, order: &Order) -> Request {
+    Request::RecordAndBegin { at, text: text.to_owned(), order: order.clone() }
 }
 
 /// The run that has B, and offers its snapshot to C.

@@ -24,6 +24,10 @@ fn host(name: &str) -> HostName {
     HostName::new(name).unwrap()
 }
 
+fn run() -> RunId {
+    RunId::new("fo-1").unwrap()
+}
+
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
@@ -39,10 +43,18 @@ impl Hosts {
         manners.iter_mut().find(|(host, _)| host.as_str() == name).unwrap().1 = manner;
     }
 
+    /// Copies that no order brings anything to.
     fn copies(self: &Arc<Self>) -> Copies<'static> {
+        let (copies, carried) = self.carried();
+        copies.copies.iter().for_each(|copy| carried.is_without(&copy.host));
+        copies
+    }
+
+    fn carried(self: &Arc<Self>) -> (Copies<'static>, &'static Carried) {
         let hosts = Arc::clone(self);
         let names: Vec<_> = self.manners.lock().unwrap().iter().map(|(host, _)| host.clone()).collect();
-        Copies::new(names, move |host, from, text| {
+        let carried: &Carried = Box::leak(Box::default());
+        let copies = Copies::new(names, (run(), carried), move |host, from, text| {
             let hosts = Arc::clone(&hosts);
             Box::pin(async move {
                 let manner = hosts.manners.lock().unwrap().iter().find(|(name, _)| *name == host).unwrap().1.clone();
@@ -57,7 +69,8 @@ impl Hosts {
                 hosts.told.lock().unwrap().push((host.to_string(), from, text[from..].to_owned()));
                 Ok(())
             })
-        })
+        });
+        (copies, carried)
     }
 
     /// What a host keeps, if each telling went on where the one before had ended.
@@ -165,4 +178,63 @@ async fn that_another_has_the_run_stops_it_at_once_or_as_soon_as_a_host_says_so(
     assert_eq!(began.elapsed(), ms(38));
     let error = copies.bring_up_to(&"one two".into(), Wanted::These(&b)).await.unwrap_err();
     assert!(matches!(error, JournalError::Held(_)), "{error}");
+}
+
+/// Both hosts keep the beginning.
+async fn begun(b: Manner, c: Manner) -> (Arc<Hosts>, Copies<'static>, &'static Carried) {
+    let hosts = Hosts::of(&[("b", Manner::Keeps(ms(1))), ("c", Manner::Keeps(ms(1)))]);
+    let (mut copies, carried) = hosts.carried();
+    copies.bring_up_to(&"one".into(), Wanted::All).await.unwrap();
+    hosts.is("b", b);
+    hosts.is("c", c);
+    (hosts, copies, carried)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_brings_it_to_the_host_that_is_acted_on_and_the_others_are_told_if_that_lasts() {
+    let (hosts, mut copies, carried) = begun(Manner::Keeps(ms(40)), Manner::Keeps(ms(40))).await;
+    let (began, c) = (Instant::now(), these(&["c"]));
+    copies.bring_up_to(&"one two".into(), Wanted::These(&c)).await.unwrap();
+    assert_eq!((began.elapsed(), carried.due(&run(), &host("c"))), (ms(0), Some((3, "one two".into()))));
+    assert_eq!(carried.due(&run(), &host("b")), None);
+    carried.tried(&run(), &host("c"), true);
+    // It did not last.
+    timeout(ms(20), copies.spread()).await.unwrap_err();
+    copies.bring_up_to(&"one two three".into(), Wanted::These(&c)).await.unwrap();
+    assert_eq!((began.elapsed(), carried.due(&run(), &host("c"))), (ms(20), Some((7, "one two three".into()))));
+    assert_eq!(hosts.keeps("b"), "one");
+    // This one does.
+    timeout(ms(200), copies.spread()).await.unwrap_err();
+    assert_eq!((hosts.keeps("b"), hosts.keeps("c")), ("one two three".into(), "one".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_order_has_brought_is_told() {
+    let (hosts, mut copies, carried) = begun(Manner::Keeps(ms(1)), Manner::Keeps(ms(1))).await;
+    copies.bring_up_to(&"one two".into(), Wanted::These(&these(&["b", "c"]))).await.unwrap();
+    carried.tried(&run(), &host("b"), false);
+    copies.bring_up_to(&"one two three".into(), Wanted::All).await.unwrap();
+    assert_eq!(["b", "c"].map(|name| hosts.keeps(name)), ["one two three", "one two three"]);
+    assert_eq!(carried.due(&run(), &host("c")), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_was_late_or_keeps_nothing_is_told_and_waited_for() {
+    let (hosts, mut copies, carried) = begun(Manner::Keeps(ms(1)), Manner::Silent).await;
+    copies.bring_up_to(&"one two".into(), Wanted::All).await.unwrap();
+    let began = Instant::now();
+    copies.bring_up_to(&"one two three".into(), Wanted::These(&these(&["b", "c"]))).await.unwrap();
+    assert_eq!((began.elapsed(), hosts.keeps("b")), (IMPATIENCE + ms(1), "one two three".into()), "somebody keeps it");
+    assert_eq!(["b", "c"].map(|name| carried.due(&run(), &host(name))), [None, None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_being_told_has_the_rest_by_its_order() {
+    let (hosts, mut copies, carried) = begun(Manner::Keeps(ms(40)), Manner::Keeps(ms(60))).await;
+    copies.bring_up_to(&"one two".into(), Wanted::These(&[])).await.unwrap();
+    let began = Instant::now();
+    timeout(ms(10), copies.spread()).await.unwrap_err();
+    copies.bring_up_to(&"one two three".into(), Wanted::These(&these(&["c"]))).await.unwrap();
+    assert_eq!(carried.due(&run(), &host("c")), Some((7, "one two three".into())));
+    assert_eq!((began.elapsed(), hosts.keeps("c")), (ms(20), "one two".into()));
 }

@@ -26,6 +26,11 @@ every!(requests: Request {
     Renew = Request::Renew { chain: "-----BEGIN CERTIFICATE-----".into() },
     Revoke = Request::Revoke { list: vec![0x30, 0x82] },
     Begin = Request::Begin(Order { task: task(), turn: turn(), instance: instance(), action: super::orders::pull() }),
+    RecordAndBegin = Request::RecordAndBegin {
+        at: 7,
+        text: "{}\n".into(),
+        order: Order { task: task(), turn: turn(), instance: instance(), action: super::orders::pull() },
+    },
     Watch = Request::Watch { task: task(), seen: 9, turn: Some(turn()) },
     Limit = Request::Limit { run: run(), max_rate: Some(1_000_000) },
     Open = Request::Open { ticket: ticket(), session: 5 },
