@@ -18,26 +18,35 @@ impl AgentHands<'_> {
         target: &Upstream,
         ledger: &Ledger,
     ) -> Result<Vec<Learnt>, Fault> {
-        let (target_now, findings) = self.pass(source, target, ledger).await?;
+        let (target_now, findings) = self.judge(source, target, ledger).await?;
+        let findings = all_hold(source, target, findings)?;
         let counters = Learnt::Counters { on: target.instance.clone(), counters: target_now.replication.counters };
         let keys = total_keys(&target_now.keyspace);
         Ok(vec![counters, primary(&target.instance, &target_now), Learnt::Gate { findings, keys }])
     }
 
-    /// Passes the gate. Both servers are looked at now, and the source's host tries the target for real. Yields what the
-    /// target is, and what was found.
-    async fn pass(
+    /// Passes the gate once more, and has the source's host try the way to the target for real. Yields what the target is.
+    async fn pass(&self, source: &InstanceRef, target: &Upstream, ledger: &Ledger) -> Result<Running, Fault> {
+        let reach = self.agents.reach(source, &target.address);
+        let ((target_now, mut findings), reach) = tokio::try_join!(self.judge(source, target, ledger), reach)?;
+        findings.push(gate::Finding {
+            holds: reach.verdict == ReachVerdict::Open,
+            says: format!("{source} reaches {} at {}: {}", target.instance, target.address, reach.detail),
+        });
+        all_hold(source, target, findings)?;
+        Ok(target_now)
+    }
+
+    /// Looks at both servers now. Yields what the target is, and what was found.
+    async fn judge(
         &self,
         source: &InstanceRef,
         target: &Upstream,
         ledger: &Ledger,
-    ) -> Result<(Running, Vec<String>), Fault> {
+    ) -> Result<(Running, Vec<gate::Finding>), Fault> {
         let snapshot = ledger.snapshot().ok_or_else(|| no_record("snapshot"))?;
-        let (source_now, target_now, reach) = tokio::try_join!(
-            self.agents.observe_instance(source),
-            self.agents.observe_instance(&target.instance),
-            self.agents.reach(source, &target.address),
-        )?;
+        let (source_now, target_now) =
+            tokio::try_join!(self.agents.observe_instance(source), self.agents.observe_instance(&target.instance))?;
         let (source_now, target_now) = (running(source, &source_now)?, running(&target.instance, &target_now)?);
         let expected = gate::Expected {
             lineage: &snapshot.lineage,
@@ -45,23 +54,8 @@ impl AgentHands<'_> {
             keyspace: &snapshot.keyspace,
             live: ledger.feed().is_some(),
         };
-        let mut findings = gate::judge(&expected, source_now, target_now);
-        findings.push(gate::Finding {
-            holds: reach.verdict == ReachVerdict::Open,
-            says: format!("{source} reaches {} at {}: {}", target.instance, target.address, reach.detail),
-        });
-        let failed: Vec<_> = findings.iter().filter(|finding| !finding.holds).collect();
-        if !failed.is_empty() {
-            let mut fault = Fault::new(
-                FaultKind::Refused,
-                format!("{} does not hold what {source} holds, so {source} is not attached to it", target.instance),
-            );
-            for finding in failed {
-                fault = fault.because(&finding.says);
-            }
-            return Err(fault);
-        }
-        Ok((target_now.clone(), findings.into_iter().map(|finding| finding.says).collect()))
+        let findings = gate::judge(&expected, source_now, target_now);
+        Ok((target_now.clone(), findings))
     }
 
     pub(super) async fn attach(
@@ -85,7 +79,7 @@ impl AgentHands<'_> {
             return self.join(replica, to, aside, before, progress).await;
         };
         // Time has passed since the gate, and a server that was restarted meanwhile may have come up empty.
-        let (now, _) = self.pass(replica, to, ledger).await?;
+        let now = self.pass(replica, to, ledger).await?;
         let before = as_judged(&to.instance, &now, ledger)?;
         self.join(replica, to, Some(stood.clone()), before, progress).await
     }
@@ -170,6 +164,16 @@ impl AgentHands<'_> {
         }
         learnt
     }
+}
+
+/// What was found, in words, or what of it does not hold.
+fn all_hold(source: &InstanceRef, target: &Upstream, findings: Vec<gate::Finding>) -> Result<Vec<String>, Fault> {
+    let failed: Vec<_> = findings.iter().filter(|finding| !finding.holds).collect();
+    if failed.is_empty() {
+        return Ok(findings.into_iter().map(|finding| finding.says).collect());
+    }
+    let refused = format!("{} does not hold what {source} holds, so {source} is not attached to it", target.instance);
+    Err(failed.into_iter().fold(Fault::new(FaultKind::Refused, refused), |fault, finding| fault.because(&finding.says)))
 }
 
 /// Compares a server with the one that was judged. Yields its counters.
