@@ -79,15 +79,17 @@ impl Journals {
         }
         let whole = assembled.entry(run.clone()).or_default();
         if at != whole.len() as u64 {
-            return Ok(whole.len());
+            // Nothing of it is on disk yet.
+            return Ok(0);
         }
         bounded(whole.len().saturating_add(text.len()))?;
         whole.push_str(text);
         let bytes = whole.len();
         if last {
+            // It counts once it is on disk, or is told from the beginning.
+            let whole = assembled.remove(run).unwrap_or_default();
             self.make_room(run, open)?;
             durable::replace_file(&path, whole.as_bytes(), 0o600)?;
-            assembled.remove(run);
         }
         Ok(bytes)
     }
@@ -232,6 +234,19 @@ mod tests {
         }
         assert_eq!(recorded(&journals, 4, "six\n", true), 0, "nothing of it counts: it is told from the beginning");
         assert_eq!(recalled(&journals), "one\ntwo\n");
+    }
+
+    #[test]
+    fn what_could_not_be_written_does_not_count_when_it_is_told_once_more() {
+        let state = tempfile::tempdir().unwrap();
+        let journals = Journals::open(state.path()).unwrap();
+        std::fs::remove_dir(state.path().join("runs")).unwrap();
+        journals.record(&run(), 0, ("one\ntwo\n", true), &[]).unwrap_err();
+        assert_eq!(recorded(&journals, 4, "two\n", true), 0);
+        std::fs::create_dir(state.path().join("runs")).unwrap();
+        recorded(&journals, 0, "one\n", false);
+        assert_eq!(recorded(&journals, 0, "one\ntwo\n", false), 8, "begun anew");
+        assert_eq!(recorded(&journals, 4, "two\n", true), 0, "it is in memory only");
     }
 
     #[test]

@@ -225,7 +225,7 @@ impl Desk {
             }
             Request::Begin(order) => self.begin(name, order).await.map(Reply::Task),
             Request::RecordAndBegin { at, text, order } => {
-                // What is refused leaves nothing behind.
+                // What is refused is not written down.
                 self.admitted(&order)?;
                 let whole = at.saturating_add(text.len() as u64);
                 match self.record(order.task.run.clone(), order.turn, at, text, true).await? {

@@ -2,11 +2,12 @@
 //! host has its word there, and costs no round trip of its own.
 //!
 //! ```text
-//!   the journal lends ──> due ──> RecordAndBegin ──> kept      the journal settles: kept, or still to be told
+//!   the journal lends ──> due ──> RecordAndBegin ──> kept
+//!                          └── recalled: to be told ──> some host keeps all ──> Begin
 //! ```
 //!
-//! Where an agent does not keep it so, it is told the whole journal, and given the order by itself. A host that cannot keep it
-//! is given the order if another keeps it all.
+//! Where an agent does not keep it so, it is told the whole journal, and given the order by itself. A host that cannot keep it,
+//! or takes long to, is given the order if another keeps it all.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,8 @@ use super::{Agents, Seat};
 
 /// Most bytes of a journal that an order brings: a few lines. What is longer is told before.
 const CARRIED_BYTES_MAX: usize = RECORD_BYTES_MAX / 4;
-/// How long another host is given to keep what this one cannot.
+/// How long a host is given to keep what another may keep as well, and another what this one cannot. By then the journal has
+/// had it told, see [`Carried::recall`].
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often it is looked whether one does.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -39,7 +41,9 @@ struct State {
 #[derive(Default)]
 struct Run {
     ends: HashMap<HostName, End>,
-    /// How much of the journal some host keeps.
+    /// How much of the journal some host must keep before anything is done.
+    wanted: usize,
+    /// How much of it some host keeps.
     bytes: usize,
 }
 
@@ -53,11 +57,19 @@ struct End {
 enum Stage {
     Due,
     Kept,
-    /// It was tried, and is not tried so again.
+    /// It is not tried so, or not again.
     Unkept,
 }
 
 impl Carried {
+    /// Begins anew, with a journal of so many bytes of which all must be kept.
+    pub fn renew(&self, run: &RunId, bytes: usize) {
+        let mut state = self.state();
+        let run = state.runs.entry(run.clone()).or_default();
+        run.ends.clear();
+        run.wanted = bytes;
+    }
+
     /// Has the next order of the run to this host bring a journal's rest, from byte `at` on, if it can.
     pub fn lend(&self, run: &RunId, host: &HostName, at: usize, text: &Arc<str>) -> bool {
         let mut state = self.state();
@@ -70,10 +82,14 @@ impl Carried {
         true
     }
 
-    /// Takes back what was lent. Yields whether the host keeps it.
-    pub fn settle(&self, run: &RunId, host: &HostName) -> bool {
-        let end = self.state().runs.get_mut(run).and_then(|run| run.ends.remove(host));
-        end.is_some_and(|end| end.stage == Stage::Kept)
+    /// Has no order bring what was lent. Yields whether one has, so that the host keeps it.
+    pub fn recall(&self, run: &RunId, host: &HostName) -> bool {
+        let mut state = self.state();
+        let Some(end) = state.runs.get_mut(run).and_then(|run| run.ends.get_mut(host)) else { return false };
+        if end.stage == Stage::Due {
+            end.stage = Stage::Unkept;
+        }
+        end.stage == Stage::Kept
     }
 
     /// Notes that some host keeps so much of the journal.
@@ -101,8 +117,9 @@ impl Carried {
         }
     }
 
-    fn is_kept(&self, run: &RunId, bytes: usize) -> bool {
-        self.state().runs.get(run).is_some_and(|run| run.bytes >= bytes)
+    /// Whether some host keeps all that must be kept.
+    fn is_kept(&self, run: &RunId) -> bool {
+        self.state().runs.get(run).is_none_or(|run| run.bytes >= run.wanted)
     }
 
     /// Notes that a host's agent does not know of such orders.
@@ -126,48 +143,65 @@ pub(super) trait Post {
 /// Gives an order, and with it what is due of the journal.
 pub(super) async fn begin(carried: &Carried, post: &impl Post, host: &HostName, order: &Order) -> Result<Reply, Fault> {
     let run = &order.task.run;
-    let alone = Request::Begin(order.clone());
-    let Some((at, text)) = carried.due(run, host) else {
-        return post.ask(&alone).await;
-    };
-    let rest = text.get(at..).unwrap_or_default().to_owned();
-    let brought = Request::RecordAndBegin { at: at as u64, text: rest, order: order.clone() };
-    match post.ask(&brought).await {
+    if let Some((at, text)) = carried.due(run, host) {
+        let rest = text.get(at..).unwrap_or_default().to_owned();
+        let brought = Request::RecordAndBegin { at: at as u64, text: rest, order: order.clone() };
+        let brought = tokio::select! {
+            brought = bring(carried, post, (run, host), (&brought, &text)) => brought?,
+            // Its disk is busy. If it keeps it after all and begins, the order by itself joins that.
+            () = overtaken(carried, run) => {
+                carried.tried(run, host, false);
+                None
+            }
+        };
+        if let Some(begun) = brought {
+            return Ok(begun);
+        }
+    }
+    let until = Instant::now() + PATIENCE;
+    while !carried.is_kept(run) {
+        if Instant::now() >= until {
+            let why = format!("no host keeps the journal of run {run}, so nothing is begun on {host}");
+            return Err(
+                Fault::new(FaultKind::Host, why).hint("see the logs of the agents: `journalctl -u baton-agent`")
+            );
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    post.ask(&Request::Begin(order.clone())).await
+}
+
+/// Gives an order that brings the journal's end. Yields nothing if it is to be given by itself.
+async fn bring(
+    carried: &Carried,
+    post: &impl Post,
+    (run, host): (&RunId, &HostName),
+    (brought, text): (&Request, &str),
+) -> Result<Option<Reply>, Fault> {
+    match post.ask(brought).await {
         Ok(Reply::Recorded { .. }) => {}
         Ok(begun) => {
             carried.tried(run, host, true);
-            return Ok(begun);
+            return Ok(Some(begun));
         }
         Err(fault) if fault.kind == FaultKind::Unsupported => carried.is_without(host),
         Err(fault) if fault.kind == FaultKind::Host => {}
         // It is asked again, or another has the run.
         Err(fault) => return Err(fault),
     }
-    match post.record(&text).await {
-        Ok(bytes) if bytes == text.len() as u64 => carried.tried(run, host, true),
+    match post.record(text).await {
         Err(fault) if matches!(fault.kind, FaultKind::Held | FaultKind::Peer) => return Err(fault),
-        unkept => {
-            carried.tried(run, host, false);
-            let why = unkept.err().unwrap_or_else(|| Fault::new(FaultKind::Host, "it keeps another journal"));
-            elsewhere(carried, run, text.len()).await.map_err(|()| {
-                Fault::new(why.kind, format!("no host keeps the journal of run {run}, so nothing is begun on {host}"))
-                    .because(why)
-            })?;
-        }
+        recorded => carried.tried(run, host, recorded.is_ok_and(|bytes| bytes == text.len() as u64)),
     }
-    post.ask(&alone).await
+    Ok(None)
 }
 
-/// Waits until some host keeps so much of the journal.
-async fn elsewhere(carried: &Carried, run: &RunId, bytes: usize) -> Result<(), ()> {
-    let until = Instant::now() + PATIENCE;
-    while !carried.is_kept(run, bytes) {
-        if Instant::now() >= until {
-            return Err(());
-        }
+/// Resolves when a host has been given long enough, and another keeps the journal.
+async fn overtaken(carried: &Carried, run: &RunId) {
+    sleep(PATIENCE).await;
+    while !carried.is_kept(run) {
         sleep(LOOK_EVERY).await;
     }
-    Ok(())
 }
 
 /// One host's agent, asked in a run's turn.

@@ -251,6 +251,7 @@ impl AgentHands<'_> {
         for instance in instances {
             match self.one("persist", instance, Action::Persist, progress).await {
                 Ok(persisted) => learnt.extend(persisted),
+                Err(fault) if fault.kind == FaultKind::Held => return Err(fault),
                 Err(fault) => {
                     learnt.push(Learnt::Shortfall(format!("{instance} would not come back in its new role: {fault}")));
                 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use baton_proto::{Fault, FaultKind, HostName, RunId};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::JournalError;
 use crate::client::Carried;
@@ -24,8 +24,8 @@ const IMPATIENCE: Duration = Duration::from_millis(300);
 /// How often a host that does not keep it is told anew, while something is done.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
-/// How long hosts that are not acted on wait for news, where orders bring it to the others: a step that ends sooner is told
-/// with the next one, which may act on them.
+/// How long hosts that are not acted on wait for news, where the others may have it by their orders: a step that ends sooner is
+/// told with the next one, which may act on them.
 const LINGER: Duration = Duration::from_millis(100);
 
 /// Tells a host all of a journal from a byte on.
@@ -90,7 +90,8 @@ impl<'a> Copies<'a> {
     /// or are passed over, and one at least keeps it where one is passed over. If none does, that is an error; so is that
     /// another coordinator has the run, as soon as one host says so.
     pub(super) async fn bring_up_to(&mut self, text: &Arc<str>, wanted: Wanted<'_>) -> Result<(), JournalError> {
-        self.settle();
+        self.recall();
+        self.carried.renew(&self.run, text.len());
         self.text = Arc::clone(text);
         if let Wanted::These(hosts) = wanted {
             self.carriers = hosts.to_vec();
@@ -118,6 +119,11 @@ impl<'a> Copies<'a> {
                     }
                     is_passed_over |= is_wanted;
                 }
+                if is_awaited && self.lingers && !kept && !lent && impatient {
+                    // Those that are to bring it are told something else meanwhile, and are slow.
+                    self.lingers = false;
+                    continue;
+                }
                 if is_awaited {
                     return Poll::Pending;
                 }
@@ -127,8 +133,9 @@ impl<'a> Copies<'a> {
                 if !lent && !self.lingers {
                     return Poll::Ready(Err(self.missed()));
                 }
-                // Somebody has to keep it.
-                self.settle();
+                // Somebody has to keep it, and is given as long as ever.
+                self.recall();
+                patience.as_mut().reset(Instant::now() + PATIENCE);
             }
         });
         let told = told.await;
@@ -136,13 +143,13 @@ impl<'a> Copies<'a> {
         told
     }
 
-    /// Looks what orders have brought, and has nothing more brought so.
-    fn settle(&mut self) {
+    /// Looks what orders have brought, and has nothing more brought so: it is told.
+    fn recall(&mut self) {
         self.carriers.clear();
         self.lingers = false;
         for copy in self.copies.iter_mut().filter(|copy| copy.is_lent) {
             copy.is_lent = false;
-            match self.carried.settle(&self.run, &copy.host) {
+            match self.carried.recall(&self.run, &copy.host) {
                 true => copy.bytes = copy.tried,
                 false => copy.tried = copy.bytes,
             }
@@ -161,8 +168,12 @@ impl<'a> Copies<'a> {
             if let Ok(held) = timeout(pause, told).await {
                 return held;
             }
-            self.lingers = false;
-            for copy in self.copies.iter_mut().filter(|copy| copy.telling.is_none() && !copy.is_lent) {
+            if std::mem::take(&mut self.lingers) {
+                continue;
+            }
+            // Its order may come only after a long one of the same step.
+            self.recall();
+            for copy in self.copies.iter_mut().filter(|copy| copy.telling.is_none()) {
                 copy.tried = copy.bytes;
             }
         }

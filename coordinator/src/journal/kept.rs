@@ -1,12 +1,13 @@
 //! The journal of a run that this coordinator drives: a file here, and a copy on every host that takes part.
 //!
 //! ```text
-//!   event ──> the file, synced ──> the hosts that are acted on, one at least ──> the act
-//!                                └─> all others, while the act goes on
+//!   event ──> the file, synced ──> each host that is acted on, one at least ──> the act there
+//!                                └─> all others, while that goes on
 //! ```
 //!
-//! Where it can, the order of the act brings the journal's end along, and its agent keeps that first. So the word of an act is wherever its effects are. A step's end goes out with the next step's start, since nothing is
-//! done in between. When the run stops, all hosts are told before this coordinator goes.
+//! Where it can, the order brings the journal's end along, and its agent keeps that first. So the word of an act is wherever its
+//! effects are. A step's end goes out with the next step's start, since nothing is done in between. When the run stops, all
+//! hosts are told before this coordinator goes.
 
 use std::sync::Arc;
 

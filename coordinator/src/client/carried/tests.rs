@@ -14,6 +14,8 @@ const TEXT: &str = "one\ntwo\n";
 struct Scripted {
     answers: Mutex<VecDeque<Result<Reply, Fault>>>,
     asked: Mutex<String>,
+    /// Its disk never keeps what an order brings.
+    hangs: bool,
 }
 
 impl Scripted {
@@ -32,6 +34,9 @@ impl Post for Scripted {
             Request::RecordAndBegin { at, text, .. } => {
                 assert_eq!((*at, text.as_str()), (4, "two\n"));
                 self.note('+');
+                if self.hangs {
+                    std::future::pending::<()>().await;
+                }
             }
             Request::Begin(_) => self.note('.'),
             other => panic!("{other:?}"),
@@ -71,6 +76,7 @@ fn refused(kind: FaultKind) -> Result<Reply, Fault> {
 
 fn lent() -> Carried {
     let carried = Carried::default();
+    carried.renew(&run(), TEXT.len());
     assert!(carried.lend(&run(), &host(), 4, &TEXT.into()));
     carried
 }
@@ -81,12 +87,16 @@ async fn ordered(
     answers: impl IntoIterator<Item = Result<Reply, Fault>>,
 ) -> (Result<Reply, FaultKind>, String) {
     let post = Scripted { answers: Mutex::new(answers.into_iter().collect()), ..Scripted::default() };
+    let told = given(carried, &post).await;
+    assert!(post.answers.lock().unwrap().is_empty());
+    (told, post.asked.into_inner().unwrap())
+}
+
+async fn given(carried: &Carried, post: &Scripted) -> Result<Reply, FaultKind> {
     let task = TaskId { run: run(), name: "load".into() };
     let turn = Turn { epoch: 1, holder: 7 };
     let order = Order { task, turn, instance: InstanceName::new("default").unwrap(), action: Action::Promote };
-    let told = begin(carried, &post, &host(), &order).await.map_err(|fault| fault.kind);
-    assert!(post.answers.lock().unwrap().is_empty());
-    (told, post.asked.into_inner().unwrap())
+    begin(carried, post, &host(), &order).await.map_err(|fault| fault.kind)
 }
 
 #[tokio::test]
@@ -94,16 +104,24 @@ async fn the_first_order_brings_what_was_lent_and_no_other_does() {
     let carried = lent();
     assert_eq!(ordered(&carried, [begun()]).await, (begun().map_err(|_| FaultKind::Peer), "+".into()));
     assert_eq!(ordered(&carried, [begun()]).await.1, ".");
-    assert!(carried.is_kept(&run(), TEXT.len()));
-    assert!(carried.settle(&run(), &host()));
-    assert!(!carried.settle(&run(), &host()), "it is settled once");
+    assert!(carried.is_kept(&run()));
+    assert!(carried.recall(&run(), &host()));
+    carried.renew(&run(), TEXT.len() + 1);
+    assert!(!carried.recall(&run(), &host()), "the journal has gone on");
 }
 
-#[tokio::test]
-async fn what_is_settled_is_not_brought() {
+#[tokio::test(start_paused = true)]
+async fn what_is_recalled_is_not_brought_and_the_order_waits_until_it_was_told() {
     let carried = lent();
-    assert!(!carried.settle(&run(), &host()));
-    assert_eq!(ordered(&carried, [begun()]).await.1, ".");
+    assert!(!carried.recall(&run(), &host()));
+    let began = Instant::now();
+    let told = async {
+        sleep(PATIENCE / 2).await;
+        carried.kept(&run(), TEXT.len());
+    };
+    let (ordered, ()) = tokio::join!(ordered(&carried, [begun()]), told);
+    assert_eq!(ordered.1, ".");
+    assert!(began.elapsed() >= PATIENCE / 2);
 }
 
 #[tokio::test]
@@ -112,7 +130,7 @@ async fn an_agent_that_keeps_another_journal_or_cannot_be_asked_so_gets_all_of_i
         let carried = lent();
         let (told, asked) = ordered(&carried, [answer.clone(), recorded(8), begun()]).await;
         assert_eq!((told, asked.as_str()), (begun().map_err(|_| FaultKind::Peer), "+=."));
-        assert!(carried.settle(&run(), &host()));
+        assert!(carried.recall(&run(), &host()));
         let again = carried.lend(&run(), &host(), 4, &TEXT.into());
         assert_eq!(again, answer != refused(FaultKind::Unsupported), "one that is too old is not asked so again");
     }
@@ -134,7 +152,8 @@ async fn a_host_that_cannot_keep_it_is_given_the_order_only_where_another_keeps_
     let unkept = || [recorded(0), refused(FaultKind::Host)];
     let carried = lent();
     assert_eq!(ordered(&carried, unkept()).await, (Err(FaultKind::Host), "+=".into()));
-    assert!(!carried.settle(&run(), &host()));
+    assert!(!carried.recall(&run(), &host()));
+    assert_eq!(ordered(&carried, []).await, (Err(FaultKind::Host), String::new()), "nor any later one");
     let carried = lent();
     carried.kept(&run(), TEXT.len() - 1);
     assert_eq!(ordered(&carried, unkept()).await.1, "+=", "another lacks the end");
@@ -153,4 +172,19 @@ async fn only_a_few_lines_that_follow_on_something_are_lent() {
     for (at, lends) in [(0, false), (1, false), (2, true), (long.len(), true), (long.len() + 1, false)] {
         assert_eq!(carried.lend(&run(), &host(), at, &long), lends, "{at}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_takes_long_to_keep_it_is_given_the_order_by_itself_once_another_keeps_it() {
+    let carried = lent();
+    let post = Scripted { answers: Mutex::new([begun()].into()), hangs: true, ..Scripted::default() };
+    let began = Instant::now();
+    let told = async {
+        sleep(PATIENCE * 2).await;
+        assert_eq!(*post.asked.lock().unwrap(), "+", "nobody else keeps it yet");
+        carried.kept(&run(), TEXT.len());
+    };
+    let (given, ()) = tokio::join!(given(&carried, &post), told);
+    assert!(given.is_ok() && began.elapsed() < PATIENCE * 2 + LOOK_EVERY * 2);
+    assert_eq!(*post.asked.lock().unwrap(), "+.");
 }

@@ -104,6 +104,7 @@ impl AgentHands<'_> {
             };
             match joined.await {
                 Ok(joined) => learnt.extend(joined),
+                Err(fault) if fault.kind == FaultKind::Held => return Err(fault),
                 Err(fault) => {
                     learnt.push(Learnt::Shortfall(format!("{replica} does not follow {}: {fault}", to.instance)));
                 }

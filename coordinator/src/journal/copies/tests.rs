@@ -238,3 +238,29 @@ async fn one_that_is_being_told_has_the_rest_by_its_order() {
     assert_eq!(carried.due(&run(), &host("c")), Some((7, "one two three".into())));
     assert_eq!((began.elapsed(), hosts.keeps("c")), (ms(20), "one two".into()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lent_for_an_order_that_comes_late_is_told() {
+    let (hosts, mut copies, carried) = begun(Manner::Keeps(ms(1)), Manner::Keeps(ms(1))).await;
+    copies.bring_up_to(&"one two".into(), Wanted::These(&these(&["b", "c"]))).await.unwrap();
+    // The first one's order cannot bring it, and the second one's comes after that.
+    carried.tried(&run(), &host("b"), false);
+    hosts.is("b", Manner::Refuses(ms(1), FaultKind::Host));
+    timeout(LINGER + RETRY_EVERY + ms(2), copies.spread()).await.unwrap_err();
+    assert_eq!(hosts.keeps("c"), "one two");
+    assert_eq!(carried.due(&run(), &host("c")), None);
+    let error = copies.bring_up_to(&"one two three".into(), Wanted::These(&these(&["b"]))).await;
+    assert!(error.is_ok(), "c keeps it: {error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_are_told_soon_where_one_that_is_to_bring_it_still_hears_something_else() {
+    let (hosts, mut copies, _) = begun(Manner::Keeps(ms(1)), Manner::Keeps(ms(1))).await;
+    hosts.is("c", Manner::Silent);
+    copies.bring_up_to(&"one two".into(), Wanted::These(&these(&["b"]))).await.unwrap();
+    timeout(LINGER + ms(5), copies.spread()).await.unwrap_err();
+    let began = Instant::now();
+    copies.bring_up_to(&"one two three".into(), Wanted::These(&these(&["c"]))).await.unwrap();
+    assert!(began.elapsed() <= PATIENCE, "{:?}", began.elapsed());
+    assert_eq!(hosts.keeps("b"), "one two three");
+}
