@@ -200,7 +200,9 @@ fn the_right_caller_without_claim_turn_or_ticket_is_refused() {
             for (request, kind) in lacking(&request) {
                 let fault = refused(connection, &request).await;
                 assert_eq!(fault.kind, kind, "{request:?}: {fault}");
-                assert!(!format!("{fault:?}").contains("a5"), "the secret is told: {fault:?}");
+                // Longer than what the name of a history has by chance.
+                let told = ["a5a5a5a5", "165, 165"].iter().any(|secret| format!("{fault:?}").contains(secret));
+                assert!(!told, "the secret is told: {fault:?}");
             }
         }
         // What a run gives back is its own turn's alone.

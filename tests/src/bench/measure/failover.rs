@@ -123,7 +123,12 @@ pub fn run(setting: &Setting, links: &[Kind], ways: &[Way]) -> anyhow::Result<Se
         snapshot.megabytes(),
         setting.repetitions
     );
-    Ok(Section { title: "Failover".to_owned(), text, tables: vec![table, slowest], notes })
+    // More runs of one link stand beside those of all, and do not replace them.
+    let title = match links {
+        [one] => format!("Failover, {} alone", one.title),
+        _ => "Failover".to_owned(),
+    };
+    Ok(Section { title, text, tables: vec![table, slowest], notes })
 }
 
 /// Loses A, and replaces it in one way. Yields the seconds, and how B joined.
