@@ -122,8 +122,8 @@ impl Carried {
         self.state().runs.get(run).is_none_or(|run| run.bytes >= run.wanted)
     }
 
-    /// Notes that a host's agent does not know of such orders.
-    pub fn is_without(&self, host: &HostName) {
+    /// Has no order bring anything to a host whose agent does not know of it.
+    pub fn rule_out(&self, host: &HostName) {
         self.state().without.insert(host.clone());
     }
 
@@ -184,7 +184,7 @@ async fn bring(
             carried.tried(run, host, true);
             return Ok(Some(begun));
         }
-        Err(fault) if fault.kind == FaultKind::Unsupported => carried.is_without(host),
+        Err(fault) if fault.kind == FaultKind::Unsupported => carried.rule_out(host),
         Err(fault) if fault.kind == FaultKind::Host => {}
         // It is asked again, or another has the run.
         Err(fault) => return Err(fault),

@@ -46,7 +46,7 @@ impl Hosts {
     /// Copies that no order brings anything to.
     fn copies(self: &Arc<Self>) -> Copies<'static> {
         let (copies, carried) = self.carried();
-        copies.copies.iter().for_each(|copy| carried.is_without(&copy.host));
+        copies.copies.iter().for_each(|copy| carried.rule_out(&copy.host));
         copies
     }
 
